@@ -1,0 +1,83 @@
+"""The whole of stage 1 on one machine without any download: corpus, shards, both priors, scores, report.
+
+make demo                             # or, in the environment: python recipes/demo.py --seed 0
+python recipes/demo.py --seed 1       # another seed for corpus, weights, order and augmentation
+"""
+
+import os
+import time
+from pathlib import Path
+
+import tyro
+from cdrl_stage1 import cdrl_stage1
+from rich.console import Console
+
+from spfem_dist.config import CERL, Data, Run
+from spfem_dist.evaluation.runs import evaluate_run, read_run
+from spfem_dist.prepare import job
+from spfem_dist.prepare.plan import PrepareSettings
+from spfem_dist.priors.stage import Stage1
+from spfem_dist.training.launch import start
+
+#: The released form needs no more to show its shortcut: it does not get better with training.
+RELEASED_STEPS = 150
+
+
+def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")) -> None:
+    """Run the demo.
+
+    Args:
+        seed: Seed of everything that is random.
+        runs: Folder of runs, and of the MLflow store.
+        shards: Folder of prepared shards.
+    """
+    console, began = Console(), time.perf_counter()
+    corpus = shards / f"synthetic-{seed}"
+    console.rule("1/4 synthetic corpus -> shards")
+    job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
+
+    for name in ("demo", "demo-released"):
+        set_aside(name, seed, runs)
+    console.rule("2/4 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train")
+    ours = configured("demo", seed, corpus, runs)
+    finish(ours)
+
+    console.rule("3/4 the released form of CCRL, for comparison")
+    released = configured("demo-released", seed, corpus, runs)
+    released.ccrl.form, released.ccrl.steps = "released", RELEASED_STEPS
+    released.cerl = CERL(enabled=False)
+    finish(released)
+
+    console.rule("4/4 scores on held-out speakers and sentences")
+    evaluate_run(ours.absolute().folder(), released=released.absolute().folder(), console=console)
+    minutes = (time.perf_counter() - began) / 60
+    console.print(f"done in {minutes:.1f} minutes on {os.cpu_count()} cores, seed {seed}")
+    console.print(f"figures  {runs}/demo/summary.json\nreport   {runs}/demo/report.html")
+    console.print(f"curves   .venv/bin/mlflow ui --backend-store-uri {ours.absolute().tracking.uri}", soft_wrap=True)
+
+
+def configured(name: str, seed: int, corpus: Path, runs: Path) -> Run:
+    """The stage-1 recipe on the demo's shards."""
+    run = cdrl_stage1()
+    run.name, run.seed, run.data = name, seed, Data(shards=str(corpus), split="synthetic")
+    run.checkpoint.storage, run.tracking.uri, run.tracking.experiment = str(runs), f"sqlite:///{runs}/mlflow.db", "demo"
+    return run
+
+
+def set_aside(name: str, seed: int, runs: Path) -> None:
+    """Make room for this seed's run `name`: one of another seed moves to `name-seed<n>`, an earlier one of this seed comes back."""
+    current, mine = runs / name, runs / f"{name}-seed{seed}"
+    if (current / "run.json").exists() and (other := read_run(str(current)).seed) != seed:
+        current.rename(runs / f"{name}-seed{other}")
+    if mine.exists() and not current.exists():
+        mine.rename(current)
+
+
+def finish(run: Run) -> None:
+    """Train a run to its end; what an earlier call finished is not done again."""
+    if start(run.absolute(), Stage1()) != "finished":
+        raise SystemExit(130)
+
+
+if __name__ == "__main__":
+    tyro.cli(demo)

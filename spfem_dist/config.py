@@ -1,0 +1,291 @@
+"""The typed configuration of one training run. A recipe is a function that returns a `Run`.
+
+Every field says its meaning and unit. A bad value is refused here, with the fix in the message, before anything starts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of a Run: unknown fields are refused, values are checked again on assignment."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Data(Section):
+    """Which shards are read, and how."""
+
+    shards: str = Field(
+        "shards/synthetic", description="Folder of shards with its index.json: a path or s3://bucket/prefix."
+    )
+    split: str = Field(
+        "synthetic",
+        description="Speaker and sentence split: a name in spfem_dist/corpora/splits, a path to such a JSON file, or 'none'.",
+    )
+    size: Positive = Field(
+        64, description="Side of the frames given to the networks, pixels; stored crops are resized to it."
+    )
+    frames_per_recording: Annotated[int, Field(ge=2)] = Field(
+        6, description="Frames drawn from each recording of a sample."
+    )
+    speech_window: Positive = Field(5, description="Speech feature rows around each frame (odd), in video frames.")
+    minimum_gap: Positive = Field(5, description="Smallest distance between a frame and its negatives, frames.")
+    maximum_warp_cost: float | None = Field(
+        None, description="Pairs whose mean time-warp cost is above this are not drawn."
+    )
+    decoder: Literal["auto", "pyav", "dali-cpu", "dali-gpu"] = Field(
+        "auto", description="Video decoder; auto takes DALI on the GPU where there is one and PyAV elsewhere."
+    )
+    prefetch: Natural = Field(3, description="Micro-batches prepared ahead of the step.")
+    threads: Positive = Field(2, description="Reader and decoder threads for each worker.")
+    decoded_cache_mb: Natural = Field(
+        1024, description="Memory for decoded frames kept for re-use in each worker, MiB; 0 turns it off."
+    )
+    cache: str = Field(
+        "", description="Folder for shards fetched from S3; empty means a folder under the system's cache."
+    )
+    cache_mb: Natural = Field(20_480, description="Largest size of that folder, MiB.")
+    retries: Natural = Field(5, description="Attempts after a failed read before the read counts as lost.")
+    bad_share: Share = Field(
+        0.01, description="Training stops with an error once more than this share of groups cannot be read."
+    )
+
+    @model_validator(mode="after")
+    def _odd_window(self) -> Data:
+        if self.speech_window % 2 == 0:
+            raise ValueError(
+                f"data.speech_window is {self.speech_window}; it must be odd to be centred: use {self.speech_window + 1}"
+            )
+        return self
+
+
+class Optimizer(Section):
+    """Optimiser and learning-rate schedule of one trainable network."""
+
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="Update rule.")
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak learning rate.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's running-average factors.")
+    momentum: float = Field(0.0, description="SGD momentum.")
+    weight_decay: float = Field(0.0, description="Weight decay (decoupled for adamw).")
+    warmup_steps: Natural = Field(0, description="Steps of linear warm-up.")
+    schedule: Literal["constant", "cosine", "multistep"] = Field("cosine", description="Shape after the warm-up.")
+    milestones: tuple[int, ...] = Field((), description="Steps at which multistep multiplies the rate by 0.1.")
+    clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Largest gradient norm; 0 leaves gradients alone.")
+
+
+class PriorSettings(Section):
+    """What CCRL and CERL settings have in common."""
+
+    enabled: bool = Field(True, description="Train this prior in the run.")
+    form: Literal["clean", "released"] = Field(
+        "clean", description="clean is the corrected method; released computes what the published code does."
+    )
+    network: Literal["small", "paper"] = Field(
+        "small", description="small trains on a laptop; paper has the published sizes and needs their weights."
+    )
+    steps: Positive = Field(600, description="Optimiser steps.")
+    global_batch: Positive = Field(
+        12, description="Samples (utterance groups) for each optimiser step, over all workers: the run's constant."
+    )
+    micro_batch: Positive | None = Field(
+        None, description="Largest number of samples a worker holds at once; empty means its whole share."
+    )
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+
+
+class CCRL(PriorSettings):
+    """Contrastive content representation learning, guided by speech (CDRL, CCRL)."""
+
+    embedding: Positive = Field(128, description="Width of the content embedding (small network).")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.07, description="Temperature of the audio-visual contrast.")
+    image_temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Temperature of the image-only contrast.")
+    image_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the image-only contrast.")
+    sync_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the image-to-speech synchrony contrast."
+    )
+    same_speech_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the contrast in which every candidate is given the query's speech, as stage 2 does."
+    )
+    wrong_speech: bool = Field(True, description="Use the right image under the wrong speech as a negative.")
+    speech_dropout: Share = Field(0.3, description="Share of frames whose speech is hidden during training.")
+    spatial_bias: Annotated[float, Field(ge=0)] = Field(
+        1.5, description="Standard deviation of the attention's spatial bias at the start; with 0 it begins as an average."
+    )
+    heads: Positive = Field(8, description="Attention heads: queries that the speech puts to the face.")
+    crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
+    crop_row: Share = Field(
+        0.6, description="Row of that square's centre, as a share of the frame's height; below 0.5 is up."
+    )
+    shift: Share = Field(
+        0.03, description="Largest random shift of the crop in training, as a share of the frame's side."
+    )
+    colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
+
+
+class CERL(PriorSettings):
+    """Contrastive emotion representation learning with learned emotion priors (CDRL, CERL)."""
+
+    embedding: Positive = Field(128, description="Width of the emotion embedding (small network).")
+    descriptors: str = Field(
+        "",
+        description="Descriptions of the emotions in CERL's prompts (released form): empty for ours, 'authors' for the weights "
+        "entry cdrl-descriptors, or a JSON file {emotion name: text}.",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(0.07, description="Temperature of the image-to-prior contrast.")
+    mouth_mixing: Share = Field(0.5, description="Share of images whose mouth is taken from another frame.")
+    mouth_source: Literal["sample", "recording"] = Field(
+        "sample",
+        description="Where that mouth comes from: any recording of the sample, or another moment of the same one.",
+    )
+    consistency_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the agreement between an image and its mouth-mixed twin."
+    )
+    crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
+    crop_row: Share = Field(
+        0.6, description="Row of that square's centre, as a share of the frame's height; below 0.5 is up."
+    )
+    shift: Share = Field(
+        0.03, description="Largest random shift of the crop in training, as a share of the frame's side."
+    )
+    colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
+
+
+class Scaling(Section):
+    """How many workers, and what each gets."""
+
+    workers: Positive = Field(2, description="Training processes, one for each GPU (or for each CPU share).")
+    gpu: bool | None = Field(None, description="One GPU for each worker; empty means yes where the cluster has any.")
+    cpus_per_worker: Annotated[float, Field(gt=0)] = Field(1.0, description="CPU cores reserved for each worker.")
+    threads_per_worker: Positive = Field(1, description="Compute threads of each CPU worker.")
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
+        "PACK", description="How Ray places workers on nodes."
+    )
+    max_failures: Natural = Field(2, description="Worker failures after which the run gives up.")
+
+
+class Zero(Section):
+    """DeepSpeed's sharding and precision."""
+
+    stage: Literal[0, 1, 2, 3] = Field(
+        1, description="0 replicates; 1 shards optimiser states; 2 also gradients; 3 also parameters."
+    )
+    offload: Literal["none", "cpu"] = Field("none", description="Where optimiser states live.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Parameter and activation precision.")
+
+    @model_validator(mode="after")
+    def _offload_needs_sharding(self) -> Zero:
+        if self.offload == "cpu" and self.stage == 0:
+            raise ValueError("zero.offload cpu needs sharded optimiser states: set zero.stage to 1, 2 or 3")
+        return self
+
+
+class Checkpoint(Section):
+    """Where and how often the state is saved."""
+
+    storage: str = Field("runs", description="Folder of all runs: a path or s3://bucket/prefix (shared by all nodes).")
+    every_steps: Positive = Field(200, description="Optimiser steps between checkpoints.")
+    keep: Positive = Field(2, description="Committed checkpoints that are kept.")
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    uri: str = Field(
+        "sqlite:///runs/mlflow.db",
+        description="Tracking server: sqlite:///file, http(s)://server, postgresql://...; empty turns tracking off.",
+    )
+    experiment: str = Field("cdrl", description="Experiment name.")
+    log_every_steps: Positive = Field(10, description="Optimiser steps between metric points.")
+    pictures_every_steps: Natural = Field(200, description="Optimiser steps between pictures; 0 turns them off.")
+    register_models: bool = Field(True, description="Register trained priors as models that stage 2 can name.")
+    system_metrics: bool = Field(
+        False, description="Also record CPU, memory, network and GPU use of the first worker's host."
+    )
+
+
+class Validation(Section):
+    """Held-out loss during training."""
+
+    every_steps: Natural = Field(100, description="Optimiser steps between validations; 0 turns them off.")
+    samples: Positive = Field(24, description="Samples for each validation.")
+
+
+class Run(Section):
+    """One training run: priors, data, optimisers, cluster."""
+
+    name: str = Field("cdrl-stage1", description="Run name; the same name and storage resumes, a new name starts anew.")
+    recipe: str = Field("cdrl_stage1", description="Recipe that made this configuration.")
+    seed: Natural = Field(0, description="Seed of initial weights, data order and augmentation.")
+    data: Data = Field(default_factory=Data)
+    ccrl: CCRL = Field(default_factory=CCRL)
+    cerl: CERL = Field(default_factory=CERL)
+    scaling: Scaling = Field(default_factory=Scaling)
+    zero: Zero = Field(default_factory=Zero)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    tracking: Tracking = Field(default_factory=Tracking)
+    validation: Validation = Field(default_factory=Validation)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Run:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", self.name):
+            raise ValueError(f"name {self.name!r} must be letters, digits, '.', '_' or '-' (it becomes a folder)")
+        for key, prior in self.priors().items():
+            if prior.global_batch % self.scaling.workers:
+                fits = [n for n in range(1, prior.global_batch + 1) if prior.global_batch % n == 0]
+                raise ValueError(
+                    f"{key}.global_batch {prior.global_batch} cannot be shared by scaling.workers {self.scaling.workers}: "
+                    f"use one of {fits} workers, or a global batch that is a multiple of {self.scaling.workers}"
+                )
+            share = prior.global_batch // self.scaling.workers
+            if prior.micro_batch and share % prior.micro_batch:
+                raise ValueError(
+                    f"{key}.micro_batch {prior.micro_batch} does not divide the {share} samples of one worker "
+                    f"(global_batch {prior.global_batch} / workers {self.scaling.workers}): use a divisor of {share}"
+                )
+        return self
+
+    def priors(self) -> dict[str, PriorSettings]:
+        """The enabled priors by name."""
+        return {name: p for name, p in (("ccrl", self.ccrl), ("cerl", self.cerl)) if p.enabled}
+
+    def folder(self) -> str:
+        """Where this run's checkpoints, configuration and summary lie."""
+        return f"{self.checkpoint.storage.rstrip('/')}/{self.name}"
+
+    def absolute(self) -> Run:
+        """The same run with local paths made absolute (workers run in another folder).
+
+        Relative paths start at SPFEM_HOME, or at the current folder. Raises ValueError inside the upload of a Ray job, which
+        is deleted with the job, when SPFEM_HOME does not say where relative paths start.
+        """
+        home = os.environ.get("SPFEM_HOME", "")
+
+        def full(path: str) -> str:
+            if not path or "://" in path or Path(path).expanduser().is_absolute():
+                return str(Path(path).expanduser()) if path.startswith("~") else path
+            if not home and "working_dir_files" in Path.cwd().parts:
+                raise ValueError(
+                    f"the path {path!r} is relative, and this job runs in an uploaded folder that is deleted with it: "
+                    f"export SPFEM_HOME=/a/folder/that/stays before `ray start`, or give an absolute path or s3://"
+                )
+            return str((Path(home) / path).resolve())
+
+        run = self.model_copy(deep=True)
+        run.data.shards, run.data.cache = full(run.data.shards), full(run.data.cache)
+        run.checkpoint.storage = full(run.checkpoint.storage)
+        if run.data.split.endswith(".json"):
+            run.data.split = full(run.data.split)
+        if run.tracking.uri.startswith("sqlite:///") and not run.tracking.uri.startswith("sqlite:////"):
+            run.tracking.uri = f"sqlite:///{full(run.tracking.uri.removeprefix('sqlite:///'))}"
+        return run

@@ -1,0 +1,43 @@
+"""The emotions of every corpus and method in one enum. Files and checkpoints store names, never indexes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Emotion(StrEnum):
+    """The project's emotion names. The first seven are NED's classes, in NED's order."""
+
+    NEUTRAL = "neutral"
+    ANGRY = "angry"
+    DISGUSTED = "disgusted"
+    FEAR = "fear"
+    HAPPY = "happy"
+    SAD = "sad"
+    SURPRISED = "surprised"
+    CONTEMPT = "contempt"
+    CALM = "calm"
+
+    @classmethod
+    def parse(cls, name: str) -> Emotion:
+        """The emotion called `name`; raises ValueError that lists the known names."""
+        try:
+            return cls(name.strip().lower())
+        except ValueError:
+            known = ", ".join(e.value for e in cls)
+            raise ValueError(f"unknown emotion {name!r}; known emotions: {known}") from None
+
+
+#: The seven classes of CDRL and NED, in NED's order (the order of every table in the papers).
+SEVEN: tuple[Emotion, ...] = (
+    Emotion.NEUTRAL,
+    Emotion.ANGRY,
+    Emotion.DISGUSTED,
+    Emotion.FEAR,
+    Emotion.HAPPY,
+    Emotion.SAD,
+    Emotion.SURPRISED,
+)
+
+#: The same seven in the alphabetical order of the published CERL code and checkpoints.
+CERL_ORDER: tuple[Emotion, ...] = tuple(sorted(SEVEN, key=str))

@@ -1,0 +1,81 @@
+"""Linear probes: what can be read from an embedding, and what cannot.
+
+Probes learn on embeddings of training speakers and are scored on held-out speakers and sentences. BLAS runs on one
+thread: on shared cores more threads only wait for each other.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from spfem_dist.evaluation.retrieval import Figure, bootstrap
+
+
+def ridge_r2(
+    train: np.ndarray,
+    train_target: np.ndarray,
+    test: np.ndarray,
+    test_target: np.ndarray,
+    clips: np.ndarray,
+    strength: float = 10.0,
+) -> Figure:
+    """Share of the target's variance that a ridge regression explains on the test set; 0 is the mean, 1 is perfect.
+
+    train, test: embeddings [N, D] and [M, D]. Targets: [N, K] and [M, K] (or one column); the score is the mean over K targets.
+    clips: [M], the clip of each test row, for the confidence interval. strength: ridge penalty on standardised inputs.
+    """
+    train_target, test_target = train_target.reshape(len(train), -1), test_target.reshape(len(test), -1)
+    with threadpool_limits(1):
+        scale = StandardScaler().fit(train)
+        probe = Ridge(strength).fit(scale.transform(train), train_target)
+        predicted = probe.predict(scale.transform(test)).reshape(test_target.shape)
+    error = np.square(predicted - test_target)
+    spread = np.square(test_target - test_target.mean(0))
+    names, rows = np.unique(clips, return_inverse=True)
+    errors = np.stack([np.bincount(rows, e, len(names)) for e in error.T], 1)  # [clips, K]
+    spreads = np.stack([np.bincount(rows, s, len(names)) for s in spread.T], 1)
+
+    def score(chosen: np.ndarray) -> float:
+        return float((1.0 - errors[chosen].sum(0) / np.maximum(spreads[chosen].sum(0), 1e-12)).mean())
+
+    return _interval(score, len(names))
+
+
+def probe_accuracy(
+    train: np.ndarray,
+    train_label: np.ndarray,
+    test: np.ndarray,
+    test_label: np.ndarray,
+    clips: np.ndarray,
+    strength: float = 1.0,
+) -> Figure:
+    """Accuracy on the test set of a linear (logistic) classifier of the training embeddings.
+
+    train, test: [N, D] and [M, D]; labels: [N] and [M]; clips: [M]. strength: inverse penalty on standardised inputs.
+    """
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a probe a little short of its optimum scores the same
+        scale = StandardScaler().fit(train)
+        probe = LogisticRegression(C=strength, max_iter=200).fit(scale.transform(train), train_label)
+        right = (probe.predict(scale.transform(test)) == test_label).astype(float)
+    return mean_over_clips(right, clips)
+
+
+def mean_over_clips(values: np.ndarray, clips: np.ndarray) -> Figure:
+    """Mean of per-frame values [M] with the confidence interval over the clips [M] they come from."""
+    names, rows = np.unique(clips, return_inverse=True)
+    count = np.bincount(rows, minlength=len(names))
+    return bootstrap(np.bincount(rows, values, len(names)) / count, count)
+
+
+def _interval(score, clips: int, draws: int = 500) -> Figure:
+    everything = np.arange(clips)
+    drawn = np.random.default_rng(0).integers(0, clips, (draws, clips))
+    low, high = np.percentile([score(chosen) for chosen in drawn], [2.5, 97.5])
+    return Figure(score(everything), float(low), float(high), clips)

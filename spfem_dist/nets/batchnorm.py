@@ -1,0 +1,91 @@
+"""Batch normalisation whose training statistics cover the global micro-batch, on any backend.
+
+`torch.nn.SyncBatchNorm` needs a GPU. This one also works with gloo on the CPU, so that two laptop workers compute
+what one worker with the double batch computes: the losses do not depend on the world size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class _Synchronised(nn.modules.batchnorm._BatchNorm):
+    """Training statistics are summed over all ranks; everything else, parameter names included, is nn.BatchNorm's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input: [N, C, ...] -> the same shape. N may differ between ranks, and be 0 on some of them."""
+        self._check_input_dim(input)
+        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+            return super().forward(input)
+        mean, variance, count = self._global_statistics(input)
+        if self.track_running_stats:
+            self._update_running(mean.detach(), variance.detach(), count)
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = scale * self.weight.float()
+        shift = -mean * scale
+        if self.affine:
+            shift = shift + self.bias.float()
+        return (input.float() * scale.view(shape) + shift.view(shape)).to(input.dtype)
+
+    def _global_statistics(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean [C], biased variance [C] and element count of all ranks' inputs, differentiable, in float32."""
+        channels = input.transpose(0, 1).reshape(self.num_features, -1).float()
+        # One reduction for both moments; taken about the running mean (equal on all ranks) so that the difference of
+        # squares loses no digits where the mean is far from zero.
+        about = (
+            self.running_mean.detach().float().clone()
+            if self.running_mean is not None
+            else torch.zeros(self.num_features, device=input.device)
+        )
+        centred = channels - about[:, None]
+        count = torch.full((1,), float(channels.shape[1]), device=input.device)
+        moments = all_reduce(torch.cat([centred.sum(1), centred.square().sum(1), count]))
+        first, second, count = moments.split([self.num_features, self.num_features, 1])
+        mean = first / count
+        variance = (second / count - mean.square()).clamp(min=0.0)
+        return about + mean, variance, count.detach()
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        unbiased = variance * count / (count - 1).clamp(min=1)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+
+
+class BatchNorm1d(_Synchronised, nn.BatchNorm1d):
+    """nn.BatchNorm1d over all ranks' [N, C] or [N, C, L]."""
+
+
+class BatchNorm2d(_Synchronised, nn.BatchNorm2d):
+    """nn.BatchNorm2d over all ranks' [N, C, H, W]."""
+
+
+def synchronise(module: nn.Module) -> nn.Module:
+    """`module` with every nn.BatchNorm1d and nn.BatchNorm2d inside replaced by its synchronised form, in place.
+
+    Parameters and buffers are the very same tensors, so optimisers and checkpoints stay valid. Returns the module
+    (a new one where `module` itself is a batch norm).
+    """
+    for kind, synchronised in ((nn.BatchNorm1d, BatchNorm1d), (nn.BatchNorm2d, BatchNorm2d)):
+        if type(module) is kind:
+            return _converted(module, synchronised)
+    for name, child in module.named_children():
+        replaced = synchronise(child)
+        if replaced is not child:
+            setattr(module, name, replaced)
+    return module
+
+
+def _converted(norm: nn.modules.batchnorm._BatchNorm, kind: type[_Synchronised]) -> _Synchronised:
+    new = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    new.weight, new.bias = norm.weight, norm.bias
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        setattr(new, name, getattr(norm, name))
+    return new.train(norm.training)

@@ -1,0 +1,356 @@
+"""`spfem prepare`: recordings become shards, in parallel Ray tasks, one for each shard.
+
+A shard is written whole, with a sidecar (`shard-000000.json`) that says from which settings and files. A second call keeps
+the shards whose sidecar and sha256 agree, and writes the others; `index.json` comes last, when all are there. The same
+input gives the same bytes, however many workers there are.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from spfem_dist import weights
+from spfem_dist.prepare.alignment import import_paths
+from spfem_dist.prepare.group import build_group
+from spfem_dist.prepare.plan import PrepareSettings, ShardPlan, find_clips, fingerprint, plan_shards
+from spfem_dist.prepare.progress import Progress
+from spfem_dist.prepare.shards import file_sha256, write_shard
+from spfem_dist.records import Reject
+from spfem_dist.shard_format import INDEX_NAME, ShardEntry, ShardIndex, shards_digest, write_atomically
+
+REJECTS_NAME = "rejects.csv"
+
+
+class Sidecar(BaseModel):
+    """What was written to one shard, and from what. shard: None where none of its clips could be used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["spfem-shard/1"] = "spfem-shard/1"
+    settings: dict[str, Any]
+    clips_digest: str
+    feature_dim: int
+    landmarks: str
+    shard: ShardEntry | None
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What a call of `run` did. kept, written: shards. rejects: everything that is not used, as in rejects.csv."""
+
+    index: ShardIndex
+    kept: int
+    written: int
+    seconds: float
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True)
+class Done:
+    """One more group of a shard is done: `clips` clips that gave `frames` frames."""
+
+    clips: int
+    frames: int
+
+
+def run(settings: PrepareSettings, console: Console | None = None) -> PrepareSummary:
+    """Prepare shards as `settings` say; what is finished already is kept. Returns what was done.
+
+    Raises ValueError where `out` holds shards of other settings or nothing can be used, `DiskFull` where there is no
+    room, FileNotFoundError where `root` or weights are missing. Finished shards survive every error and Ctrl-C.
+    """
+    console = console or Console()
+    started = time.monotonic()
+    settings = _resolved(settings, console)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with _alone_in(settings.out):
+        with console.status(f"looking for clips of {settings.corpus}"):
+            clips, rejects = find_clips(settings)
+            plans = plan_shards(clips, settings)
+            sidecars = _finished(plans, settings)
+        todo = [plan for plan in plans if plan.name not in sidecars]
+        if todo:
+            (settings.out / INDEX_NAME).unlink(missing_ok=True)  # no index is better than one that is not true
+        if sidecars:
+            console.print(f"{len(sidecars)} of {len(plans)} shards in {settings.out} are finished and kept")
+        build = _build_here if settings.local else _build_on_ray
+        clips_to_do = sum(plan.clips for plan in todo)
+        with Progress(console, clips_to_do) as progress, closing(build(todo, settings)) as steps:
+            for plan, step in steps:
+                if isinstance(step, Sidecar):
+                    sidecars[plan.name] = step
+                else:
+                    progress.advance(step.clips, step.frames)
+        parts = [sidecars[plan.name] for plan in plans]
+        rejects += [reject for part in parts for reject in part.rejects]
+        _write_rejects(settings.out, rejects)
+        index = _index(parts, settings, len(rejects))
+        index.save(settings.out)
+    summary = PrepareSummary(index, len(plans) - len(todo), len(todo), time.monotonic() - started, rejects)
+    _print(summary, settings, console)
+    return summary
+
+
+def build_shard(plan: ShardPlan, settings: PrepareSettings) -> Iterator[Done | Sidecar]:
+    """Make one shard: a `Done` after each group, and the shard's sidecar at the end, when both files are on disk."""
+    groups, rejects = [], []
+    with _one_thread():
+        for key, clips in plan.groups:
+            group, unusable = build_group(key, clips, settings)
+            rejects += unusable
+            if group is not None:
+                groups.append(group)
+            yield Done(len(clips), sum(r.frames for r in group.recordings) if group else 0)
+    if not groups:
+        (settings.out / plan.name).unlink(missing_ok=True)  # of an earlier call, when the clips could be used
+    recordings = [recording for group in groups for recording in group.recordings]
+    sidecar = Sidecar(
+        settings=fingerprint(settings),
+        clips_digest=plan.clips_digest,
+        feature_dim=recordings[0].features.shape[1] if recordings else 0,
+        landmarks=_landmarks(settings, any(r.landmarks is not None for r in recordings)),
+        shard=write_shard(settings.out / plan.name, groups) if groups else None,
+        rejects=rejects,
+    )
+    write_atomically(_sidecar_path(settings.out, plan), sidecar.model_dump_json(indent=1).encode() + b"\n")
+    yield sidecar
+
+
+@contextmanager
+def _one_thread() -> Generator[None, None, None]:
+    # Tasks fill the cores, and results may differ in the last bit with the number of threads.
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _landmarks(settings: PrepareSettings, found: bool) -> str:
+    if not found:
+        return "none"
+    return "synthetic" if settings.corpus == "synthetic" else "mesh468"
+
+
+# --- running the shards' tasks ------------------------------------------------------------------------------------
+
+
+_Steps = Generator[tuple[ShardPlan, Done | Sidecar], None, None]
+
+
+def _build_here(plans: list[ShardPlan], settings: PrepareSettings) -> _Steps:
+    for plan in plans:
+        for step in build_shard(plan, settings):
+            yield plan, step
+
+
+def _build_on_ray(plans: list[ShardPlan], settings: PrepareSettings) -> _Steps:
+    if not plans:
+        return
+    import ray
+    from ray.exceptions import RayTaskError
+
+    with _ray(settings.workers, len(plans)) as slots:
+        task = ray.remote(num_cpus=1, num_returns="streaming", max_retries=3)(build_shard)
+        waiting = list(reversed(plans))
+        running: dict[Any, ShardPlan] = {}
+        try:
+            while waiting or running:
+                # A few more than there are slots: no slot waits for this loop, and an error leaves little behind.
+                while waiting and len(running) < slots + 2:
+                    plan = waiting.pop()
+                    running[task.remote(plan, settings)] = plan
+                ready, _ = ray.wait(list(running), num_returns=1)
+                for steps in ready:
+                    try:
+                        yield running[steps], ray.get(next(steps))
+                    except StopIteration:
+                        del running[steps]
+        except RayTaskError as error:
+            raise (error.cause or error) from None  # the task's own error is the one that names file and fix
+        finally:
+            for steps in running:
+                ray.cancel(steps)
+
+
+@contextmanager
+def _ray(workers: int | None, tasks: int) -> Generator[int, None, None]:
+    """Ray, and how many tasks it can run at once: a cluster that is there already, or one of this machine's cores."""
+    import ray
+
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ours = not ray.is_initialized()
+    if ours and os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level="warning")
+    elif ours:
+        cores = workers or len(os.sched_getaffinity(0))
+        ray.init(
+            address="local",
+            num_cpus=min(cores, tasks),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="warning",
+        )
+    try:
+        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+# --- what is there already ----------------------------------------------------------------------------------------
+
+
+def _finished(plans: list[ShardPlan], settings: PrepareSettings) -> dict[str, Sidecar]:
+    """The sidecars of the planned shards that are whole and made from the same settings and files."""
+    expected = fingerprint(settings)
+    finished = {}
+    for plan in plans:
+        sidecar = _read_sidecar(_sidecar_path(settings.out, plan))
+        if sidecar is None:
+            continue
+        _refuse_other_settings(sidecar.settings, expected, settings.out)
+        tar = settings.out / plan.name
+        whole = sidecar.shard is None or (tar.is_file() and file_sha256(tar) == sidecar.shard.sha256)
+        if whole and sidecar.clips_digest == plan.clips_digest:
+            finished[plan.name] = sidecar
+    planned = {plan.name for plan in plans}
+    if beyond := sorted(path.name for path in settings.out.glob("shard-*.tar") if path.name not in planned):
+        raise ValueError(
+            f"{settings.out} holds shards that are not part of this call, such as {beyond[0]} ({len(beyond)} in all): "
+            "remove them, or choose another --out"
+        )
+    for part in settings.out.glob(".shard-*.part"):  # left by a killed call; the lock says nobody writes them now
+        part.unlink()
+    return finished
+
+
+def _refuse_other_settings(found: dict[str, Any], expected: dict[str, Any], out: Path) -> None:
+    if found == expected:
+        return
+    differences = [
+        f"{name} {found.get(name)} there, {expected.get(name)} now"
+        for name in sorted({*found, *expected})
+        if found.get(name) != expected.get(name)
+    ]
+    raise ValueError(
+        f"{out} holds shards of other settings ({'; '.join(differences)}): "
+        "give the same settings to go on, choose another --out, or remove that folder"
+    )
+
+
+def _read_sidecar(path: Path) -> Sidecar | None:
+    try:
+        return Sidecar.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None  # a damaged sidecar only costs making its shard again
+
+
+def _sidecar_path(out: Path, plan: ShardPlan) -> Path:
+    return (out / plan.name).with_suffix(".json")
+
+
+@contextmanager
+def _alone_in(out: Path) -> Generator[None, None, None]:
+    lock = out / ".prepare.lock"
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another `spfem prepare` is writing to {out}: wait for it, or choose another --out"
+            ) from None
+        yield
+
+
+# --- settings and results -----------------------------------------------------------------------------------------
+
+
+def _resolved(settings: PrepareSettings, console: Console) -> PrepareSettings:
+    """Absolute paths (Ray tasks work elsewhere), the finder that `auto` means here; missing weights end the call now."""
+    settings = settings.model_copy()
+    for name in ("root", "out", "warps"):
+        path = getattr(settings, name)
+        if path is not None:
+            setattr(settings, name, path.expanduser().resolve())
+    if settings.warps is not None:
+        import_paths(settings.warps)
+    if settings.speech == "wav2vec2":
+        weights.locate("wav2vec2-large-xlsr-53")
+    if settings.corpus == "synthetic":
+        return settings
+    if settings.faces == "auto":
+        try:
+            weights.locate("face-mesh")
+            settings.faces = "mesh"
+        except weights.MissingWeights:
+            console.print(
+                "no face mesh here, cascades find the faces: `spfem weights pull face-mesh` gives landmarks too"
+            )
+            settings.faces = "cascade"
+    elif settings.faces.endswith("mesh"):
+        weights.locate("face-mesh")
+    return settings
+
+
+def _index(parts: list[Sidecar], settings: PrepareSettings, rejected: int) -> ShardIndex:
+    shards = [part.shard for part in parts if part.shard is not None]
+    if not shards:
+        raise ValueError(
+            f"no usable clip of {settings.corpus} under {settings.root}: is it the corpus's top folder? "
+            f"{rejected} files were not used, the reasons are in {settings.out / REJECTS_NAME}"
+        )
+    filled = [part for part in parts if part.shard is not None]
+    return ShardIndex(
+        corpus=settings.corpus,
+        fps=settings.fps,
+        size=settings.size,
+        speech_features=settings.speech,
+        feature_dim=filled[0].feature_dim,
+        landmarks=next((part.landmarks for part in filled if part.landmarks != "none"), "none"),
+        digest=shards_digest(shards),
+        shards=shards,
+    )
+
+
+def _write_rejects(out: Path, rejects: list[Reject]) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["path", "reason", "detail"])
+    writer.writerows([reject.path, reject.reason, reject.detail] for reject in rejects)
+    write_atomically(out / REJECTS_NAME, table.getvalue().encode())
+
+
+def _print(summary: PrepareSummary, settings: PrepareSettings, console: Console) -> None:
+    index = summary.index
+    groups = [group for shard in index.shards for group in shard.groups]
+    recordings = [recording for group in groups for recording in group.recordings]
+    frames, size = sum(r.frames for r in recordings), sum(shard.bytes for shard in index.shards)
+    console.print(
+        f"{len(recordings):,} recordings in {len(groups):,} groups, {frames:,} frames ({frames / index.fps / 60:,.1f} min), "
+        f"{len(index.shards):,} shards of {size / 1e6:,.1f} MB together in {settings.out}\n"
+        f"{summary.written} shards written and {summary.kept} kept in {summary.seconds:,.1f} s; data set {index.digest[:12]}"
+    )
+    if summary.rejects:
+        reasons: dict[str, int] = {}
+        for reject in summary.rejects:
+            reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
+        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        console.print(f"{len(summary.rejects)} not used ({listed}): see {settings.out / REJECTS_NAME}")

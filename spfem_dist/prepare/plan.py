@@ -1,0 +1,224 @@
+"""What one call of `spfem prepare` will do: its settings, the clips it found, and which shard each group goes to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from tyro.conf import Positional
+
+from spfem_dist.config import Section
+from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
+from spfem_dist.emotions import Emotion
+from spfem_dist.prepare.shards import file_sha256
+from spfem_dist.records import Clip, Reject
+
+#: Raised by one whenever the same settings and clips give other bytes than before: old shards are then not mixed with new.
+CONTENT_VERSION = 1
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class PrepareSettings(Section):
+    """From raw recordings to shards. A second call with the same settings goes on where the first stopped."""
+
+    corpus: Positional[Literal["mead", "ravdess", "cremad", "synthetic"]] = Field(
+        "synthetic", description="Which corpus, that is, which file names."
+    )
+    root: Positional[Path | None] = Field(
+        None, description="Folder of the recordings; the synthetic corpus needs none."
+    )
+    out: Path = Field(
+        Path("shards/synthetic"),
+        description="Folder for the shards and index.json; on a cluster one that every node shares.",
+    )
+    fps: Annotated[float, Field(ge=5, le=100)] = Field(
+        25.0, description="Frames per second of the stored videos; recordings of another rate are resampled."
+    )
+    size: Annotated[int, Field(ge=32, le=1024, multiple_of=2)] = Field(
+        64, description="Side of the stored face crops, pixels (even)."
+    )
+    codec: Literal["h264", "vp9"] = Field("h264", description="h264 decodes on every GPU; vp9 also by DALI on the CPU.")
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(
+        18, description="Constant video quality; lower is better and larger."
+    )
+    groups_per_shard: Positive = Field(8, description="Utterance groups in one tar; a tar is also one parallel task.")
+    faces: Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"] = Field(
+        "auto",
+        description="mesh needs `spfem weights pull face-mesh`; cascade needs no download and gives no landmarks; aligned says "
+        "the videos are face crops already (aligned-mesh: with landmarks); auto takes mesh where its weights are and cascade "
+        "elsewhere.",
+    )
+    speech: Literal["logmel", "wav2vec2"] = Field(
+        "logmel", description="Speech features: 160 log-mel numbers a frame, or 1024 of wav2vec 2.0 XLSR-53."
+    )
+    alignment: Literal["clean", "released"] = Field(
+        "clean", description="Time-warp recipe; released is what the published pairs were made with."
+    )
+    warps: Path | None = Field(
+        None,
+        description="The authors' aligned_path36.json (MEAD at 30 fps): its paths replace computed ones where it has them.",
+    )
+    all_pairs_up_to: Positive = Field(
+        12, description="Groups with more recordings get time-warps from one neutral recording to all others only."
+    )
+    levels: Literal["strongest", "all"] = Field(
+        "strongest", description="MEAD: level 3 (neutral: 1) as in the papers, or every level."
+    )
+    sentences: Literal["shared", "number"] = Field(
+        "shared", description="MEAD: only the shared sentences join emotions, or equal clip numbers do."
+    )
+    view: Literal["front", "left_30", "left_60", "right_30", "right_60", "top", "down"] = Field(
+        "front", description="MEAD: camera."
+    )
+    songs: bool = Field(False, description="RAVDESS: sung clips too.")
+    identities: Positive = Field(
+        26, description="Synthetic corpus: speakers. 26 with 14 sentences is the full corpus, which has a split."
+    )
+    synthetic_sentences: Positive = Field(14, description="Synthetic corpus: sentences.")
+    seed: Natural = Field(0, description="Synthetic corpus: seed.")
+    limit: Natural = Field(0, description="Only the first so many groups; 0 means all.")
+    workers: Positive | None = Field(
+        None,
+        description="Parallel Ray tasks on this machine; empty means one for each core. An existing cluster (RAY_ADDRESS) uses all it has.",
+    )
+    local: bool = Field(False, description="Work in this process, without Ray (a breakpoint works).")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PrepareSettings:
+        if self.corpus != "synthetic" and self.root is None:
+            raise ValueError(
+                f"prepare {self.corpus} needs the folder of its recordings: spfem prepare {self.corpus} ROOT --out {self.out}"
+            )
+        if "://" in str(self.out) or re.match(r"s3:/", str(self.out)):
+            raise ValueError(
+                f"out is {str(self.out)!r}: shards are written to a folder; copy it to the bucket afterwards"
+            )
+        if self.warps is not None and (self.corpus != "mead" or self.fps != 30):
+            raise ValueError(
+                f"warps count MEAD's frames at 30 fps, but corpus is {self.corpus} at {self.fps:g} fps: use mead and --fps 30"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard to write: its name and the clips of each of its groups. `clips_digest` says whether the input changed."""
+
+    name: str
+    groups: tuple[tuple[str, tuple[Clip, ...]], ...]
+    clips_digest: str
+
+    @cached_property
+    def clips(self) -> int:
+        return sum(len(clips) for _, clips in self.groups)
+
+
+def find_clips(settings: PrepareSettings) -> tuple[list[Clip], list[Reject]]:
+    """The corpus's clips and what is not used; files of equal content count once (the rest is rejected as `duplicate`)."""
+    if settings.corpus == "synthetic":
+        return synthetic_corpus(settings).clips(), []
+    assert settings.root is not None
+    if settings.corpus == "mead":
+        from spfem_dist.corpora import mead
+
+        clips, rejects = mead.find_clips(settings.root, settings.view, settings.levels, settings.sentences)
+    elif settings.corpus == "ravdess":
+        from spfem_dist.corpora import ravdess
+
+        clips, rejects = ravdess.find_clips(settings.root, settings.songs)
+    else:
+        from spfem_dist.corpora import cremad
+
+        clips, rejects = cremad.find_clips(settings.root)
+    clips, doubles = reject_equal_files(clips)
+    return clips, rejects + doubles
+
+
+def synthetic_corpus(settings: PrepareSettings) -> SyntheticCorpus:
+    """The synthetic corpus that the settings describe."""
+    return SyntheticCorpus(
+        settings.identities, settings.synthetic_sentences, settings.fps, settings.size, settings.seed
+    )
+
+
+def reject_equal_files(clips: list[Clip]) -> tuple[list[Clip], list[Reject]]:
+    """The clips with the first file of each content kept, and a reject for every copy of it under another name."""
+    by_size: dict[int, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        by_size[clip.video.stat().st_size].append(clip)
+    first: dict[str, Clip] = {}
+    copies: dict[Path, Clip] = {}
+    for same_size in by_size.values():
+        # Hashing terabytes is only worth it where sizes agree. Empty files are rejected for what they are later.
+        if len(same_size) == 1 or same_size[0].video.stat().st_size == 0:
+            continue
+        for clip in same_size:
+            original = first.setdefault(file_sha256(clip.video), clip)
+            if original is not clip:
+                copies[clip.video] = original
+    rejects = [
+        Reject(
+            str(copy), "duplicate", f"the same bytes as {original.video}, which is used; one of the two names is wrong"
+        )
+        for copy, original in copies.items()
+    ]
+    return [clip for clip in clips if clip.video not in copies], rejects
+
+
+def plan_shards(clips: list[Clip], settings: PrepareSettings) -> list[ShardPlan]:
+    """Groups in key order, `groups_per_shard` to a shard; in a group neutral comes first, then emotion, level and take."""
+    groups: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        groups[clip.group].append(clip)
+    order = {emotion: number for number, emotion in enumerate(Emotion)}
+    keys = sorted(groups)[: settings.limit or None]
+    plans = []
+    for number, start in enumerate(range(0, len(keys), settings.groups_per_shard)):
+        chosen = tuple(
+            (key, tuple(sorted(groups[key], key=lambda c: (order[c.emotion], c.level, c.take))))
+            for key in keys[start : start + settings.groups_per_shard]
+        )
+        plans.append(ShardPlan(f"shard-{number:06d}.tar", chosen, _clips_digest(chosen, settings.root)))
+    return plans
+
+
+def fingerprint(settings: PrepareSettings) -> dict[str, Any]:
+    """The settings that decide a shard's bytes, with the content version: what a finished shard must agree with."""
+    ours = {
+        "synthetic": {"identities", "synthetic_sentences", "seed"},
+        "mead": {"levels", "sentences", "view"},
+        "ravdess": {"songs"},
+    }
+    others = set().union(*ours.values()) - ours.get(settings.corpus, set())
+    if settings.corpus == "synthetic":
+        others |= {"faces"}
+    left_out = {"root", "out", "limit", "workers", "local", "warps", *others}
+    kept: dict[str, Any] = settings.model_dump(mode="json", exclude=left_out)
+    if settings.warps is not None:
+        kept["warps"] = file_sha256(settings.warps)
+    return {**kept, "version": CONTENT_VERSION}
+
+
+def _clips_digest(groups: tuple[tuple[str, tuple[Clip, ...]], ...], root: Path | None) -> str:
+    rows = [
+        [clip.group, clip.recording, *(row for file in (clip.video, clip.audio) for row in _file_state(file, root))]
+        for _, clips in groups
+        for clip in clips
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _file_state(file: Path | None, root: Path | None) -> list[Any]:
+    if file is None or root is None:
+        return [None if file is None else str(file)]
+    state = file.stat()
+    return [str(file.relative_to(root)), state.st_size, state.st_mtime_ns]

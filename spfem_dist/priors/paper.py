@@ -1,0 +1,110 @@
+"""The published sizes behind the clean priors: ArcFace and CLIP trunks, frozen, with what is learned on top of them.
+
+`pretrained=False` leaves the trunks random, for tests, dry runs, and checkpoints that bring their own weights.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spfem_dist.emotions import SEVEN
+from spfem_dist.nets.batchnorm import BatchNorm1d, BatchNorm2d
+from spfem_dist.nets.clip import (
+    PromptedText,
+    image_features,
+    load_clip,
+    load_tokeniser,
+    random_clip,
+    read_descriptors,
+    word_tokeniser,
+)
+from spfem_dist.nets.iresnet import iresnet50, load_backbone
+
+#: Side of the faces that both trunks see, pixels.
+SIDE = 224
+#: CLIP's own normalisation of images in [0, 1] (OpenAI), by channel.
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class ArcFaceMap(nn.Module):
+    """Faces [N, 3, 224, 224] in [-1, 1] -> map [N, 256, 28, 28]: layer3 of a frozen iresnet50 and one learned block."""
+
+    channels, map_side = 256, SIDE // 8
+
+    def __init__(self, pretrained: bool = True):
+        super().__init__()
+        if pretrained:
+            from spfem_dist.weights import locate
+
+            self.trunk = load_backbone(locate("arcface-iresnet50"))
+        else:
+            self.trunk = iresnet50()
+        self.trunk.requires_grad_(False)
+        self.adapt = nn.Sequential(
+            nn.Conv2d(self.channels, self.channels, 3, padding=1, bias=False),
+            BatchNorm2d(self.channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def train(self, mode: bool = True) -> ArcFaceMap:
+        """The trunk stays in eval mode, so that its batch norms never move."""
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+    def forward(self, faces: Tensor) -> Tensor:
+        with torch.no_grad():
+            trunk = self.trunk.feature_map(faces, "layer3")
+        return trunk + self.adapt(trunk)
+
+
+class Wav2VecWindow(nn.Module):
+    """wav2vec rows [N, W, F] (F = 1024) -> [N, width]: the first learned layer is the paper's Linear(F, 512)."""
+
+    def __init__(self, features: int, window: int, width: int):
+        super().__init__()
+        self.project = nn.Linear(features, 512)
+        self.project_norm = BatchNorm1d(512)
+        self.join = nn.Linear(512 * window, width, bias=False)
+        self.join_norm = BatchNorm1d(width)
+
+    def forward(self, speech: Tensor) -> Tensor:
+        code = F.relu(self.project_norm(self.project(speech).transpose(1, 2)))
+        return F.relu(self.join_norm(self.join(code.flatten(1))))
+
+
+class ClipEmotion(nn.Module):
+    """CERL's published size: CLIP ViT-B/32, frozen, one image adapter for all emotions, and prompted text as priors.
+
+    The text keeps its positional embedding; every class has 8 learned words before its description.
+    """
+
+    def __init__(self, pretrained: bool = True):
+        super().__init__()
+        self.clip = load_clip() if pretrained else random_clip()
+        self.clip.requires_grad_(False)
+        tokeniser = load_tokeniser() if pretrained else word_tokeniser(self.clip.config.text_config.vocab_size)
+        descriptions = read_descriptors()
+        self.prompt_learner = PromptedText(self.clip, {e: descriptions[e] for e in SEVEN}, tokeniser, positional=True)
+        width = self.clip.config.projection_dim
+        self.adapter = nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, width))
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> ClipEmotion:
+        """CLIP stays in eval mode."""
+        super().train(mode)
+        self.clip.eval()
+        return self
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Faces [N, 3, 224, 224] in [-1, 1] -> [N, 512], not yet unit norm."""
+        with torch.no_grad():
+            seen = image_features(self.clip, ((faces + 1.0) / 2.0 - self.mean) / self.std)
+        return seen + self.adapter(seen)
+
+    def priors(self) -> Tensor:
+        """Text vectors [7, 512] in the order of `emotions.SEVEN`, unit norm."""
+        return self.prompt_learner(self.clip)

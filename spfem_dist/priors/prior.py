@@ -1,0 +1,129 @@
+"""What a prior is: a representation that learns in stage 1 and supervises in stage 2.
+
+A prior is an `nn.Module` that turns a `Batch` into named, weighted losses, embeds faces into a space of unit vectors,
+and draws what it looks at. `build_prior` makes one from its settings, `save_prior` and `load_prior` move it to and from
+a folder (safetensors and a config.json that holds everything needed to rebuild it).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spfem_dist.config import CCRL, CERL, Data
+from spfem_dist.records import Batch
+
+FORMAT = "spfem-prior/1"
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """What the training loop and the scores ask of a prior; the modules that `build_prior` returns all answer it."""
+
+    view: Literal["content", "emotion"]
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses (already weighted: their sum is minimised) and monitors (only logged), scalars by name.
+
+        Every loss is a mean over the batch's samples; samples meet only in the synchronised batch norm.
+        """
+        ...
+
+    def embed(self, frames: Tensor, speech: Tensor | None) -> Tensor:
+        """Unit vectors [N, D] of frames uint8 [N, 3, S, S] and speech float [N, W, F], or None where nothing is heard.
+
+        An emotion prior does not listen.
+        """
+        ...
+
+    def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Pictures by name, uint8 [H, W, 3] RGB, that show what the prior does with the batch."""
+        ...
+
+
+def build_prior(
+    name: str, settings: CCRL | CERL, data: Data, feature_dim: int, *, pretrained: bool = True
+) -> nn.Module:
+    """A fresh prior: what it learns is random, the trunks of the paper's network come with their weights.
+
+    name: "ccrl" or "cerl". feature_dim: numbers in one row of speech features, as the shards' index says. pretrained:
+    False leaves trunks random too (dry runs, tests, and where a saved prior brings its own).
+    Raises MissingWeights where a trunk's weights are not there.
+    """
+    if name == "ccrl" and isinstance(settings, CCRL):
+        if settings.form == "released":
+            from spfem_dist.priors.released_ccrl import ReleasedCCRL
+
+            return ReleasedCCRL(settings, data, feature_dim, pretrained=pretrained)
+        from spfem_dist.priors.ccrl import CleanCCRL
+
+        return CleanCCRL(settings, data, feature_dim, pretrained=pretrained)
+    if name == "cerl" and isinstance(settings, CERL):
+        if settings.form == "released":
+            from spfem_dist.priors.released_cerl import ReleasedCERL
+
+            return ReleasedCERL(settings, data, pretrained=pretrained)
+        from spfem_dist.priors.cerl import CleanCERL
+
+        return CleanCERL(settings, data, pretrained=pretrained)
+    raise ValueError(
+        f"no prior called {name!r} takes settings of type {type(settings).__name__}: use 'ccrl' with CCRL or 'cerl' with CERL"
+    )
+
+
+def save_prior(
+    folder: Path | str,
+    prior: nn.Module,
+    *,
+    name: str,
+    settings: CCRL | CERL,
+    data: Data,
+    feature_dim: int,
+    facts: dict[str, Any] | None = None,
+) -> Path:
+    """Writes `model.safetensors` and `config.json` into `folder` (made if missing) and returns the folder.
+
+    facts: JSON values that say where the prior comes from (run name, samples seen, figures); `load_prior` returns them.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in prior.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    config = {
+        "format": FORMAT,
+        "name": name,
+        "view": prior.view,
+        "settings": settings.model_dump(mode="json"),
+        "data": data.model_dump(mode="json"),
+        "feature_dim": feature_dim,
+        "facts": facts or {},
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return folder
+
+
+def load_prior(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
+    """The prior saved in `folder`, frozen (eval mode, no gradients on parameters), and its config.json.
+
+    Raises FileNotFoundError where a file is missing and ValueError where the folder holds something else.
+    """
+    folder = Path(folder)
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"no {file} in {folder}: give the folder of one prior, as a finished run saved it")
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder / 'config.json'} has format {config.get('format')!r}, expected {FORMAT!r}: train the prior again"
+        )
+    kind = {"ccrl": CCRL, "cerl": CERL}[config["name"]]
+    prior = build_prior(
+        config["name"], kind(**config["settings"]), Data(**config["data"]), config["feature_dim"], pretrained=False
+    )
+    prior.load_state_dict(load_file(folder / "model.safetensors"))
+    return prior.eval().requires_grad_(False), config

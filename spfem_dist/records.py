@@ -1,0 +1,158 @@
+"""The typed records that flow down the house: Clip -> UtteranceGroup -> Batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spfem_dist.emotions import Emotion
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of one person saying one sentence, as a corpus names it. Nothing has been opened yet.
+
+    level: intensity as the corpus counts it (MEAD 1-3, RAVDESS 1-2, CREMA-D 1-3), 1 where there is only one.
+    take: repetition number, from 1.
+    audio: the file that holds the speech; None means the sound track of `video`.
+    """
+
+    corpus: str
+    speaker: str
+    sentence: str
+    emotion: Emotion
+    level: int
+    take: int
+    video: Path
+    audio: Path | None = None
+
+    @property
+    def recording(self) -> str:
+        """Name of this recording inside its group, e.g. `happy-3-1`; no dots, so it can be part of a tar member."""
+        return f"{self.emotion.value}-{self.level}-{self.take}"
+
+    @property
+    def group(self) -> str:
+        """Key of the utterance group this clip belongs to, e.g. `M003_001`."""
+        return f"{self.speaker}_{self.sentence}"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One recording (or stray file) that is not used, and why. `reason` is a short code, `detail` a sentence."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+class Unusable(Exception):
+    """A recording that cannot be used; `reason` is a short code for the rejects table, `detail` says what and how to mend it."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass
+class RawRecording:
+    """One recording, opened, cropped and at constant rate, before speech features and encoding.
+
+    frames: uint8 [T, S, S, 3] RGB. fps: frames per second. speech: float32 [N] mono 16 kHz in [-1, 1].
+    landmarks: float32 [T, L, 2] in pixels of the crop, or None. valid: bool [T].
+    truth: synthetic corpus only, arrays with T rows (see `Recording`).
+    """
+
+    frames: np.ndarray
+    fps: float
+    speech: np.ndarray
+    valid: np.ndarray
+    landmarks: np.ndarray | None = None
+    truth: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class Recording:
+    """One emotion's recording of a group, as stored in a shard.
+
+    video: encoded bytes (mp4 or webm), `frames` frames at the group's constant fps, RGB after decoding.
+    speech: 16 kHz mono FLAC bytes. features: float32 [frames, F], one row per video frame.
+    landmarks: float32 [frames, L, 2] in pixels of the stored crop, or None. valid: bool [frames], False where
+    the face was not found and landmarks are interpolated.
+    truth: known only for the synthetic corpus, arrays with `frames` rows (`visemes` [frames, 4], `phase` [frames]).
+    """
+
+    name: str
+    emotion: Emotion
+    level: int
+    take: int
+    frames: int
+    video: bytes
+    speech: bytes
+    features: np.ndarray
+    valid: np.ndarray
+    landmarks: np.ndarray | None = None
+    truth: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class UtteranceGroup:
+    """One speaker saying one sentence in every emotion, level and take recorded: one WebDataset sample.
+
+    warps: (name_a, name_b) -> int32 [2, P]; column p says frame warps[0, p] of a matches frame warps[1, p] of b.
+    Stored once for each unordered pair, in the order of `recordings`; `warp(a, b)` answers either direction.
+    warp_costs: the same keys -> mean frame distance along the path, to filter on.
+    """
+
+    key: str
+    corpus: str
+    speaker: str
+    sentence: str
+    fps: float
+    size: int
+    recordings: list[Recording]
+    warps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    warp_costs: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def warp(self, a: str, b: str) -> np.ndarray | None:
+        """The path from recording `a` to recording `b`, int32 [2, P], or None where it was not stored."""
+        if (a, b) in self.warps:
+            return self.warps[(a, b)]
+        if (b, a) in self.warps:
+            return self.warps[(b, a)][::-1]
+        return None
+
+
+@dataclass
+class Batch:
+    """Tensors of one micro-batch: B samples, each R recordings of one utterance group, K frames of each.
+
+    frames: uint8 [B, R, K, 3, S, S], RGB. speech: float32 [B, R, K, W, F]: a window of W feature rows around each frame.
+    position: int64 [B, R, K], frame index within its recording. emotion: int64 [B, R], index into `spfem_dist.emotions`
+    `list(Emotion)`; never stored. valid: bool [B, R, K]; False marks frames without a found face and padding.
+    sample: int64 [B], global sample numbers; seed: int64 [B], the key of all randomness of that sample.
+    keys: the group key of each sample.
+    """
+
+    frames: torch.Tensor
+    speech: torch.Tensor
+    position: torch.Tensor
+    emotion: torch.Tensor
+    valid: torch.Tensor
+    sample: torch.Tensor
+    seed: torch.Tensor
+    keys: list[str]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with every tensor on `device` (asynchronously where the memory is pinned)."""
+        moved = {
+            f.name: v.to(device, non_blocking=True) if isinstance(v := getattr(self, f.name), torch.Tensor) else v
+            for f in fields(self)
+        }
+        return Batch(**moved)
+
+    def __len__(self) -> int:
+        return len(self.keys)

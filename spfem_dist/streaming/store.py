@@ -1,0 +1,262 @@
+"""Where shard bytes lie: a local folder, or a bucket seen through a bounded local folder of fetched shards.
+
+Both stores answer `index()` and `read(shard, offset, size)`. Messages never hold credentials.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spfem_dist.shard_format import INDEX_NAME, DamagedShard, ShardEntry
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: First and largest pause between attempts, seconds; each pause is drawn from [half, whole] of the doubled last one.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 20.0
+
+
+class MissingShard(FileNotFoundError):
+    """A shard (or index) that the storage does not have. Training cannot go on without it."""
+
+
+class UnreachableStorage(OSError):
+    """Storage that did not answer, or refused, after all attempts."""
+
+
+class LocalStore:
+    """Shards in a local folder, read by plain ranged file reads."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root).expanduser()
+
+    def index(self) -> bytes:
+        """The bytes of index.json; MissingShard where there is none."""
+        path = self.root / INDEX_NAME
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingShard(
+                f"no shard index at {path}: write shards with `spfem prepare CORPUS ROOT --out {self.root}`, or point "
+                "data.shards at the folder that holds index.json"
+            ) from None
+
+    def read(self, shard: ShardEntry, offset: int, size: int) -> bytes:
+        """`size` bytes of `shard` from `offset`; MissingShard or DamagedShard where they are not there."""
+        path = self.root / shard.name
+        try:
+            return _read_range(path, shard, offset, size)
+        except FileNotFoundError:
+            raise MissingShard(
+                f"shard {shard.name} is listed in {self.root / INDEX_NAME} but missing from {self.root}: copy it back, "
+                "or run the same `spfem prepare` again (it makes only what is missing)"
+            ) from None
+
+
+class RemoteStore:
+    """Shards under an fsspec URL (`s3://bucket/prefix`), fetched whole into a local folder and read from there.
+
+    cache_mb bounds that folder (least recently used shards go first); shards that do not fit are read by ranged
+    requests. A fetched shard appears under its name only when its size and sha256 agree with the index. Several
+    processes may share the folder. The endpoint and credentials come from the standard AWS_* variables.
+    """
+
+    def __init__(self, url: str, cache: str = "", cache_mb: int = 20_480, retries: int = 5, verify: bool = True):
+        self.url, self.retries, self.verify = url.rstrip("/"), max(1, retries), verify
+        self.limit = cache_mb << 20
+        self.folder = Path(cache).expanduser() if cache else default_cache()
+        self._own = self.folder / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        self._refused: dict[str, DamagedShard] = {}
+        self.fetched: list[str] = []
+        self.fs, self.path = _open_filesystem(self.url)
+
+    def index(self) -> bytes:
+        """The bytes of index.json; MissingShard or UnreachableStorage where they cannot be had."""
+        path = f"{self.path}/{INDEX_NAME}"
+        return self._attempt(INDEX_NAME, lambda: self.fs.cat_file(path))
+
+    def read(self, shard: ShardEntry, offset: int, size: int) -> bytes:
+        """`size` bytes of `shard` from `offset`; MissingShard, UnreachableStorage or DamagedShard."""
+        if shard.bytes > self.limit:
+            return self._read_remote_range(shard, offset, size)
+        for _ in range(3):
+            path = self.fetch(shard)
+            try:
+                content = _read_range(path, shard, offset, size)
+            except FileNotFoundError:  # another process evicted it between our look and our open
+                continue
+            os.utime(path)
+            return content
+        raise UnreachableStorage(
+            f"{shard.name} is evicted from {self.folder} faster than it can be read: raise data.cache_mb "
+            f"(now {self.limit >> 20} MiB, shared by all workers of a node)"
+        )
+
+    def fetch(self, shard: ShardEntry) -> Path:
+        """The local file of `shard`, fetched if it is not there yet."""
+        path = self._own / f"{shard.sha256[:16]}-{shard.name}"
+        if path.exists():
+            return path
+        if shard.name in self._refused:
+            raise self._refused[shard.name]
+        self._own.mkdir(parents=True, exist_ok=True)
+        with open(self._own / f".{shard.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # workers of one node fetch a shard once
+            if not path.exists():
+                self._attempt(shard.name, lambda: self._fetch_once(shard, path))
+                self.fetched.append(shard.name)
+                self._evict(keep=path)
+        return path
+
+    def _fetch_once(self, shard: ShardEntry, path: Path) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            self.fs.get_file(f"{self.path}/{shard.name}", str(temporary))
+            found = temporary.stat().st_size
+            if found != shard.bytes:
+                raise _Short(f"{found} bytes arrived of {shard.bytes}")
+            if self.verify and _sha256(temporary) != shard.sha256:
+                raise _Altered(f"sha256 differs from the index's {shard.sha256[:12]}...")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _read_remote_range(self, shard: ShardEntry, offset: int, size: int) -> bytes:
+        def once() -> bytes:
+            content = self.fs.cat_file(f"{self.path}/{shard.name}", start=offset, end=offset + size)
+            if len(content) != size:
+                raise _Short(f"{len(content)} bytes arrived of the {size} from {offset}")
+            return content
+
+        return self._attempt(shard.name, once)
+
+    def _attempt(self, name: str, call: Callable[[], T]) -> T:
+        """call() with retries; what cannot be mended by waiting is not repeated."""
+        place = _without_secrets(f"{self.url}/{name}")
+        bucket = self.path.split("/", 1)[0]
+        pause = _FIRST_PAUSE
+        for attempt in range(1, self.retries + 1):
+            try:
+                return call()
+            except FileNotFoundError:
+                raise MissingShard(
+                    f"{name} is missing: bucket {bucket} has no {place}. Upload it again (`aws s3 sync SHARDS {_without_secrets(self.url)}`), "
+                    "or correct data.shards"
+                ) from None
+            except _transport_errors() as error:
+                reason = _without_secrets(f"{type(error).__name__}: {error}")
+                if isinstance(error, PermissionError) or type(error).__name__ in _REFUSED:
+                    raise UnreachableStorage(
+                        f"bucket {bucket} refuses {place} ({reason}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+                        "AWS_SESSION_TOKEN, or the role of this machine, on every node"
+                    ) from None
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                    raise UnreachableStorage(
+                        f"no room for {name} in the cache folder {self.folder}: lower data.cache_mb (now {self.limit >> 20}) "
+                        "or point data.cache at a larger disk"
+                    ) from None
+                if attempt == self.retries:
+                    if isinstance(error, (_Short, _Altered)):
+                        damage = DamagedShard(
+                            f"{place}: {error} in each of {self.retries} attempts; upload this shard and index.json again"
+                        )
+                        self._refused[name] = damage
+                        raise damage from None
+                    raise UnreachableStorage(
+                        f"{place} could not be read in {self.retries} attempts (last: {reason}): check the network and "
+                        "AWS_ENDPOINT_URL, or raise data.retries"
+                    ) from None
+                log.warning("read of %s failed (attempt %d of %d): %s", place, attempt, self.retries, reason)
+                time.sleep(random.uniform(pause / 2, pause))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        raise AssertionError("unreachable")
+
+    def _evict(self, keep: Path) -> None:
+        kept = []
+        for path in self.folder.glob("*/*.tar"):
+            try:
+                kept.append((path.stat().st_mtime, path.stat().st_size, path))
+            except FileNotFoundError:
+                continue
+        total = sum(size for _, size, _ in kept)
+        for _, size, path in sorted(kept, key=lambda entry: entry[0]):
+            if total <= self.limit:
+                break
+            if path != keep:
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def default_cache() -> Path:
+    """Folder for fetched shards where data.cache is empty: under XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "shards"
+
+
+class _Short(OSError):
+    """Fewer bytes arrived than the index says."""
+
+
+class _Altered(OSError):
+    """The bytes that arrived are not those the index was written for."""
+
+
+_REFUSED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
+_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
+
+
+def _transport_errors() -> tuple[type[BaseException], ...]:
+    import aiohttp
+    import botocore.exceptions as aws
+
+    return (OSError, TimeoutError, aiohttp.ClientError, aws.BotoCoreError, aws.ClientError)
+
+
+def _open_filesystem(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    options: dict[str, Any] = {}
+    if url.startswith(("s3://", "s3a://")):
+        # One retry policy, ours: nested ones would multiply.
+        options = {
+            "skip_instance_cache": True,
+            "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}},
+        }
+    fs, path = fsspec.core.url_to_fs(url, **options)
+    if hasattr(fs, "retries"):
+        fs.retries = 1
+    return fs, path.rstrip("/")
+
+
+def _read_range(path: Path, shard: ShardEntry, offset: int, size: int) -> bytes:
+    with open(path, "rb") as file:
+        content = os.pread(file.fileno(), size, offset)
+        if len(content) != size:
+            found = os.fstat(file.fileno()).st_size
+            raise DamagedShard(
+                f"{path} has {found} bytes, the index says {shard.bytes}: it is cut; copy it again or run the same "
+                "`spfem prepare` again"
+            )
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without_secrets(text: str) -> str:
+    for variable in _SECRET_VARIABLES:
+        if secret := os.environ.get(variable):
+            text = text.replace(secret, "***")
+    text = re.sub(r"://[^/@\s]+@", "://***@", text)
+    return re.sub(r"(?i)((?:signature|credential|security-token|awsaccesskeyid)=)[^&\s]+", r"\1***", text)

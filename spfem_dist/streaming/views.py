@@ -1,0 +1,252 @@
+"""Views of an utterance group: which recordings and frames one sample takes from it. Pure functions of (group, generator).
+
+CCRL draws one sentence in two emotions with time-matched frames (`content_view`); CERL draws the sentence in each of the
+seven emotions (`emotion_view`); evaluation reads whole recordings (`plain_view`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from spfem_dist.config import Data
+from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.records import Batch, Recording, UtteranceGroup
+from spfem_dist.shard_format import GroupEntry
+
+#: Frames of each recording in an emotion sample: two, so that one's content can be told from the other's.
+EMOTION_FRAMES = 2
+#: Sets of positions drawn to find one whose matches are apart in the second recording too.
+_TRIES = 8
+_EMOTION_NUMBER = {emotion: number for number, emotion in enumerate(Emotion)}
+
+
+class Unservable(ValueError):
+    """A group that a view cannot be drawn from, although the index let it hope so; says why."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one sample takes from a group: R recordings, K frames of each.
+
+    recordings: R recordings, None where there is none (padding). emotions: R emotions, also of the padding.
+    positions: int64 [R, K], frame indexes. valid: bool [R, K], False for padding and frames without a found face.
+    """
+
+    recordings: tuple[Recording | None, ...]
+    emotions: tuple[Emotion, ...]
+    positions: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to draw samples. serves: whether a group can be drawn from, by its index entry alone. choose: the draw."""
+
+    name: str
+    serves: Callable[[GroupEntry], bool]
+    choose: Callable[[UtteranceGroup, np.random.Generator, Data], Choice]
+
+
+def content_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
+    """CCRL's sample: R = 2 recordings of different emotions, K = data.frames_per_recording frames of each.
+
+    The pair is uniform over ordered pairs with a stored time-warp of at most data.maximum_warp_cost. Frame k of
+    recording 1 matches frame k of recording 0 (the middle one of several matches). Positions ascend, data.minimum_gap
+    or more apart (as spread as possible where the clip is short), among frames whose face was found in both; a clip
+    with too few of those is filled up with other matched frames, or repeats, marked invalid.
+    Raises Unservable where no pair is left.
+    """
+    pairs = [
+        (a, b)
+        for a in group.recordings
+        for b in group.recordings
+        if a.emotion != b.emotion and _usable(group, a, b, data)
+    ]
+    if not pairs:
+        raise Unservable(
+            f"group {group.key} has no two emotions with a time-warp of cost <= {data.maximum_warp_cost}: raise "
+            "data.maximum_warp_cost"
+        )
+    first, second = pairs[rng.integers(len(pairs))]
+    matches = warp_matches(group, first.name, second.name)
+    matched = np.flatnonzero(matches >= 0)
+    good = matched[first.valid[matched] & second.valid[matches[matched]]]
+    if len(good) < 2:
+        raise Unservable(
+            f"group {group.key}: {first.name} and {second.name} share {len(good)} frames with a found face"
+        )
+    count = data.frames_per_recording
+    if len(good) >= count:
+        positions = _spread_in_both(good, matches, count, data.minimum_gap, rng)
+        valid = np.ones(count, dtype=bool)
+    else:
+        others = np.setdiff1d(matched, good)
+        fill = _choose(others, count - len(good), rng) if len(others) else np.repeat(good[:1], count - len(good))
+        positions = np.concatenate([good, fill])
+        valid = np.arange(count) < len(good)
+        order = np.argsort(positions, kind="stable")
+        positions, valid = positions[order], valid[order]
+    return Choice(
+        (first, second),
+        (first.emotion, second.emotion),
+        np.stack([positions, matches[positions]]).astype(np.int64),
+        np.stack([valid, valid]),
+    )
+
+
+def serves_content(entry: GroupEntry) -> bool:
+    """Whether the group was recorded in two emotions at least (MEAD shares three sentences across emotions)."""
+    return len({r.emotion for r in entry.recordings}) >= 2
+
+
+def emotion_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
+    """CERL's sample: R = 7, one recording for each of `emotions.SEVEN` in that order, K = 2 random distinct frames.
+
+    Level and take are drawn at random; an emotion the group lacks is padding (valid False, recording None). Frames
+    whose face was not found are taken only where there are fewer than two others, and marked invalid.
+    """
+    recordings: list[Recording | None] = []
+    positions = np.zeros((len(SEVEN), EMOTION_FRAMES), dtype=np.int64)
+    valid = np.zeros((len(SEVEN), EMOTION_FRAMES), dtype=bool)
+    for row, emotion in enumerate(SEVEN):
+        takes = [r for r in group.recordings if r.emotion == emotion]
+        recording = takes[rng.integers(len(takes))] if takes else None
+        recordings.append(recording)
+        if recording is not None:
+            good, bad = np.flatnonzero(recording.valid), np.flatnonzero(~recording.valid)
+            chosen = _choose(good, min(EMOTION_FRAMES, len(good)), rng)
+            rest = EMOTION_FRAMES - len(chosen)
+            fill = _choose(bad, rest, rng) if len(bad) else np.repeat(good[:1], rest)
+            positions[row] = np.concatenate([chosen, fill])
+            valid[row] = np.arange(EMOTION_FRAMES) < len(chosen)
+    if not valid.any():
+        raise Unservable(f"group {group.key} has no found face in any of {', '.join(SEVEN)}")
+    return Choice(tuple(recordings), SEVEN, positions, valid)
+
+
+def serves_emotion(entry: GroupEntry) -> bool:
+    """Whether the group holds one of the seven emotions."""
+    return any(r.emotion in SEVEN for r in entry.recordings)
+
+
+def plain_view(recording: Recording) -> Choice:
+    """Every frame of one recording, in order: R = 1, K = its frames. For evaluation."""
+    return Choice(
+        (recording,), (recording.emotion,), np.arange(recording.frames, dtype=np.int64)[None], recording.valid[None]
+    )
+
+
+CONTENT = View("content", serves_content, content_view)
+EMOTION = View("emotion", serves_emotion, emotion_view)
+VIEWS = {view.name: view for view in (CONTENT, EMOTION)}
+
+
+def warp_matches(group: UtteranceGroup, a: str, b: str) -> np.ndarray:
+    """int64 [frames of a]: the frame of `b` that matches each frame of `a`, the middle one of several; -1 for none."""
+    path = group.warp(a, b)
+    if path is None:
+        raise Unservable(f"group {group.key} has no time-warp between {a} and {b}")
+    frames = next(r.frames for r in group.recordings if r.name == a)
+    numbers = np.arange(frames)
+    first, last = np.searchsorted(path[0], numbers, "left"), np.searchsorted(path[0], numbers, "right") - 1
+    return np.where(last >= first, path[1][np.clip((first + last) // 2, 0, path.shape[1] - 1)], -1).astype(np.int64)
+
+
+def speech_window(features: np.ndarray, positions: np.ndarray, window: int) -> np.ndarray:
+    """float32 [K, window, F]: the feature rows around each position, edge rows repeated beyond the ends."""
+    offsets = np.arange(window) - window // 2
+    return features[np.clip(positions[:, None] + offsets, 0, len(features) - 1)].astype(np.float32, copy=False)
+
+
+def resize(frames: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 [K, H, W, 3] -> [K, size, size, 3], by area averaging where it shrinks; on the frames' own device."""
+    if tuple(frames.shape[1:3]) == (size, size):
+        return frames
+    if frames.device.type == "cpu":
+        way = cv2.INTER_AREA if frames.shape[1] > size else cv2.INTER_LINEAR
+        return torch.from_numpy(np.stack([cv2.resize(f, (size, size), interpolation=way) for f in frames.numpy()]))
+    planes = frames.permute(0, 3, 1, 2).float()
+    shrunk = torch.nn.functional.interpolate(planes, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return shrunk.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def collate(
+    choices: Sequence[Choice],
+    frames: Sequence[Sequence[torch.Tensor | None]],
+    data: Data,
+    samples: Sequence[int],
+    seeds: Sequence[int],
+    keys: Sequence[str],
+) -> Batch:
+    """One Batch of B choices that agree in R and K.
+
+    frames: for each choice R uint8 tensors [K, S, S, 3] (S = data.size), None for padding, which becomes black frames
+    and silence. The batch's frames lie where the decoded frames do, everything else on the CPU.
+    """
+    pieces = [f for row in frames for f in row if f is not None]
+    rows, count = choices[0].positions.shape
+    width = next(r.features.shape[1] for c in choices for r in c.recordings if r is not None)
+    pictures = torch.zeros(
+        (len(choices), rows, count, 3, data.size, data.size), dtype=torch.uint8, device=pieces[0].device
+    )
+    speech = np.zeros((len(choices), rows, count, data.speech_window, width), dtype=np.float32)
+    for b, choice in enumerate(choices):
+        for r, recording in enumerate(choice.recordings):
+            if recording is not None and (decoded := frames[b][r]) is not None:
+                pictures[b, r] = decoded.permute(0, 3, 1, 2)
+                speech[b, r] = speech_window(recording.features, choice.positions[r], data.speech_window)
+    return Batch(
+        frames=pictures,
+        speech=torch.from_numpy(speech),
+        position=torch.from_numpy(np.stack([c.positions for c in choices])),
+        emotion=torch.tensor([[_EMOTION_NUMBER[e] for e in c.emotions] for c in choices], dtype=torch.int64),
+        valid=torch.from_numpy(np.stack([c.valid for c in choices])),
+        sample=torch.tensor(samples, dtype=torch.int64),
+        seed=torch.tensor(seeds, dtype=torch.int64),
+        keys=list(keys),
+    )
+
+
+def _usable(group: UtteranceGroup, a: Recording, b: Recording, data: Data) -> bool:
+    for key in ((a.name, b.name), (b.name, a.name)):
+        if key in group.warps:
+            cost = group.warp_costs.get(key, float("nan"))
+            # A cost that was never measured (nan) cannot be shown to be good, so a filter removes it.
+            return data.maximum_warp_cost is None or cost <= data.maximum_warp_cost
+    return False
+
+
+def _spread_in_both(
+    good: np.ndarray, matches: np.ndarray, count: int, gap: int, rng: np.random.Generator
+) -> np.ndarray:
+    """`count` of `good` at least `gap` apart, and where some draw allows it, their matches apart as well.
+
+    A pause in one recording maps many frames to one of the other; two negatives would then be the same frame.
+    """
+    best, best_gap = good[:count], -1
+    for _ in range(_TRIES):
+        positions = _spread(good, count, gap, rng)
+        smallest = int(np.diff(matches[positions]).min()) if count > 1 else gap
+        if smallest > best_gap:
+            best, best_gap = positions, smallest
+        if smallest >= gap:
+            break
+    return best
+
+
+def _spread(good: np.ndarray, count: int, gap: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of the ascending numbers `good`, uniform over the sets that keep `gap` places (or what fits) between."""
+    fits = min(gap, (len(good) - 1) // max(count - 1, 1))
+    slots = np.sort(rng.choice(len(good) - (count - 1) * (fits - 1), size=count, replace=False))
+    return good[slots + np.arange(count) * (fits - 1)]
+
+
+def _choose(numbers: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of `numbers` at random: distinct as far as they reach, then repeats."""
+    chosen = rng.permutation(numbers)[:count]
+    return np.concatenate([chosen, np.resize(numbers, count - len(chosen))]) if len(chosen) < count else chosen

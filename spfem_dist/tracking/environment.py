@@ -1,0 +1,62 @@
+"""What produced a run: source revision, library versions, machine. Tags that let two runs be told apart later."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from spfem_dist.config import Run
+
+LIBRARIES = ("torch", "deepspeed", "ray", "mlflow", "accelerate", "webdataset", "transformers")
+
+
+def revision(folder: Path | None = None) -> str:
+    """The git commit of the source, with `+changes` where tracked files differ from it, or `unknown`."""
+    folder = folder or Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def tags(run: Run) -> dict[str, str]:
+    """Tags of the process that calls: recipe, seed, revision, versions, host, GPUs. Made by the driver for its workers,
+    whose copy of the source may lie outside git."""
+    found = {
+        "recipe": run.recipe,
+        "seed": str(run.seed),
+        "git.commit": revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "gpu": _gpus(),
+        "mlflow.source.name": f"recipes/{run.recipe}.py",
+        "mlflow.source.type": "JOB" if os.environ.get("RAY_JOB_ID") else "LOCAL",
+    }
+    if found["git.commit"] != "unknown":
+        found["mlflow.source.git.commit"] = found["git.commit"].removesuffix("+changes")
+    for library in LIBRARIES:
+        try:
+            found[f"version.{library}"] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _gpus() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))

@@ -1,0 +1,208 @@
+"""Trained priors as registered models, which stage 2 names: `models:/ccrl`, `models:/ccrl@candidate`, `models:/ccrl/3`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spfem_dist.tracking.outbox import now
+from spfem_dist.tracking.store import TrackingUnavailable, mask, open_client, reachable
+
+log = logging.getLogger("spfem.tracking")
+
+#: The alias that follows the newest version.
+CANDIDATE = "candidate"
+_ARTIFACT = "prior"
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))?")
+
+
+def register_prior(
+    uri: str,
+    folder: str | Path,
+    name: str,
+    run_id: str = "",
+    metrics: Mapping[str, float] | None = None,
+    samples: int = 0,
+    tags: Mapping[str, Any] | None = None,
+    alias: str = CANDIDATE,
+) -> str:
+    """Register the prior saved in `folder` (see `save_prior`) as the next version of model `name`; returns that version.
+
+    uri: tracking store. run_id: the MLflow run that trained it. metrics: its figures, shown beside the model, at `samples`.
+    alias: moved to the new version; '' moves none. The same weights twice give one version: the first is returned.
+    Raises TrackingUnavailable where the store does not answer, FileNotFoundError where `folder` holds no prior.
+    """
+    from mlflow.exceptions import MlflowException
+
+    folder = Path(folder)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"no model.safetensors in {folder}: give the folder of one prior, as a finished run saved it"
+        )
+    client = _answering(uri)
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    for known in client.search_model_versions(f"name = '{name}' and tags.sha256 = '{digest}'"):
+        if (known.run_id or "") == run_id:
+            _point(client, name, alias, known.version)
+            return known.version
+    try:
+        client.create_registered_model(name, description="A prior trained by stage 1; see the run it comes from.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    experiment = client.get_run(run_id).info.experiment_id if run_id else "0"
+    model = client.create_logged_model(experiment, name=name, source_run_id=run_id or None, model_type="prior")
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            _save(Path(place) / "model", folder, model.model_id, run_id)
+            client.log_model_artifacts(model.model_id, str(Path(place) / "model"))
+        client.finalize_logged_model(model.model_id, "READY")
+    except BaseException:
+        client.finalize_logged_model(model.model_id, "FAILED")
+        raise
+    if run_id:
+        _link(client, run_id, model.model_id, metrics or {}, samples)
+    told = {"sha256": digest, "samples": str(samples), **{key: mask(value) for key, value in (tags or {}).items()}}
+    made = client.create_model_version(
+        name, model.artifact_location, run_id or None, tags=told, model_id=model.model_id
+    )
+    _point(client, name, alias, made.version)
+    return made.version
+
+
+def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None = None) -> Path:
+    """The folder of a prior, ready for `load_prior`, fetched from where `uri` says.
+
+    uri: `models:/NAME` (newest version), `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/RUN_ID/PATH`, or a local folder.
+    into: where files fetched from a server go; by default a folder under the user's cache.
+    Raises FileNotFoundError that says what there is instead.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    text = str(uri)
+    if not text.startswith(("models:/", "runs:/")):
+        return _prior_inside(Path(text), text)
+    if not tracking_uri:
+        raise TrackingUnavailable(
+            f"{text} names a tracked model, and tracking is turned off: set tracking.uri, or give a folder"
+        )
+    client = _answering(tracking_uri)
+    source, key = text, text.removeprefix("runs:/").replace("/", "-")
+    if text.startswith("models:/"):
+        version = _resolve(client, text)
+        source = client.get_model_version_download_uri(version.name, version.version)
+        key = f"{version.name}-{version.version}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+        if source.startswith("file:"):  # on this machine, as with SQLite: nothing to fetch
+            return _prior_inside(Path(local_file_uri_to_path(source)), text)
+    place = Path(into) if into else Path.home() / ".cache/spfem_dist/models" / key
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        found = download_artifacts(artifact_uri=source, dst_path=str(place), tracking_uri=tracking_uri)
+    except (MlflowException, OSError) as error:
+        raise FileNotFoundError(f"{text} could not be fetched from {mask(tracking_uri)}: {mask(error)}") from None
+    return _prior_inside(Path(found), text)
+
+
+def _answering(uri: str) -> Any:
+    reach = reachable(uri)
+    if not uri or not reach.ok:
+        raise TrackingUnavailable(
+            f"the model registry at {mask(uri) or '(tracking is off)'} cannot be used: {reach.detail}"
+        )
+    return open_client(uri)
+
+
+def _resolve(client: Any, uri: str) -> Any:
+    """The model version that `uri` names."""
+    from mlflow.exceptions import MlflowException
+
+    parts = _URI.fullmatch(uri)
+    if parts is None:
+        raise FileNotFoundError(f"{uri} is not a model: write models:/NAME, models:/NAME@ALIAS or models:/NAME/VERSION")
+    versions = sorted(client.search_model_versions(f"name = '{parts['name']}'"), key=lambda v: int(v.version))
+    if not versions:
+        known = ", ".join(f"models:/{m.name}" for m in client.search_registered_models()) or "none"
+        raise FileNotFoundError(
+            f"{uri} does not exist; registered models: {known}. Train stage 1 first, or give a folder"
+        )
+    if parts["alias"]:
+        try:
+            return client.get_model_version_by_alias(parts["name"], parts["alias"])
+        except MlflowException:
+            known = ", ".join(client.get_registered_model(parts["name"]).aliases) or "none"
+            raise FileNotFoundError(f"{uri} does not exist; aliases of {parts['name']}: {known}") from None
+    if parts["version"]:
+        chosen = [v for v in versions if str(v.version) == parts["version"]]
+        if not chosen:
+            known = ", ".join(str(v.version) for v in versions)
+            raise FileNotFoundError(f"{uri} does not exist; versions of {parts['name']}: {known}")
+        return chosen[0]
+    return versions[-1]
+
+
+def _prior_inside(folder: Path, asked: str) -> Path:
+    """The folder in or under `folder` that holds the weights."""
+    found = sorted(file.parent for file in folder.rglob("model.safetensors")) if folder.is_dir() else []
+    if len(found) != 1:
+        what = f"{len(found)} priors ({', '.join(map(str, found))})" if found else "no model.safetensors"
+        raise FileNotFoundError(f"{asked} holds {what}; expected the folder of one prior, or models:/NAME")
+    return found[0]
+
+
+def _save(target: Path, folder: Path, model_id: str, run_id: str) -> None:
+    """Write an MLflow model folder around the prior in `folder`."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    with warnings.catch_warnings(record=True):  # it asks for an input example, which would store faces beside the model
+        mlflow.pyfunc.save_model(
+            target,
+            python_model=str(Path(__file__).with_name("prior_model.py")),
+            artifacts={_ARTIFACT: str(folder.resolve())},
+            signature=_signature(folder),
+            pip_requirements=[f"{name}=={installed(name)}" for name in ("mlflow", "torch", "safetensors")],
+            mlflow_model=Model(model_id=model_id, run_id=run_id or None),
+        )
+
+
+def _signature(folder: Path) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    config = json.loads((folder / "config.json").read_text())
+    size, window = config["data"]["size"], config["data"]["speech_window"]
+    inputs = [TensorSpec(np.dtype(np.uint8), (-1, 3, size, size), "frames")]
+    if config["view"] == "content":
+        inputs.append(TensorSpec(np.dtype(np.float32), (-1, window, config["feature_dim"]), "speech"))
+    return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]))
+
+
+def _link(client: Any, run_id: str, model_id: str, metrics: Mapping[str, float], samples: int) -> None:
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=samples)])
+    moment = now()
+    points = [
+        Metric(key, float(value), moment, samples, model_id=model_id, run_id=run_id) for key, value in metrics.items()
+    ]
+    if points:
+        client.log_batch(run_id, metrics=points)
+
+
+def _point(client: Any, name: str, alias: str, version: str) -> None:
+    if alias:
+        client.set_registered_model_alias(name, alias, version)

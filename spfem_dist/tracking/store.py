@@ -1,0 +1,223 @@
+"""Where runs are kept: the tracking store behind a URI, whether it answers, and URIs without their secrets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger("spfem.tracking")
+
+MENDING = (
+    "give another store, e.g. --tracking.uri sqlite:///runs/mlflow.db, or turn tracking off with --tracking.uri ''"
+)
+
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/]*@")
+_SECRET_QUERY = re.compile(
+    r"(?i)([?&;](?:[\w-]*(?:password|passwd|secret|token|key|signature|credential)[\w-]*)=)[^&;\s'\"]+"
+)
+_SECRET_NAME = re.compile(r"(?i)(^|[._-])(password|passwd|secret|token|api_?key|access_?key|credentials?)($|[._-])")
+_REFUSED = 401, 403
+
+
+class TrackingUnavailable(RuntimeError):  # noqa: N818
+    """The tracking store cannot be used; the message names it (secrets masked) and the way out."""
+
+
+class Reach(NamedTuple):
+    """Whether the store answers, and what was found, fit to print."""
+
+    ok: bool
+    detail: str
+
+
+def mask(text: object) -> str:
+    """`text` with the user and password of every URI in it, and secrets in query strings, replaced by `***`."""
+    return _SECRET_QUERY.sub(r"\1***", _USER_AND_PASSWORD.sub("***@", str(text)))
+
+
+def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested `settings` that may be logged: URIs masked, values of fields named like secrets replaced."""
+
+    def clean(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: clean(key, inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(name, inner) for inner in value]
+        if _SECRET_NAME.search(name) and value not in (None, ""):
+            return "***"
+        return mask(value) if isinstance(value, str) else value
+
+    return {name: clean(name, value) for name, value in settings.items()}
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted names: `{"data": {"size": 64}}` is `{"data.size": 64}`."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
+def reachable(uri: str, timeout: float = 5.0) -> Reach:
+    """Ask the store at `uri` for a sign of life, in at most about `timeout` seconds, and change nothing there."""
+    if not uri:
+        return Reach(True, "tracking is turned off")
+    scheme = urlsplit(uri).scheme
+    try:
+        if scheme == "sqlite":
+            return _sqlite_reachable(_sqlite_file(uri))
+        if scheme in ("http", "https"):
+            return _server_reachable(uri, timeout)
+        database = scheme.split("+")[0]
+        if database in _DATABASE_PORTS:
+            return _database_reachable(uri, _DATABASE_PORTS[database], timeout)
+    except ValueError as error:  # e.g. a port that is not a number
+        return Reach(False, f"{mask(uri)} is not a usable URI: {mask(error)}")
+    known = "sqlite:///file.db, http(s)://server:port, postgresql://..."
+    return Reach(False, f"tracking.uri {mask(uri)!r} is not a store MLflow can write to; it knows {known}")
+
+
+def open_client(uri: str) -> MlflowClient:
+    """A client for the tracking store and model registry at `uri`. Nothing is contacted yet."""
+    # Printing run links would show a password in the URI; long retries are the outbox's business, not each request's.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it would run through the status line
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        _sqlite_file(uri).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> str:
+    """The id of `experiment` at `uri`, made if it is not there (and brought back if it was deleted).
+
+    artifacts: folder or URI for files of a new experiment; by default beside an SQLite file, or the server's choice.
+    Raises TrackingUnavailable where the store does not answer.
+    """
+    reach = reachable(uri)
+    if not reach.ok:
+        raise TrackingUnavailable(f"tracking store {mask(uri)} cannot be used: {reach.detail}. Fix it, or {MENDING}")
+    from mlflow.exceptions import MlflowException
+
+    client = open_client(uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            try:
+                return client.create_experiment(
+                    experiment, artifact_location=_artifact_location(uri, experiment, artifacts)
+                )
+            except MlflowException:  # another process made it between the two calls
+                found = client.get_experiment_by_name(experiment)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+    except MlflowException as error:
+        raise TrackingUnavailable(
+            f"tracking store {mask(uri)} refused experiment {experiment!r}: {mask(error)}. Fix it, or {MENDING}"
+        ) from None
+
+
+def _artifact_location(uri: str, experiment: str, artifacts: str | None) -> str | None:
+    if uri.startswith(("http://", "https://")):
+        return None  # the server knows where its files go
+    if uri.startswith("sqlite:"):
+        artifacts = str(_sqlite_file(uri).parent / "mlartifacts")
+    if artifacts is None:
+        artifacts = "mlartifacts"
+    folder = re.sub(r"[^\w.-]+", "-", experiment)
+    if "://" in artifacts:
+        return f"{artifacts.rstrip('/')}/{folder}"
+    return (Path(artifacts).expanduser().resolve() / folder).as_uri()
+
+
+def _sqlite_file(uri: str) -> Path:
+    return Path(urlsplit(uri).path.removeprefix("/") or "mlflow.db").resolve()
+
+
+def _sqlite_reachable(file: Path) -> Reach:
+    if file.is_dir():
+        return Reach(False, f"{file} is a folder; name a file in it, e.g. sqlite:///{file}/mlflow.db")
+    if file.exists():
+        if not os.access(file, os.W_OK) or not os.access(file.parent, os.W_OK):
+            return Reach(
+                False, f"{file} (or its folder) cannot be written; change its permissions or choose another file"
+            )
+        try:
+            with sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1) as database:
+                database.execute("select name from sqlite_master limit 1").fetchall()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                return Reach(False, f"{file} cannot be opened: {error}")
+        except sqlite3.DatabaseError as error:
+            return Reach(False, f"{file} is not an SQLite database ({error}); choose another file")
+        return Reach(True, f"SQLite file {file}")
+    folder = file.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return Reach(False, f"{file} cannot be made: {folder} is not a writable folder")
+    return Reach(True, f"SQLite file {file}, will be made")
+
+
+def _server_reachable(uri: str, timeout: float) -> Reach:
+    import requests
+
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    try:
+        answer = requests.post(
+            f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
+            json={"max_results": 1},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            auth=(user, password) if user and password and not token else None,
+            verify=os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("1", "true"),
+            timeout=timeout,
+        )
+    except requests.Timeout:
+        return Reach(False, f"{mask(uri)} did not answer within {timeout:g} s; is the server up and the address right?")
+    except requests.RequestException as error:
+        reason = str(getattr(error, "reason", None) or error.__class__.__name__)
+        return Reach(False, f"{mask(uri)} does not answer ({mask(reason)}); is the server up and the address right?")
+    if answer.status_code in _REFUSED:
+        return Reach(
+            False,
+            f"{mask(uri)} refuses access (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment",
+        )
+    if not answer.ok:
+        return Reach(False, f"{mask(uri)} answers HTTP {answer.status_code}; is this an MLflow server?")
+    try:
+        answer.json()
+    except ValueError:
+        return Reach(False, f"{mask(uri)} answers, but not as an MLflow server does; is the address right?")
+    return Reach(True, f"MLflow server {mask(uri)}")
+
+
+def _database_reachable(uri: str, default_port: int, timeout: float) -> Reach:
+    parts = urlsplit(uri)
+    host, port = parts.hostname or "localhost", parts.port or default_port
+    try:
+        socket.create_connection((host, port), timeout=timeout).close()
+    except OSError as error:
+        return Reach(False, f"{host}:{port} does not answer ({error}); is the database up and the address right?")
+    return Reach(True, f"database {mask(uri)}: {host}:{port} answers (log-in not tried)")

@@ -1,0 +1,404 @@
+"""One MLflow run as training sees it: metrics by samples seen, pictures, files, and an honest end.
+
+A training run is one parent, with a child for each prior. Metric names are `train/<loss>`, `val/<loss>`, `perf/<figure>` and
+`priors/<figure>`; the step axis is samples seen, so runs of any world size line up in the compare view.
+
+Starting is synchronous and fails fast; from then on nothing waits for the store (see `outbox`). A resumed run continues:
+the store's last step of every metric is read, and points up to it are dropped, since they are there already.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from spfem_dist.config import Run
+from spfem_dist.tracking import environment
+from spfem_dist.tracking.outbox import Item, Outbox, Refused, now, spooled
+from spfem_dist.tracking.store import TrackingUnavailable, flatten, mask, open_client, open_experiment, without_secrets
+
+log = logging.getLogger("spfem.tracking")
+
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+PARAM_LIMIT, TAG_LIMIT, PARAMS_PER_REQUEST = 6000, 5000, 100
+TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lists tables by this tag
+
+_NAME = re.compile(r"[\w./ -]{1,250}")
+_NEVER = "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"
+
+
+class Tracker:
+    """An open MLflow run, or, where `client` is None, one that keeps nothing. Made by `start`, `attach` or `silent`.
+
+    As a context manager it ends the run by what happened: FINISHED, KILLED on Ctrl-C or exit, FAILED otherwise.
+    """
+
+    def __init__(self, client: Any = None, run_id: str = "", spool: Path | None = None, uri: str = ""):
+        self.client, self.run_id, self.uri = client, run_id, uri
+        self._ended = False
+        self._last: dict[str, int] = {}
+        self._pictures: set[tuple[str, int]] | None = None
+        self._monitor: Any = None
+        if client is not None:
+            self._spool = Path(spool or Path.home() / ".cache/spfem_dist/tracking" / run_id)
+            self._last = _last_steps(client, run_id)
+            for item in spooled(self._spool):  # left by an attempt that died while the store was away
+                if item.kind == "metric":
+                    self._last[item.key] = max(item.step, self._last.get(item.key, -1))
+            self.outbox = Outbox(self._deliver, self._spool, name=f"tracking store {mask(uri)}")
+
+    # --- what training calls ---------------------------------------------------------------------------------------
+
+    def metrics(self, values: Mapping[str, float], samples: int) -> None:
+        """Queue one point of each metric at `samples` seen. Points the store has already are left out.
+
+        Raises ValueError for a name MLflow would refuse. Values that are not finite are kept: they are news.
+        """
+        if self.client is None:
+            return
+        moment, points = now(), []
+        for name, value in values.items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"metric name {name!r}: use letters, digits and _ . / - and spaces, at most 250, e.g. train/ccrl/contrast"
+                )
+            if samples > self._last.get(name, -1):
+                self._last[name] = samples
+                points.append(Item("metric", name, float(value), moment, samples))
+        if points:
+            self.outbox.put(*points)
+
+    def picture(self, key: str, image: np.ndarray, samples: int) -> None:
+        """Queue a picture, uint8 [H, W, 3] RGB; one `key` gets a slider over samples seen in the UI."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"picture {key!r} is {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
+        if not _NAME.fullmatch(key):
+            raise ValueError(f"picture key {key!r}: use letters, digits and _ . / - and spaces, at most 250")
+        if self.client is not None:
+            self.outbox.put(Item("picture", key, image.copy(), now(), samples))
+
+    def artifact(self, path: str | Path, folder: str = "") -> None:
+        """Queue a file, or a folder with all that is in it, for upload; it must stay where it is until then."""
+        path = Path(path).resolve()
+        if not path.exists():
+            raise FileNotFoundError(f"{path} cannot be kept as an artifact: no such file")
+        if self.client is not None:
+            self.outbox.put(Item("artifact", folder, str(path), now()))
+
+    def table(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Queue rows as `name`.json, which the UI shows as a table and can compare between runs."""
+        rows = list(rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        data = [[row.get(column) for column in columns] for row in rows]
+        self._text(f"{name}.json", json.dumps({"columns": columns, "data": data}, default=str), kind="table")
+
+    def settings(self, name: str, values: Mapping[str, Any]) -> None:
+        """Queue nested `values` as the file `name` (JSON), without secrets."""
+        self._text(name, json.dumps(without_secrets(values), indent=2, default=str) + "\n")
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Queue tags; secrets in URIs are masked, long values cut."""
+        if self.client is not None:
+            self.outbox.put(*(Item("tag", key, _cut(mask(value), TAG_LIMIT), now()) for key, value in values.items()))
+
+    def params(self, settings: Mapping[str, Any]) -> None:
+        """Log settings (nested or dotted) now, without secrets. MLflow cannot change a parameter: where a resumed run's
+        setting differs, the first value stays and a tag `changed.<name>` says what it is now."""
+        if self.client is None:
+            return
+        from mlflow.entities import Param
+
+        flat = {key: _cut(_plain(value), PARAM_LIMIT) for key, value in flatten(without_secrets(settings)).items()}
+        there = self.client.get_run(self.run_id).data.params
+        missing = [Param(key, value) for key, value in flat.items() if key not in there]
+        for i in range(0, len(missing), PARAMS_PER_REQUEST):
+            self.client.log_batch(self.run_id, params=missing[i : i + PARAMS_PER_REQUEST])
+        changed = {key: value for key, value in flat.items() if key in there and there[key] != value}
+        for key, value in changed.items():
+            self.client.set_tag(self.run_id, f"changed.{key}", _cut(f"{there[key]} -> {value}", TAG_LIMIT))
+        if changed:
+            log.warning("run %s continues with other settings than it began with: %s", self.run_id, ", ".join(changed))
+
+    def dataset(
+        self, name: str, digest: str, source: str, counts: Mapping[str, float], context: str = "training"
+    ) -> None:
+        """Say which data the run reads: `digest` of the shard index, `source` folder or URI, `counts` such as groups, clips."""
+        if self.client is None:
+            return
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = Dataset(
+            name=name[:500],
+            digest=digest[:36],
+            source_type="s3" if source.startswith("s3://") else "local",
+            source=json.dumps({"uri": mask(source)}),
+            profile=json.dumps(dict(counts)),
+        )
+        self.client.log_inputs(self.run_id, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+        self.tags({f"data.{context}": f"{name} {digest[:12]} {mask(source)}"})
+
+    def secure(self) -> None:
+        """Write what has not arrived to disk. Called with each checkpoint, so that a killed job loses no point before it."""
+        if self.client is not None:
+            self.outbox.spool()
+
+    def flush(self, timeout: float = 20.0) -> bool:
+        """Wait until everything has arrived, at most `timeout` seconds."""
+        return self.client is None or self.outbox.flush(timeout)
+
+    def finish(self, status: str = FINISHED, reason: str = "", timeout: float = 20.0) -> None:
+        """End the run as FINISHED, FAILED or KILLED (stopped), with the reason as a tag. A second call does nothing."""
+        if status not in (FINISHED, FAILED, KILLED):
+            raise ValueError(f"status {status!r}; expected {FINISHED}, {FAILED} or {KILLED}")
+        if self.client is None or self._ended:
+            return
+        self._ended = True
+        if self._monitor is not None:
+            self._monitor.finish()
+        self.tags({"end.status": status.lower(), "end.reason": reason or "-"})
+        self.outbox.put(Item("status", "status", status, now()))
+        self.outbox.close(timeout)
+
+    def close(self, timeout: float = 20.0) -> None:
+        """Deliver and let go, leaving the run's status as it is."""
+        if self.client is not None and not self._ended:
+            self._ended = True
+            self.outbox.close(timeout)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish(FINISHED)
+        elif isinstance(error, KeyboardInterrupt | SystemExit) or getattr(error, "stopped", False):
+            self.finish(KILLED, f"stopped: {error}" if str(error) else "stopped")
+        else:
+            self.finish(FAILED, f"{type(error).__name__}: {error}")
+
+    # --- what the outbox's thread calls ----------------------------------------------------------------------------
+
+    def _deliver(self, items: list[Item]) -> None:
+        from mlflow.entities import Metric, RunTag
+        from mlflow.exceptions import MlflowException
+
+        points = [Metric(i.key, i.value, i.time, i.step) for i in items if i.kind == "metric"]
+        tags = [RunTag(i.key, i.value) for i in {i.key: i for i in items if i.kind == "tag"}.values()]
+        try:
+            for i in range(0, max(len(tags), 1), 100):
+                if points or tags:
+                    self.client.log_batch(self.run_id, metrics=points if i == 0 else [], tags=tags[i : i + 100])
+            for item in items:
+                if item.kind == "picture":
+                    self._send_picture(item)
+                elif item.kind == "text":
+                    self.client.log_text(self.run_id, item.value, item.key)
+                elif item.kind == "table":
+                    self._send_table(item)
+                elif item.kind == "artifact":
+                    self._send_file(item)
+                elif item.kind == "status":
+                    self.client.set_terminated(self.run_id, item.value, end_time=item.time)
+        except MlflowException as error:
+            if error.error_code in _NEVER:
+                raise Refused(str(error)) from error
+            raise
+
+    def _send_picture(self, item: Item) -> None:
+        from PIL import Image
+
+        if self._pictures is None:
+            self._pictures = _stored_pictures(self.client, self.run_id)
+        if (item.key, item.step) not in self._pictures:
+            picture = Image.open(BytesIO(item.value)) if isinstance(item.value, bytes) else Image.fromarray(item.value)
+            self.client.log_image(self.run_id, picture, key=item.key, step=item.step, timestamp=item.time)
+            self._pictures.add((item.key, item.step))
+
+    def _send_file(self, item: Item) -> None:
+        path = Path(item.value)
+        if path.is_dir():
+            self.client.log_artifacts(self.run_id, str(path), item.key or path.name)
+        elif path.exists():
+            self.client.log_artifact(self.run_id, str(path), item.key or None)
+        else:
+            raise Refused(f"{path} is gone")
+
+    def _send_table(self, item: Item) -> None:
+        self.client.log_text(self.run_id, item.value, item.key)
+        listed = json.loads(self.client.get_run(self.run_id).data.tags.get(TABLES_TAG, "[]"))
+        entry = {"path": item.key, "type": "table"}
+        if entry not in listed:
+            self.client.set_tag(self.run_id, TABLES_TAG, json.dumps([*listed, entry]))
+
+    def _text(self, name: str, text: str, kind: str = "text") -> None:
+        if self.client is not None:
+            self.outbox.put(Item(kind, name, text, now()))
+
+
+def silent() -> Tracker:
+    """A tracker that keeps nothing: tracking turned off, and every rank but 0."""
+    return Tracker()
+
+
+def start_parent(run: Run, resume_run_id: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+    """Open (or continue) the MLflow run of the whole training run; returns its id, '' where tracking is off.
+
+    Raises TrackingUnavailable where the store does not answer.
+    """
+    tracker = _open(run, run.name, None, resume_run_id, {"kind": "training", **(tags or {})}, 0)
+    tracker.close()
+    return tracker.run_id
+
+
+def finish_parent(run: Run, run_id: str, status: str = FINISHED, reason: str = "") -> None:
+    """End the parent run."""
+    attach(run, run_id).finish(status, reason)
+
+
+def start(
+    run: Run,
+    prior: str,
+    parent_run_id: str | None = None,
+    resume_run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    samples: int = 0,
+) -> Tracker:
+    """Open (or continue) the MLflow run of one prior, child of `parent_run_id`. samples: seen at the resumed checkpoint.
+
+    Raises TrackingUnavailable where the store does not answer.
+    """
+    parent = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
+    return _open(
+        run,
+        f"{run.name}-{prior}",
+        prior,
+        resume_run_id,
+        {"kind": "prior", "prior": prior, **parent, **(tags or {})},
+        samples,
+    )
+
+
+def attach(run: Run, run_id: str) -> Tracker:
+    """The tracker of a run that is there, whatever its status: to add final figures or pictures. End it with `close`."""
+    if not run.tracking.uri or not run_id:
+        return silent()
+    return Tracker(open_client(run.tracking.uri), run_id, _spool(run, run_id), run.tracking.uri)
+
+
+def deliver_leftovers(run: Run, timeout: float = 20.0) -> int:
+    """Send what earlier attempts of this run left in its spool folder; returns the number of items still there."""
+    left = 0
+    for folder in sorted(_spool(run, "").glob("*/")):
+        if any(True for _ in spooled(folder)):
+            left += attach(run, folder.name).outbox.close(timeout)
+    return left
+
+
+def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dict[str, str], samples: int) -> Tracker:
+    uri = run.tracking.uri
+    if not uri:
+        return silent()
+    from mlflow.exceptions import MlflowException
+
+    experiment = open_experiment(uri, run.tracking.experiment, f"{run.checkpoint.storage.rstrip('/')}/mlartifacts")
+    client = open_client(uri)
+    tags = {"mlflow.runName": title, **environment.tags(run), **tags}
+    tags = {key: _cut(mask(value), TAG_LIMIT) for key, value in tags.items()}
+    try:
+        run_id = _continued(client, resume, uri)
+        attempt = 1
+        if run_id is None:
+            run_id = client.create_run(experiment, run_name=title, tags=tags).info.run_id
+        else:
+            attempt = int(client.get_run(run_id).data.tags.get("attempt", "1")) + 1
+            client.update_run(run_id, status="RUNNING")
+        tracker = Tracker(client, run_id, _spool(run, run_id), uri)
+        tracker.params(run.model_dump(mode="json"))
+    except MlflowException as error:
+        raise TrackingUnavailable(f"tracking store {mask(uri)} refused run {title!r}: {mask(error)}") from None
+    world = run.scaling.workers
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    told = {
+        "attempt": str(attempt),
+        f"attempt.{attempt}": f"{when} workers={world} host={tags['host']} samples={samples}",
+    }
+    tracker.tags({**tags, **told, "workers": str(world)})
+    tracker.metrics({"run/workers": world, "run/attempt": attempt}, samples)
+    if run.tracking.system_metrics and prior:
+        tracker._monitor = _monitor(run_id, uri, resumed=attempt > 1)
+    return tracker
+
+
+def _continued(client: Any, run_id: str | None, uri: str) -> str | None:
+    """`run_id` if the store has it (brought back if it was deleted), else None."""
+    if not run_id:
+        return None
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        log.warning(
+            "run %s is not in tracking store %s (another store, or emptied); a new MLflow run begins", run_id, mask(uri)
+        )
+        return None
+    if found.info.lifecycle_stage == "deleted":
+        client.restore_run(run_id)
+    return run_id
+
+
+def _monitor(run_id: str, uri: str, resumed: bool) -> Any:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id, resume_logging=resumed, tracking_uri=uri)
+    monitor.start()
+    return monitor
+
+
+def _spool(run: Run, run_id: str) -> Path:
+    """Folder for what waits: in the run's folder, or under the home folder where the run lies in object storage."""
+    folder = run.folder()
+    root = Path.home() / ".cache/spfem_dist/tracking" / run.name if "://" in folder else Path(folder) / "tracking"
+    return root / run_id
+
+
+def curves(uri: str, run_id: str, prefixes: tuple[str, ...] = ("train/", "val/")) -> dict[str, list[tuple[int, float]]]:
+    """The stored points (samples seen, value) of each metric whose name begins with one of `prefixes`, in order."""
+    client = open_client(uri)
+    names = [name for name in sorted(client.get_run(run_id).data.metrics) if name.startswith(prefixes)]
+    return {name: sorted((m.step, m.value) for m in client.get_metric_history(run_id, name)) for name in names}
+
+
+def _last_steps(client: Any, run_id: str) -> dict[str, int]:
+    """The last step of each metric the store has for this run."""
+    return {metric.key: metric.step for metric in client.get_run(run_id).data.to_proto().metrics}
+
+
+def _stored_pictures(client: Any, run_id: str) -> set[tuple[str, int]]:
+    found = set()
+    for file in client.list_artifacts(run_id, "images"):
+        parts = re.fullmatch(r"images/(.+)[+%]step[+%](\d+)[+%]timestamp[+%].*\.png", file.path)
+        if parts:
+            found.add((parts[1].replace("~", "/"), int(parts[2])))
+    return found
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 4] + " ..."

@@ -1,0 +1,258 @@
+"""Training on Ray: connect to a cluster (or start one here), run each job as a Ray Train job, side by side where there is room."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from spfem_dist.config import Run
+from spfem_dist.stage import Stage
+from spfem_dist.tracking import tracker as tracking
+from spfem_dist.training.launch import LaunchError, announce, pending_jobs
+from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.worker import END, work, worker_environment
+from spfem_dist.training.world import RayWorld
+
+#: Errors of the run itself: another attempt would end the same way, so it is not made.
+PERMANENT = ("TrainingError", "CheckpointError", "RunConflict", "TrackingUnavailable", "MissingWeights", "WrongWeights")
+
+
+class Desk:
+    """The one place that driver and workers share: a request to stop, lines to print, an error not worth repeating.
+
+    Lines come this way and not through Ray's log forwarding, so that the terminal shows the run and nothing else;
+    everything that a worker prints is in Ray's logs all the same.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._failure = ""
+        self._lines: list[str] = []
+
+    def stop(self) -> None:
+        """Ask for a stop."""
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stopping
+
+    def fail(self, message: str) -> None:
+        """Remember the first permanent failure."""
+        self._failure = self._failure or message
+
+    def failure(self) -> str:
+        """The permanent failure, or ''."""
+        return self._failure
+
+    def say(self, line: str) -> None:
+        """Leave a line for the driver to print."""
+        self._lines.append(line)
+
+    def take_lines(self) -> list[str]:
+        """The lines left since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+class _ToDesk(logging.Handler):
+    """Warnings of this package on any worker, as lines of the driver's terminal."""
+
+    def __init__(self, desk: Any, rank: int) -> None:
+        super().__init__(logging.WARNING)
+        self._desk, self._rank = desk, rank
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._desk.say.remote(f"worker {self._rank}: {record.getMessage()}")
+
+
+def connect(run: Run) -> None:
+    """Join the cluster that RAY_ADDRESS or the job names, or start Ray on this machine."""
+    import ray
+
+    # Never left to Ray: a token file from an earlier start would turn authentication on for some processes only.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # Ray Train hands reports over once in this time, so it bounds what a checkpoint costs.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
+        ray.init(log_to_driver=False)
+        return
+    cpus = max(os.cpu_count() or 1, int(run.scaling.workers * run.scaling.cpus_per_worker))
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+
+
+def train_on_ray(run: Run, stage: Stage) -> str:
+    """Train every job of `run` by Ray Train; returns `finished` or `stopped`."""
+    import ray
+
+    folder = RunFolder(run)
+    with folder.locked():
+        resumed = folder.open()
+        connect(run)
+        resources = ray.cluster_resources()
+        gpu = run.scaling.gpu if run.scaling.gpu is not None else resources.get("GPU", 0) > 0
+        _check_room(run, resources, gpu)
+        announce(run, resumed, f"Ray, {run.scaling.workers} workers on {'GPUs' if gpu else 'CPUs'}")
+        parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
+        folder.update_state(mlflow_run=parent)
+        desk = ray.remote(num_cpus=0)(Desk).remote()
+        status = "failed"
+        try:
+            status = _fit_all(run, stage, pending_jobs(run, stage, folder), parent, desk, folder, gpu, resources)
+        finally:
+            tracking.finish_parent(run, parent, END[status])
+        return status
+
+
+def _fit_all(
+    run: Run,
+    stage: Stage,
+    names: list[str],
+    parent: str | None,
+    desk: Any,
+    folder: RunFolder,
+    gpu: bool,
+    resources: dict[str, float],
+) -> str:
+    """Fit the jobs in threads, so that the main thread can hear Ctrl-C and SIGTERM and ask the workers to stop."""
+    import ray
+
+    need, key = (run.scaling.workers, "GPU") if gpu else (run.scaling.workers * run.scaling.cpus_per_worker, "CPU")
+    room = max(1, int(resources.get(key, 0) // need))
+    done = threading.Event()
+    hurry = threading.Event()
+
+    def ask(_number: int, _frame: object) -> None:
+        if hurry.is_set():
+            raise KeyboardInterrupt
+        hurry.set()
+        print("stopping: a checkpoint is being written (once more to stop at once)", flush=True)
+        desk.stop.remote()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with ThreadPoolExecutor(max_workers=min(room, len(names) or 1)) as pool:
+            futures = [pool.submit(_fit, run, stage, name, parent, desk, gpu) for name in names]
+            for future in futures:
+                future.add_done_callback(lambda _f: done.set() if all(f.done() for f in futures) else None)
+            while futures and not done.wait(0.3):
+                _print_lines(desk)
+            _print_lines(desk)
+            errors = [error for future in futures if (error := future.exception())]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if message := ray.get(desk.failure.remote()):
+        raise LaunchError(message)
+    if errors:
+        raise LaunchError(f"{run.name}: {_root_cause(errors[0])}") from errors[0]
+    unfinished = [name for name in names if folder.read(f"{name}/state.json", {}).get("status") != "finished"]
+    if unfinished and not hurry.is_set():
+        raise LaunchError(f"{', '.join(unfinished)} ended without finishing; the worker logs above say why")
+    return "stopped" if unfinished else "finished"
+
+
+def _print_lines(desk: Any) -> None:
+    import ray
+
+    for line in ray.get(desk.take_lines.remote()):
+        print(line, flush=True)
+
+
+def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: bool) -> None:
+    """One job as one Ray Train run; Ray starts it again from its last committed checkpoint when a worker dies."""
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    if ray.get(desk.stopping.remote()):
+        return
+    scaling = run.scaling
+    TorchTrainer(
+        _ray_worker,
+        train_loop_config={
+            "run": run.model_dump(mode="json"),
+            "stage": stage,
+            "name": name,
+            "parent": parent,
+            "desk": desk,
+        },
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=scaling.workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if gpu else {}),
+            placement_strategy=scaling.placement,
+        ),
+        run_config=RunConfig(
+            name=name,
+            failure_config=FailureConfig(max_failures=scaling.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=run.checkpoint.keep),
+            worker_runtime_env={"env_vars": worker_environment(scaling.threads_per_worker, gpu)},
+            **_storage(run.folder()),
+        ),
+    ).fit()
+
+
+def _ray_worker(config: dict[str, Any]) -> None:
+    """Ray Train's entry into one worker."""
+    import ray
+
+    desk = config["desk"]
+    if ray.get(desk.failure.remote()):
+        return
+    run = Run.model_validate(config["run"])
+    world = RayWorld(desk)
+    logging.getLogger("spfem_dist").addHandler(_ToDesk(desk, world.rank))
+    try:
+        work(run, config["stage"], config["name"], world, config["parent"])
+    except Exception as error:
+        if type(error).__name__ in PERMANENT:
+            ray.get(desk.fail.remote(str(error)))
+        raise
+
+
+def _storage(location: str) -> dict[str, Any]:
+    """Ray Train's storage arguments; S3 goes through s3fs, like every other access to it here."""
+    if not location.startswith("s3://"):
+        return {"storage_path": location}
+    import pyarrow.fs
+    import s3fs
+
+    return {
+        "storage_path": location.removeprefix("s3://"),
+        "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(s3fs.S3FileSystem())),
+    }
+
+
+def _check_room(run: Run, resources: dict[str, float], gpu: bool) -> None:
+    """Refuse a run that would wait forever for workers that the cluster cannot hold."""
+    scaling = run.scaling
+    if gpu and resources.get("GPU", 0) < scaling.workers:
+        raise LaunchError(
+            f"scaling.workers is {scaling.workers} with one GPU each, but the cluster has {resources.get('GPU', 0):g} GPUs: "
+            f"add nodes, lower --scaling.workers, or train on CPUs with --scaling.gpu False"
+        )
+    if resources.get("CPU", 0) < scaling.workers * scaling.cpus_per_worker:
+        raise LaunchError(
+            f"{scaling.workers} workers with {scaling.cpus_per_worker:g} CPUs each do not fit the cluster's "
+            f"{resources.get('CPU', 0):g} CPUs: lower --scaling.workers or --scaling.cpus-per-worker, or add nodes"
+        )
+
+
+def _root_cause(error: BaseException) -> str:
+    """The message of the error that a worker raised, out of Ray's wrappings."""
+    with suppress(AttributeError):
+        causes = list(error.worker_failures.values())  # type: ignore[attr-defined]
+        if causes:
+            error = causes[0]
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,145 @@
+"""DeepSpeed engines: one for each trainable network, with sharding, precision and clipping set explicitly."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from spfem_dist.config import Optimizer, Zero
+
+
+def connect(device: torch.device) -> None:
+    """Join (or make) the process group and tell DeepSpeed about it."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if device.type == "cuda" else "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        if "RANK" in os.environ and "MASTER_ADDR" in os.environ:
+            dist.init_process_group(backend)
+        else:  # started alone: a group of one needs no rendezvous
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    deepspeed = _deepspeed()
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+def _deepspeed() -> Any:
+    import logging
+
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # The shared-memory collective serves inference only, but building it costs the first start a minute and a compiler.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def optimizer_for(parameters: list[nn.Parameter], settings: Optimizer, offload: str) -> torch.optim.Optimizer:
+    """The optimiser that `settings` names, over `parameters`."""
+    if offload == "cpu":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(
+            parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            adamw_mode=settings.name == "adamw",
+        )
+    if settings.name == "sgd":
+        return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+
+
+def deepspeed_config(zero: Zero, clip: float, micro_batch: int, accumulation: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration. Everything whose default moved between releases is stated."""
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+        "zero_optimization": {
+            "stage": zero.stage,
+            "overlap_comm": False,
+            # Buckets of this size hold every network here; DeepSpeed's default asks for 1 GB of buffers.
+            "reduce_bucket_size": 50_000_000,
+            "allgather_bucket_size": 50_000_000,
+        },
+    }
+    if zero.stage == 3:
+        # Small tensors stay whole: gathering a bias costs more than keeping it.
+        config["zero_optimization"] |= {"stage3_param_persistence_threshold": 10_000}
+    if zero.offload == "cpu":
+        config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if zero.precision == "bf16":
+        config["bf16"] = {"enabled": True}
+    return config
+
+
+def make_engine(
+    network: nn.Module, optimizer: Optimizer, zero: Zero, micro_batch: int, accumulation: int, device: torch.device
+) -> Any:
+    """Wrap `network` in a DeepSpeed engine over its trainable parameters.
+
+    micro_batch: samples this worker holds at once. accumulation: micro-batches for each optimiser step.
+    """
+    deepspeed = _deepspeed()
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError(f"{type(network).__name__} has no trainable parameter; a frozen network needs no engine")
+    engine, *_ = deepspeed.initialize(
+        model=network.to(device),
+        model_parameters=trainable,
+        optimizer=optimizer_for(trainable, optimizer, zero.offload),
+        config=deepspeed_config(zero, optimizer.clip, micro_batch, accumulation),
+    )
+    return engine
+
+
+def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
+    """The learning rate of optimiser step `step` (from 0) of `steps`: a pure function, so a resumed run needs no state."""
+    if step < settings.warmup_steps:
+        return settings.lr * (step + 1) / settings.warmup_steps
+    if settings.schedule == "cosine":
+        progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+        return settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if settings.schedule == "multistep":
+        return settings.lr * 0.1 ** sum(step >= m for m in settings.milestones)
+    return settings.lr
+
+
+def set_learning_rate(engine: Any, value: float) -> None:
+    """Give every parameter group of the engine's optimiser this learning rate."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = value
+
+
+@contextmanager
+def whole_parameters(engine: Any) -> Iterator[nn.Module]:
+    """The engine's network with all parameters in place on every rank; under ZeRO-3 they are gathered. A collective."""
+    import deepspeed
+
+    if engine.zero_optimization_stage() < 3:
+        yield engine.module
+        return
+    with deepspeed.zero.GatheredParameters(list(engine.module.parameters()), modifier_rank=None):
+        yield engine.module
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """Make a trained network a fixed measure: eval mode for good, no parameter gradients, batch-norm buffers untouched.
+
+    Gradients still flow through it to its inputs. `train()` on it or on a parent has no effect any more.
+    """
+    network.eval().requires_grad_(False)
+    for module in network.modules():
+        module.train = lambda mode=True, self=module: self  # type: ignore[method-assign]
+    return network

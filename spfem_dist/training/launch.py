@@ -1,0 +1,104 @@
+"""From a recipe to trained networks: read the command line, pick how to start, watch, and say how it ended.
+
+python recipes/R.py                          Ray Train; a local Ray where no cluster runs
+ray job submit --working-dir . -- python recipes/R.py
+python recipes/R.py --local                  this process, no Ray: a breakpoint works
+torchrun --nproc-per-node 2 recipes/R.py     plain torch.distributed (accelerate launch likewise)
+python recipes/R.py --dry-run                nothing is trained
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from pydantic import ValidationError
+
+from spfem_dist.config import Run
+from spfem_dist.stage import Stage
+from spfem_dist.training.runfolder import RunConflict, RunFolder
+
+
+class LaunchError(RuntimeError):
+    """The run cannot start or could not end; the message says why and what to do."""
+
+
+@dataclass
+class Options:
+    """A training run."""
+
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    local: bool = False
+    """Train in this process, without Ray."""
+    dry_run: bool = False
+    """Train nothing; say what would happen."""
+
+
+def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = None) -> None:
+    """Run `recipe` with overrides from the command line. Ends the process with status 0, 1 (failed) or 130 (stopped)."""
+    options = parse(recipe, sys.argv[1:] if arguments is None else arguments)
+    try:
+        run = options.run.absolute()
+        if options.dry_run:
+            from spfem_dist.training.plan import show
+
+            show(run, stage)
+            return
+        status = start(run, stage, local=options.local)
+    except (LaunchError, RunConflict, OSError, ValueError, RuntimeError) as error:
+        if os.environ.get("SPFEM_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}\n(set SPFEM_TRACEBACK=1 to see where it came from)")
+    if status == "stopped":
+        print(f"stopped; a checkpoint is kept. The same command continues run {run.name!r}.")
+        sys.exit(130)
+
+
+def parse(recipe: Callable[[], Run], arguments: list[str]) -> Options:
+    """The recipe's Run with the command line's overrides. A bad value ends the process with its fix, status 2."""
+    try:
+        return tyro.cli(
+            Options, default=Options(recipe()), args=arguments, description=sys.modules[recipe.__module__].__doc__
+        )
+    except ValidationError as error:
+        lines = [
+            f"  --{'.'.join(map(str, e['loc'])) or 'run'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
+        print("bad configuration:\n" + "\n".join(lines), file=sys.stderr)
+        sys.exit(2)
+
+
+def start(run: Run, stage: Stage, local: bool = False) -> str:
+    """Train every job of `run` to its end; returns `finished` or `stopped`. `run` has absolute paths."""
+    # torchrun and `accelerate launch` (which uses torchrun, or for one process only sets variables) started us already.
+    launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+    if local or launched or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from spfem_dist.training.plain import train_plain
+
+        return train_plain(run, stage)
+    from spfem_dist.training.cluster import train_on_ray
+
+    return train_on_ray(run, stage)
+
+
+def pending_jobs(run: Run, stage: Stage, folder: RunFolder) -> list[str]:
+    """The jobs of this run that have not finished their step budget, with a line about each that has."""
+    pending = []
+    for name in stage.jobs(run):
+        state = folder.read(f"{name}/state.json", {})
+        if state.get("status") == "finished" and state.get("step", 0) >= getattr(run, name).steps:
+            print(f"{name}: already finished at step {state['step']}; nothing to do")
+        else:
+            pending.append(name)
+    return pending
+
+
+def announce(run: Run, resumed: bool, how: str) -> None:
+    """Say which of the two things a name can mean is happening."""
+    verb = "resuming" if resumed else "starting"
+    print(f"{verb} run {run.name!r} in {run.folder()} ({how})", flush=True)

@@ -1,0 +1,221 @@
+"""The one training loop. It knows no method, no corpus and no cluster: a network with named losses, batches, and a world."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from spfem_dist.config import Run
+from spfem_dist.records import Batch
+from spfem_dist.stage import Job
+from spfem_dist.training import checkpoint, engines
+from spfem_dist.training.status import Meter, peak_flops
+from spfem_dist.training.world import World, agree
+
+#: Optimiser steps between two looks at the stop flag; each look is one tiny collective.
+STOP_EVERY = 5
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says what was seen and what to do."""
+
+
+class Recorder(Protocol):
+    """Where curves and pictures go; rank 0 owns the real one, other ranks pass None."""
+
+    def metrics(self, values: dict[str, float], samples: int) -> None: ...
+    def picture(self, key: str, image: Any, samples: int) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """How training ended: `finished` or `stopped`, where, and the last logged figures."""
+
+    status: str
+    progress: checkpoint.Progress
+    engine: Any
+
+
+def train(
+    job: Job, run: Run, world: World, device: torch.device, recorder: Recorder | None, say: Callable[[str], None]
+) -> Outcome:
+    """Train `job` to its step budget, from its last committed checkpoint if there is one. Every rank calls it.
+
+    The same configuration gives the same losses whatever the number of workers (the global batch is the constant)
+    and however often the run was interrupted.
+    """
+    settings = job.settings
+    share = settings.global_batch // world.size
+    micro = settings.micro_batch or share
+    torch.manual_seed(run.seed)
+    engine = engines.make_engine(job.network, settings.optimizer, run.zero, micro, share // micro, device)
+    progress = checkpoint.Progress(world=world.size, zero_stage=run.zero.stage)
+    if found := world.latest():
+        progress = checkpoint.restore(engine, found, world)
+        say(f"{job.name}: resumed from {found} at step {progress.step} ({progress.samples} samples seen)")
+    if recorder is not None:
+        replay(recorder, progress.history)
+
+    meter = Meter(world.size, settings.global_batch, peak=peak_flops(device))
+    stream = job.batches(progress.samples)
+    running = _Sums(device)
+    saved_at, status = progress.step if found else -1, "finished"
+    while progress.step < settings.steps:
+        engines.set_learning_rate(engine, engines.learning_rate(settings.optimizer, progress.step, settings.steps))
+        waited = _optimiser_step(engine, stream, share // micro, device, running)
+        progress.step += 1
+        progress.samples += settings.global_batch
+        meter.step(waited)
+
+        last = progress.step == settings.steps
+        if progress.step % STOP_EVERY == 0 and agree(world.rank == 0 and world.stop_requested(), device):
+            status, last = "stopped", True
+        due = progress.step % run.checkpoint.every_steps == 0 or last
+        if progress.step % run.tracking.log_every_steps == 0 or due:
+            _log(job, run, progress, running, meter, engine, device, recorder, say)
+        if run.validation.every_steps and (
+            progress.step % run.validation.every_steps == 0 or (last and status == "finished")
+        ):
+            _validate(job, engine, progress, device, recorder)
+            meter.pause()
+        if run.tracking.pictures_every_steps and progress.step % run.tracking.pictures_every_steps == 0:
+            _picture(job, engine, progress, device, recorder)
+            meter.pause()
+        if due:
+            started = time.perf_counter()
+            checkpoint.save(engine, progress, world, progress.history[-1]["values"] if progress.history else {})
+            saved_at = progress.step
+            if recorder is not None:
+                recorder.metrics({"perf/checkpoint_s": time.perf_counter() - started}, progress.samples)
+            meter.pause()
+        if status == "stopped":
+            break
+    if saved_at != progress.step:
+        checkpoint.save(engine, progress, world, {})
+    return Outcome(status, progress, engine)
+
+
+def replay(recorder: Recorder, history: list[dict[str, Any]]) -> None:
+    """Give a recorder the points of a restored history; the store drops those that it already has."""
+    for row in history:
+        recorder.metrics(row["values"], row["samples"])
+
+
+def _optimiser_step(
+    engine: Any, stream: Iterator[tuple[Batch, float]], accumulation: int, device: torch.device, running: _Sums
+) -> float:
+    """Forward, backward and update over this rank's share of the global batch; returns seconds waited for data."""
+    waited = 0.0
+    for _ in range(accumulation):
+        batch, wait = next(stream)
+        waited += wait
+        losses, monitors = engine(batch.to(device))
+        total = torch.stack([value.float() for value in losses.values()]).sum()
+        engine.backward(total)
+        engine.step()
+        running.add(losses, monitors)
+    return waited
+
+
+def _log(
+    job: Job,
+    run: Run,
+    progress: checkpoint.Progress,
+    running: _Sums,
+    meter: Meter,
+    engine: Any,
+    device: torch.device,
+    recorder: Recorder | None,
+    say: Callable[[str], None],
+) -> None:
+    """Average what was summed since the last point over ranks, check it, and hand it on. A collective."""
+    means = running.mean()
+    bad = sorted(key for key, value in means.items() if value != value or abs(value) == float("inf"))
+    if bad:
+        raise TrainingError(
+            f"{job.name}: {', '.join(bad)} became {means[bad[0]]} at step {progress.step}; the last checkpoint is intact. "
+            f"Lower --{job.name}.optimizer.lr (now {job.settings.optimizer.lr:g}) or set --{job.name}.optimizer.clip, and start again under the same name"
+        )
+    norm = engine.get_global_grad_norm()
+    values = {f"train/{key}": value for key, value in means.items()}
+    values["train/learning_rate"] = engine.optimizer.param_groups[0]["lr"]
+    if norm is not None:
+        values["train/gradient_norm"] = float(norm)
+    progress.history.append({"step": progress.step, "samples": progress.samples, "values": values})
+    if recorder is not None:
+        recorder.metrics(values, progress.samples)
+        recorder.metrics({f"perf/{k}": v for k, v in meter.reading(device).items()}, progress.samples)
+        losses = {k: v for k, v in means.items() if k in running.losses}
+        say(meter.line(job.name, progress.step, job.settings.steps, losses, device))
+
+
+@torch.no_grad()
+def _validate(
+    job: Job, engine: Any, progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
+) -> None:
+    """Mean losses on fixed held-out samples, in eval mode. A collective."""
+    sums = _Sums(device)
+    engine.eval()
+    for batch in job.validation():
+        losses, monitors = engine(batch.to(device))
+        sums.add(losses, monitors)
+    engine.train()
+    means = sums.mean()
+    if not means:
+        return
+    values = {f"val/{key}": value for key, value in means.items()}
+    progress.history.append({"step": progress.step, "samples": progress.samples, "values": values})
+    if recorder is not None:
+        recorder.metrics(values, progress.samples)
+
+
+@torch.no_grad()
+def _picture(
+    job: Job, engine: Any, progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
+) -> None:
+    """Pictures of the first held-out micro-batch, drawn by the network itself. A collective under ZeRO-3."""
+    batch = next(iter(job.validation()), None)
+    if batch is None or not hasattr(job.network, "pictures"):
+        return
+    engine.eval()
+    with engines.whole_parameters(engine) if engine.zero_optimization_stage() == 3 else nullcontext():
+        pictures = job.network.pictures(batch.to(device))
+    engine.train()
+    if recorder is not None:
+        for key, image in pictures.items():
+            recorder.picture(key, image, progress.samples)
+
+
+class _Sums:
+    """Named scalars summed on the device since the last reading, so that no step waits for the host."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.losses: set[str] = set()
+        self._sums: dict[str, torch.Tensor] = {}
+        self._count = 0
+
+    def add(self, losses: dict[str, torch.Tensor], monitors: dict[str, torch.Tensor]) -> None:
+        self.losses.update(losses)
+        for key, value in (losses | monitors).items():
+            value = value.detach().double()
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._count += 1
+
+    def mean(self) -> dict[str, float]:
+        """Mean over what was added, on all ranks; empties the sums. A collective; every rank must hold the same names."""
+        if not self._count:
+            return {}
+        names = sorted(self._sums)
+        stacked = torch.stack([self._sums[name] for name in names]).to(self.device) / self._count
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(stacked)
+            stacked /= dist.get_world_size()
+        self._sums, self._count = {}, 0
+        return dict(zip(names, stacked.tolist(), strict=True))

@@ -1,0 +1,49 @@
+"""Training without Ray: in this process, or in the processes that torchrun or `accelerate launch` started."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+
+from spfem_dist.config import Run
+from spfem_dist.stage import Stage
+from spfem_dist.tracking import tracker as tracking
+from spfem_dist.training import engines
+from spfem_dist.training.launch import announce, pending_jobs
+from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.worker import END, work
+from spfem_dist.training.world import PlainWorld, device_of
+
+
+def train_plain(run: Run, stage: Stage) -> str:
+    """Train every job of `run`, one after the other; returns `finished` or `stopped`."""
+    probe = PlainWorld(run.folder(), run.checkpoint.keep)
+    run = run.model_copy(update={"scaling": run.scaling.model_copy(update={"workers": probe.size})})
+    run = Run.model_validate(run.model_dump())  # the batch must divide by the real number of processes
+    engines.connect(device_of(probe))
+    folder = RunFolder(run)
+    if probe.rank != 0:
+        return _jobs(run, stage, *_from_rank_zero(None))
+    with folder.locked():
+        announce(run, folder.open(), f"{probe.launcher}, {probe.size} process{'es' if probe.size > 1 else ''}")
+        parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
+        folder.update_state(mlflow_run=parent)
+        status = _jobs(run, stage, *_from_rank_zero((pending_jobs(run, stage, folder), parent)))
+        tracking.finish_parent(run, parent, END[status])
+        return status
+
+
+def _jobs(run: Run, stage: Stage, names: list[str], parent: str | None) -> str:
+    for name in names:
+        world = PlainWorld(f"{run.folder()}/{name}", run.checkpoint.keep)
+        with world.stop_on_signals():
+            if work(run, stage, name, world, parent) == "stopped":
+                return "stopped"
+    return "finished"
+
+
+def _from_rank_zero(value: tuple[list[str], str | None] | None) -> tuple[list[str], str | None]:
+    box = [value]
+    if dist.get_world_size() > 1:
+        dist.broadcast_object_list(box)
+    assert box[0] is not None
+    return box[0]

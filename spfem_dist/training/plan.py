@@ -1,0 +1,190 @@
+"""The dry run: what a run would do, without training: configuration, batches, memory, arithmetic, data, reachability."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import fsspec
+import torch
+from accelerate.utils import compute_module_sizes
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from spfem_dist.config import PriorSettings, Run, Zero
+from spfem_dist.records import Batch
+from spfem_dist.stage import Job, Stage
+from spfem_dist.tracking import store as tracking
+from spfem_dist.training.runfolder import RunFolder, changed_fields
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on each worker."""
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    frozen: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """Sum of the parts; buffers of the communication library and fragmentation come on top."""
+        return self.parameters + self.gradients + self.optimizer + self.frozen + self.activations
+
+
+def memory(
+    trainable: int, frozen_bytes: int, activation_bytes: float, zero: Zero, workers: int, states: int = 2
+) -> Memory:
+    """Memory of each worker under a ZeRO stage (Rajbhandari et al. 2020, section 5).
+
+    trainable: parameters. states: optimiser numbers for each parameter (2 for Adam, 0 for plain SGD).
+    bf16 keeps fp32 master weights with the optimiser.
+    """
+    width = 2 if zero.precision == "bf16" else 4
+    master = 4 if zero.precision == "bf16" else 0
+    shared = {n: workers if zero.stage >= n else 1 for n in (1, 2, 3)}
+    optimizer = 0.0 if zero.offload == "cpu" else trainable * (4 * states + master) / shared[1]
+    return Memory(
+        parameters=trainable * width / shared[3],
+        gradients=trainable * width / shared[2],
+        optimizer=optimizer,
+        frozen=frozen_bytes,
+        activations=activation_bytes,
+    )
+
+
+def measure(network: nn.Module, batch: Batch) -> tuple[float, float]:
+    """Floating-point operations (forward and backward) and bytes kept for the backward pass, for each sample of `batch`."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    parameters = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        losses, _ = network(batch)
+        torch.stack([value.float() for value in losses.values()]).sum().backward()
+    network.zero_grad(set_to_none=True)
+    activations = sum(size for pointer, size in kept.items() if pointer not in parameters)
+    return counter.get_total_flops() / len(batch), activations / len(batch)
+
+
+def show(run: Run, stage: Stage) -> None:
+    """Print what `run` would do. Ends the process with status 1 when something would keep it from starting."""
+    console = Console(soft_wrap=True)
+    console.rule(f"dry run of {run.name!r} ({run.recipe})")
+    console.print_json(json.dumps(run.model_dump(mode="json")))
+    problems: list[str] = []
+    table = Table(title="work", title_justify="left")
+    for column in (
+        "job",
+        "form",
+        "steps",
+        "global batch",
+        "= micro x accumulation x workers",
+        "parameters",
+        "GFLOP/sample",
+        "memory/worker",
+    ):
+        table.add_column(column)
+    for name in stage.jobs(run):
+        try:
+            job = stage.job(run, name, 0, run.scaling.workers, torch.device("cpu"))
+        except Exception as error:  # every reason is the user's to read, and the rest of the plan still helps
+            problems.append(f"{name}: {error}")
+            continue
+        try:
+            table.add_row(*_row(run, job))
+            _data(console, run, job)
+        finally:
+            job.close()
+    console.print(table)
+    problems += _reach(console, run)
+    _resume(console, run, problems)
+    for problem in problems:
+        console.print(f"[red]would fail:[/red] {problem}", highlight=False)
+    if problems:
+        raise SystemExit(1)
+    console.print("[green]ready[/green]: nothing was trained")
+
+
+def _row(run: Run, job: Job) -> list[str]:
+    settings: PriorSettings = job.settings
+    share = settings.global_batch // run.scaling.workers
+    micro = settings.micro_batch or share
+    batch = next(iter(job.batches(0)))[0]
+    one = Batch(**{k: v[:1] for k, v in vars(batch).items()})
+    flops, activations = measure(job.network, one)
+    trainable = sum(p.numel() for p in job.network.parameters() if p.requires_grad)
+    everything = compute_module_sizes(job.network)[""]
+    states = 0 if settings.optimizer.name == "sgd" and not settings.optimizer.momentum else 2
+    need = memory(trainable, everything - 4 * trainable, activations * micro, run.zero, run.scaling.workers, states)
+    gigabytes = ", ".join(
+        f"{part} {getattr(need, part) / 1e9:.3f}"
+        for part in ("parameters", "gradients", "optimizer", "frozen", "activations")
+    )
+    return [
+        job.name,
+        settings.form,
+        str(settings.steps),
+        str(settings.global_batch),
+        f"{settings.global_batch} = {micro} x {share // micro} x {run.scaling.workers}",
+        f"{trainable:,} trained",
+        f"{flops / 1e9:.2f}",
+        f"{need.total / 1e9:.3f} GB under ZeRO-{run.zero.stage} ({gigabytes})",
+    ]
+
+
+def _data(console: Console, run: Run, job: Job) -> None:
+    facts = job.dataset["counts"]
+    samples = job.settings.steps * job.settings.global_batch
+    epochs = samples / facts["samples_per_epoch"]
+    console.print(
+        f"{job.name}: {facts['groups']} of {facts['groups_in_index']} groups used, {facts['samples_per_epoch']} samples and "
+        f"{facts['bytes_per_epoch'] / 1e6:.1f} MB read per epoch; {samples} samples = {epochs:.2f} epochs of {run.data.shards}",
+        highlight=False,
+    )
+
+
+def _reach(console: Console, run: Run) -> list[str]:
+    """Whether storage and tracking answer; problems in words."""
+    problems = []
+    try:
+        fs, root = fsspec.core.url_to_fs(run.checkpoint.storage)
+        fs.makedirs(root, exist_ok=True)
+        probe = f"{root}/.spfem-write-probe"
+        with fs.open(probe, "w") as f:
+            f.write("probe")
+        fs.rm(probe)
+        console.print(f"storage {run.checkpoint.storage}: writable", highlight=False)
+    except Exception as error:  # any failure of any storage is one line of the plan
+        problems.append(f"storage {run.checkpoint.storage} cannot be written ({error}): set --checkpoint.storage")
+    if run.tracking.uri:
+        reach = tracking.reachable(run.tracking.uri)
+        console.print(f"tracking {tracking.mask(run.tracking.uri)}: {reach.detail}", highlight=False)
+        if not reach.ok:
+            problems.append(f"tracking: {reach.detail}")
+    else:
+        console.print("tracking is off (tracking.uri is empty)")
+    return problems
+
+
+def _resume(console: Console, run: Run, problems: list[str]) -> None:
+    folder = RunFolder(run)
+    if not folder.exists():
+        console.print(f"name {run.name!r} is new in {run.checkpoint.storage}: it would start a run", highlight=False)
+        return
+    states = {name: folder.read(f"{name}/state.json", {"status": "not started"}) for name in run.priors()}
+    stand = ", ".join(f"{name} {state['status']} at step {state.get('step', '?')}" for name, state in states.items())
+    console.print(f"name {run.name!r} exists: it would resume ({stand})", highlight=False)
+    stored = Run.model_validate(folder.read("run.json"))
+    from spfem_dist.training.runfolder import MAY_CHANGE
+
+    for field, old, new in changed_fields(stored, run):
+        if not field.startswith(MAY_CHANGE):
+            problems.append(f"--{field} was {old!r} when {run.name!r} started and is {new!r} now: give another --name")

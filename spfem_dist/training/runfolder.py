@@ -1,0 +1,143 @@
+"""The folder of one run: its resolved configuration, who works on it now, and what it has finished.
+
+RUN/run.json            the resolved configuration
+RUN/state.json          MLflow run ids, and for each prior `running`, `stopped` or `finished`
+RUN/lock.json           the process that works on it, with a heartbeat
+RUN/<prior>/            checkpoints
+RUN/<prior>/model/      the exported prior: safetensors and its configuration
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import psutil
+
+from spfem_dist.config import Run
+from spfem_dist.tracking.store import flatten
+
+#: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
+STALE_AFTER_S = 90.0
+HEARTBEAT_S = 15.0
+
+#: Fields that may change between two starts of one run: they do not enter the losses.
+MAY_CHANGE = ("scaling", "checkpoint", "tracking", "validation", "data.decoder", "data.prefetch", "data.threads")
+MAY_CHANGE += ("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.retries", "data.bad_share", "data.shards")
+MAY_CHANGE += ("ccrl.micro_batch", "cerl.micro_batch", "ccrl.enabled", "cerl.enabled")
+
+
+class RunConflict(RuntimeError):
+    """The run's name is taken by something else; the message says by what and what to do."""
+
+
+class RunFolder:
+    """The folder of `run`, on disk or on S3."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.location = run.folder()
+        self.fs, self.root = fsspec.core.url_to_fs(self.location)
+
+    def exists(self) -> bool:
+        """Whether a run of this name was started before."""
+        return self.fs.exists(f"{self.root}/run.json")
+
+    def open(self) -> bool:
+        """Check the stored configuration against this one and store it; returns whether an earlier start is resumed.
+
+        Raises RunConflict when the stored configuration would give other losses.
+        """
+        resumed = self.exists()
+        if resumed:
+            stored = Run.model_validate(self.read("run.json"))
+            differences = [d for d in changed_fields(stored, self.run) if not d[0].startswith(MAY_CHANGE)]
+            if differences:
+                listed = "\n".join(f"  --{field}: was {old!r}, now {new!r}" for field, old, new in differences)
+                raise RunConflict(
+                    f"run {self.run.name!r} in {self.location} was started with other settings:\n{listed}\n"
+                    f"Give the old values to resume it, or another --name to start anew."
+                )
+        self.write("run.json", self.run.model_dump(mode="json"))
+        return resumed
+
+    def read(self, name: str, default: Any = None) -> Any:
+        """The JSON file `name` of this folder, or `default` where it is missing."""
+        path = f"{self.root}/{name}"
+        if not self.fs.exists(path):
+            return default
+        with self.fs.open(path, "r") as f:
+            return json.load(f)
+
+    def write(self, name: str, value: Any) -> None:
+        """Write `value` as the JSON file `name`, whole or not at all."""
+        path = f"{self.root}/{name}"
+        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        text = json.dumps(value, indent=2)
+        if "file" in self.fs.protocol or self.fs.protocol == "file":
+            partial = Path(f"{path}.{os.getpid()}.partial")
+            partial.write_text(text)
+            os.replace(partial, path)
+        else:
+            with self.fs.open(path, "w") as f:
+                f.write(text)
+
+    def update_state(self, **values: Any) -> dict[str, Any]:
+        """Merge `values` into state.json and return the whole."""
+        state = self.read("state.json", {}) | values
+        self.write("state.json", state)
+        return state
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run while inside. Raises RunConflict when another living process holds it."""
+        holder = self.read("lock.json")
+        if holder and _alive(holder):
+            raise RunConflict(
+                f"run {self.run.name!r} in {self.location} is being trained by process {holder['pid']} on {holder['host']} "
+                f"since {holder['started']}. Wait for it or stop it; to train a second run beside it give another --name."
+            )
+        mine = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "created": psutil.Process().create_time(),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        stopped = threading.Event()
+
+        def beat() -> None:
+            while not stopped.wait(HEARTBEAT_S):
+                self.write("lock.json", mine | {"heartbeat": time.time()})
+
+        self.write("lock.json", mine | {"heartbeat": time.time()})
+        thread = threading.Thread(target=beat, name="run-lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+            self.fs.rm(f"{self.root}/lock.json")
+
+
+def changed_fields(old: Run, new: Run) -> list[tuple[str, Any, Any]]:
+    """Dotted names, old and new values of the fields in which two configurations differ."""
+    before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
+    return [(k, before.get(k), after.get(k)) for k in sorted(before | after) if before.get(k) != after.get(k)]
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    if holder["host"] == socket.gethostname():
+        try:  # a process number comes back after a while, a number with its birth time does not
+            return psutil.Process(holder["pid"]).create_time() == holder["created"] and holder["pid"] != os.getpid()
+        except psutil.NoSuchProcess:
+            return False
+    return time.time() - holder["heartbeat"] < STALE_AFTER_S

@@ -1,0 +1,92 @@
+"""What a person watches while a run trains: speed, waiting, memory, utilisation, time left."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import torch
+
+#: Dense bf16 peak of known GPUs, FLOP/s, by a part of the device's name (vendor data sheets).
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "V100": 125e12, "T4": 65e12}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """The device's dense bf16 peak in FLOP/s, or None where it is not known (utilisation is then not shown)."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+def memory_gb(device: torch.device) -> float:
+    """Peak memory of this process so far, GB: the GPU's allocator, or resident memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+@dataclass
+class Meter:
+    """Step times of the recent past and waiting since the last reading. The first steps (warm-up) are left out."""
+
+    workers: int
+    global_batch: int
+    flops_per_sample: float | None = None
+    peak: float | None = None
+    warmup: int = 3
+    _times: deque[float] = field(default_factory=lambda: deque(maxlen=200))
+    _waits: deque[float] = field(default_factory=lambda: deque(maxlen=200))
+    _seen: int = 0
+    _since: float = field(default_factory=time.perf_counter)
+
+    def step(self, waited: float) -> None:
+        """Count one optimiser step that just ended and waited `waited` seconds for data."""
+        now = time.perf_counter()
+        self._seen += 1
+        if self._seen > self.warmup:
+            self._times.append(now - self._since)
+            self._waits.append(waited)
+        self._since = now
+
+    def pause(self) -> None:
+        """Leave out what happened since the last step (validation, a checkpoint)."""
+        self._since = time.perf_counter()
+
+    def reading(self, device: torch.device) -> dict[str, float]:
+        """Figures over the recent steps; names as they appear in tracking (without the `perf/` prefix)."""
+        if not self._times:
+            return {}
+        mean = statistics.fmean(self._times)
+        figures = {
+            "samples_per_s": self.global_batch / mean,
+            "samples_per_s_per_worker": self.global_batch / mean / self.workers,
+            "data_wait_share": sum(self._waits) / sum(self._times),
+            "step_time_p50": statistics.median(self._times),
+            "step_time_max": max(self._times),
+            "memory_gb": memory_gb(device),
+        }
+        if self.flops_per_sample and self.peak:
+            figures["mfu"] = figures["samples_per_s_per_worker"] * self.flops_per_sample / self.peak
+        return figures
+
+    def line(self, name: str, step: int, steps: int, losses: dict[str, float], device: torch.device) -> str:
+        """One status line for a terminal or a log."""
+        now = self.reading(device)
+        parts = [f"{name} {step}/{steps}"]
+        parts += [f"{key.split('/')[-1]} {value:.3f}" for key, value in losses.items()]
+        if now:
+            left = (steps - step) * self.global_batch / now["samples_per_s"]
+            parts += [
+                f"{now['samples_per_s']:.1f} samples/s ({now['samples_per_s_per_worker']:.1f}/worker)",
+                f"data wait {now['data_wait_share']:.1%}",
+                f"step {now['step_time_p50'] * 1e3:.0f} ms (max {now['step_time_max'] * 1e3:.0f})",
+                f"memory {now['memory_gb']:.2f} GB",
+            ]
+            if "mfu" in now:
+                parts.append(f"MFU {now['mfu']:.1%}")
+            parts.append(f"{int(left // 60)}:{int(left % 60):02d} left")
+        return " | ".join(parts)

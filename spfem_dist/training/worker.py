@@ -1,0 +1,113 @@
+"""What one training process does for one job, whoever started it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import fsspec
+import torch
+from accelerate.utils import set_seed
+
+from spfem_dist.config import Run
+from spfem_dist.stage import Job, Stage
+from spfem_dist.tracking import tracker as tracking
+from spfem_dist.training import engines, loop
+from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.world import World, device_of
+
+#: How a job ended, in MLflow's words.
+END = {"finished": tracking.FINISHED, "stopped": tracking.KILLED, "failed": tracking.FAILED}
+
+
+def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None) -> str:
+    """Train the job `name` of `run` in this process; returns `finished` or `stopped`. Every rank calls it.
+
+    parent_run: MLflow id of the run that this job's curves belong under; None where tracking is off.
+    """
+    device = device_of(world)
+    if device.type == "cpu":
+        torch.set_num_threads(run.scaling.threads_per_worker)
+    engines.connect(device)
+    set_seed(run.seed)  # initial weights are the same on every rank and at every start
+    job = stage.job(run, name, world.rank, world.size, device)
+    folder = RunFolder(run)
+    try:
+        if world.rank != 0:
+            outcome = loop.train(job, run, world, device, None, _silent)
+            _export(stage, run, name, outcome, folder, world)
+            return outcome.status
+        return _lead(run, stage, job, world, device, folder, parent_run)
+    finally:
+        job.close()
+
+
+def _lead(
+    run: Run, stage: Stage, job: Job, world: World, device: torch.device, folder: RunFolder, parent_run: str | None
+) -> str:
+    """Rank 0: the same training, with tracking, a status line and the export."""
+    known = folder.read(f"{job.name}/state.json", {})
+    tracker = tracking.start(
+        run,
+        job.name,
+        parent_run_id=parent_run,
+        resume_run_id=known.get("mlflow_run"),
+        tags={"launcher": world.launcher},
+    )
+    folder.write(f"{job.name}/state.json", {"status": "running", "mlflow_run": tracker.run_id})
+    try:
+        facts = job.dataset
+        tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
+        outcome = loop.train(job, run, world, device, tracker, world.say)
+        exported = _export(stage, run, job.name, outcome, folder, world)
+    except BaseException as error:
+        folder.write(
+            f"{job.name}/state.json", {"status": "failed", "mlflow_run": tracker.run_id, "reason": str(error)[:2000]}
+        )
+        tracker.finish(tracking.FAILED, f"{type(error).__name__}: {error}")
+        raise
+    tracker.finish(END[outcome.status], outcome.status)
+    folder.write(
+        f"{job.name}/state.json",
+        {"status": outcome.status, "mlflow_run": tracker.run_id, "step": outcome.progress.step}
+        | {"samples": outcome.progress.samples, "model": exported},
+    )
+    folder.write(f"{job.name}/history.json", outcome.progress.history)
+    return outcome.status
+
+
+def _export(stage: Stage, run: Run, name: str, outcome: loop.Outcome, folder: RunFolder, world: World) -> str | None:
+    """Write the finished network beside its checkpoints. A collective under ZeRO-3."""
+    if outcome.status != "finished":
+        return None
+    with engines.whole_parameters(outcome.engine) as network, tempfile.TemporaryDirectory() as scratch:
+        if world.rank != 0:
+            return None
+        stage.export(run, name, network, Path(scratch))
+        target = f"{folder.location}/{name}/model"
+        fs, root = fsspec.core.url_to_fs(target)
+        fs.makedirs(root, exist_ok=True)
+        for file in sorted(Path(scratch).iterdir()):
+            fs.put_file(str(file), f"{root}/{file.name}")
+    return target
+
+
+def _silent(_text: str) -> None:
+    return
+
+
+def worker_environment(threads: int, gpu: bool) -> dict[str, str]:
+    """Environment of a worker process: compute threads, the accelerator, quiet libraries.
+
+    Credentials are not passed on: Ray shows a runtime environment in its logs and dashboard. Workers on this machine
+    inherit the environment of the node; on a cluster each node has its own.
+    """
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if not gpu:
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment | {k: v for k, v in os.environ.items() if k.startswith("SPFEM_")}

@@ -1,0 +1,114 @@
+"""The configuration refuses what cannot work, and says how to mend it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from spfem_dist.config import Data, Run, Zero
+from spfem_dist.training.launch import parse
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def recipe() -> Run:
+    return Run(name="test")
+
+
+def test_every_field_says_what_it_means():
+    def walk(model, path=""):
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from walk(field.annotation, f"{path}{name}.")
+            else:
+                yield f"{path}{name}", field.description
+
+    silent = [name for name, description in walk(Run) if not description]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"scaling": {"workers": 5}}, "use one of [1, 2, 3, 4, 6, 12]"),
+        ({"ccrl": {"global_batch": 12, "micro_batch": 4}, "scaling": {"workers": 2}}, "use a divisor of 6"),
+        ({"name": "a/b"}, "becomes a folder"),
+        ({"zero": {"stage": 7}}, "Input should be 0, 1, 2 or 3"),
+        ({"data": {"shard": "x"}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_impossible_settings_are_refused_with_the_fix(change, says):
+    base = Run(name="x", ccrl={"global_batch": 12}, cerl={"global_batch": 12}).model_dump()
+    for key, value in change.items():
+        base[key] = base[key] | value if isinstance(value, dict) else value
+    with pytest.raises(ValidationError) as refused:
+        Run.model_validate(base)
+    assert says in str(refused.value)
+
+
+def test_an_even_speech_window_is_refused_with_the_next_odd_one():
+    with pytest.raises(ValidationError, match="use 5"):
+        Data(speech_window=4)
+
+
+def test_offload_without_sharding_is_refused():
+    with pytest.raises(ValidationError, match=r"zero.stage to 1, 2 or 3"):
+        Zero(stage=0, offload="cpu")
+
+
+def test_any_field_can_be_overridden_on_the_command_line():
+    options = parse(recipe, ["--data.shards", "s3://b/x", "--zero.stage", "2", "--ccrl.optimizer.lr", "0.5", "--local"])
+    assert (options.run.data.shards, options.run.zero.stage, options.run.ccrl.optimizer.lr) == ("s3://b/x", 2, 0.5)
+    assert options.local
+    assert options.run.name == "test", "what is not overridden stays as the recipe set it"
+
+
+def test_an_unknown_flag_is_answered_with_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(recipe, ["--zero.stag", "2"])
+    assert ended.value.code == 2
+    assert "--zero.stage" in capsys.readouterr().err
+
+
+def test_an_impossible_override_ends_with_the_fix_and_no_traceback(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(recipe, ["--scaling.workers", "7"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "use one of" in error
+
+
+def test_local_paths_become_absolute_and_urls_stay():
+    run = Run(data={"shards": "s3://bucket/mead"}, checkpoint={"storage": "runs"}).absolute()
+    assert run.data.shards == "s3://bucket/mead"
+    assert Path(run.checkpoint.storage).is_absolute()
+    assert run.tracking.uri.startswith("sqlite:////")
+
+
+def test_recipes_are_short_and_say_how_they_are_run():
+    for file in sorted((ROOT / "recipes").glob("*.py")):
+        text = file.read_text()
+        assert len(text.splitlines()) < 80, f"{file.name} is longer than a recipe"
+        assert f"python recipes/{file.name}" in text, f"{file.name} does not open with the commands that run it"
+
+
+def test_help_lists_every_section():
+    shown = subprocess.run(
+        [sys.executable, "recipes/cdrl_stage1.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for flag in ("--data.shards", "--zero.stage", "--scaling.workers", "--ccrl.steps", "--dry-run", "--local"):
+        assert flag in shown.stdout
+
+
+def test_a_job_in_an_uploaded_folder_must_say_where_relative_paths_start(tmp_path, monkeypatch):
+    upload = tmp_path / "working_dir_files" / "x"
+    upload.mkdir(parents=True)
+    monkeypatch.chdir(upload)
+    monkeypatch.delenv("SPFEM_HOME", raising=False)
+    with pytest.raises(ValueError, match="export SPFEM_HOME"):
+        Run().absolute()
+    monkeypatch.setenv("SPFEM_HOME", str(tmp_path))
+    assert Run().absolute().checkpoint.storage == str(tmp_path / "runs")

@@ -1,0 +1,38 @@
+"""Engines: schedules are functions of the step, frozen means frozen."""
+
+import pytest
+import torch
+from torch import nn
+
+from spfem_dist.config import Optimizer, Zero
+from spfem_dist.training.engines import deepspeed_config, freeze, learning_rate
+
+
+def test_warmup_climbs_to_the_peak_and_cosine_ends_near_zero():
+    settings = Optimizer(lr=1.0, warmup_steps=10, schedule="cosine")
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1.0
+    assert rates[-1] < 0.01
+
+
+def test_multistep_divides_by_ten_at_each_milestone():
+    settings = Optimizer(lr=1.0, schedule="multistep", milestones=(3, 5))
+    assert [learning_rate(settings, s, 9) for s in (2, 3, 5)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_clipping_is_always_stated(stage):
+    assert deepspeed_config(Zero(stage=stage), 0.0, 1, 1)["gradient_clipping"] == 0.0
+
+
+def test_frozen_networks_keep_their_statistics_and_pass_gradients_to_the_input():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    parent = nn.Sequential(freeze(network))
+    parent.train()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    image = torch.randn(2, 3, 8, 8, requires_grad=True)
+    parent(image).sum().backward()
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    assert image.grad is not None
+    assert all(p.grad is None for p in network.parameters())

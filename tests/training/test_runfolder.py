@@ -1,0 +1,57 @@
+"""A run's name means one run: it resumes what it started, and refuses what would give other losses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from spfem_dist.config import Run
+from spfem_dist.training.runfolder import RunConflict, RunFolder, changed_fields
+
+
+def run_in(tmp_path, **changes) -> Run:
+    return Run.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}} | changes)
+
+
+def test_a_new_name_starts_and_a_known_name_resumes(tmp_path):
+    assert RunFolder(run_in(tmp_path)).open() is False
+    assert RunFolder(run_in(tmp_path)).open() is True
+
+
+def test_other_losses_under_one_name_are_refused_with_the_field(tmp_path):
+    RunFolder(run_in(tmp_path)).open()
+    with pytest.raises(RunConflict, match=r"--ccrl.temperature: was 0.07, now 0.5"):
+        RunFolder(run_in(tmp_path, ccrl={"temperature": 0.5})).open()
+    assert Run.model_validate(RunFolder(run_in(tmp_path)).read("run.json")).ccrl.temperature == 0.07, "nothing was lost"
+
+
+def test_where_a_run_trains_may_change(tmp_path):
+    RunFolder(run_in(tmp_path)).open()
+    assert RunFolder(run_in(tmp_path, scaling={"workers": 1}, tracking={"uri": ""})).open() is True
+
+
+def test_two_runs_under_one_name_are_refused(tmp_path):
+    folder = RunFolder(run_in(tmp_path))
+    folder.open()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        import psutil
+
+        started = psutil.Process(other.pid).create_time()
+        holder = {"host": os.uname().nodename, "pid": other.pid, "started": "now", "created": started, "heartbeat": 0}
+        folder.write("lock.json", holder)
+        with pytest.raises(RunConflict, match=f"process {other.pid}"), folder.locked():
+            pass
+    finally:
+        other.kill()
+        other.wait()
+    with folder.locked():  # the holder is dead: its lock is taken over
+        assert json.loads((tmp_path / "r" / "lock.json").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / "r" / "lock.json").exists()
+
+
+def test_changed_fields_are_named_with_dots():
+    old, new = Run(), Run(zero={"stage": 3}, seed=4)
+    assert changed_fields(old, new) == [("seed", 0, 4), ("zero.stage", 1, 3)]

@@ -1,0 +1,111 @@
+"""A recipe with a network small enough to train in a second: what the training tests run, through the real door.
+
+python tests/training/toy_recipe.py --local --ccrl.steps 20
+"""
+
+import os
+import signal
+import time
+
+import torch
+from torch import nn
+
+from spfem_dist.config import CCRL, CERL, Checkpoint, Optimizer, Run, Tracking, Validation
+from spfem_dist.records import Batch
+from spfem_dist.stage import Job
+from spfem_dist.training.launch import main
+
+
+class ToyNetwork(nn.Module):
+    """Predicts the mean of its input; one linear layer wide enough for every ZeRO stage to shard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 1))
+
+    def forward(self, batch: Batch):
+        signal_ = batch.speech.flatten(1).to(self.layers[0].weight.dtype)
+        error = (self.layers(signal_).squeeze(1) - signal_.mean(1)) ** 2
+        return {"toy/error": error.mean()}, {"toy/first_sample": batch.sample[0].double()}
+
+
+class ToyStage:
+    """Batches are functions of the sample number. TOY_DIE=step kills a worker there once; TOY_HANG slows steps down."""
+
+    name = "toy"
+
+    def jobs(self, run: Run):
+        return list(run.priors())
+
+    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+        settings = run.priors()[name]
+        share = settings.global_batch // size
+        micro = settings.micro_batch or share
+
+        def make(first: int, count: int) -> Batch:
+            rows = [
+                torch.randn(16, generator=torch.Generator().manual_seed(run.seed * 100_003 + k))
+                for k in range(first, first + count)
+            ]
+            numbers = torch.arange(first, first + count)
+            empty = torch.zeros(count, 1, 1)
+            return Batch(
+                empty,
+                torch.stack(rows).view(count, 1, 1, 1, 16),
+                empty.long(),
+                empty[..., 0].long(),
+                empty.bool(),
+                numbers,
+                numbers,
+                [str(k) for k in range(count)],
+            )
+
+        def batches(start: int):
+            first = start + rank * share
+            step = start // settings.global_batch
+            while True:
+                for offset in range(0, share, micro):
+                    _die(step, rank)
+                    time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+                    yield make(first + offset, micro), 0.0
+                first += settings.global_batch
+                step += 1
+
+        counts = {"groups": 4, "groups_in_index": 4, "samples_per_epoch": 16, "bytes_per_epoch": 64}
+        return Job(
+            name,
+            ToyNetwork(),
+            settings,
+            batches,
+            lambda: [make(10_000, micro)],
+            {"name": "toy", "digest": "0", "source": "none", "counts": counts},
+        )
+
+    def export(self, run, name, network, folder):
+        from safetensors.torch import save_file
+
+        save_file({k: v.contiguous().clone() for k, v in network.state_dict().items()}, folder / "model.safetensors")
+
+
+def _die(step: int, rank: int) -> None:
+    marker, at = os.environ.get("SPFEM_TOY_MARKER", ""), os.environ.get("SPFEM_TOY_DIE")
+    if at and step == int(at) and rank == 1 and not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def toy() -> Run:
+    optimizer = Optimizer(lr=1e-2, schedule="constant")
+    return Run(
+        name="toy",
+        recipe="toy",
+        ccrl=CCRL(steps=20, global_batch=8, optimizer=optimizer),
+        cerl=CERL(enabled=False, steps=10, global_batch=8, optimizer=optimizer),
+        checkpoint=Checkpoint(every_steps=6),
+        tracking=Tracking(uri="", log_every_steps=1, pictures_every_steps=0),
+        validation=Validation(every_steps=10),
+    )
+
+
+if __name__ == "__main__":
+    main(toy, ToyStage())
