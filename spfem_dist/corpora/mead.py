@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from spfem_dist.corpora.duplicates import keep_first
+from spfem_dist.corpora.files import keep_first
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -57,6 +57,8 @@ def find_clips(
         raise ValueError(f"unknown MEAD view {view!r}; known views: {', '.join(VIEWS)}")
     if sentences not in ("shared", "number"):
         raise ValueError(f"sentences is {sentences!r}; use 'shared' or 'number'")
+    if levels not in ("strongest", "all") and not set(levels) <= {1, 2, 3}:
+        raise ValueError(f"levels is {levels!r}; use 'strongest', 'all', or some of 1, 2, 3")
     clips: list[Clip] = []
     rejects: list[Reject] = []
     for speaker in sorted(root.iterdir()):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from spfem_dist.corpora.duplicates import keep_first
+from spfem_dist.corpora.files import keep_first, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -41,7 +41,7 @@ def find_clips(root: Path | str, songs: bool = False) -> tuple[list[Clip], list[
         raise FileNotFoundError(f"{root} is not a folder; give the folder that holds RAVDESS's Actor_NN folders")
     clips: list[Clip] = []
     rejects: list[Reject] = []
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+    for path in visible_files(root):
         clip = _read_name(path, songs)
         (clips if isinstance(clip, Clip) else rejects).append(clip)  # type: ignore[arg-type]
     kept, doubles = keep_first(clips)

@@ -107,7 +107,10 @@ def _parse(name: str, text: str, where: str) -> Split:
                 f"and sentences {_common(parts['train'].sentences, parts[held_out].sentences)}: "
                 "a held-out group must differ from training in its speaker or its sentence; take them out of one of the two"
             )
-    return Split(name, data["corpus"], data["description"], data.get("source", ""), parts, dict(data.get("ring", {})))
+    ring = data.get("ring", {})
+    if not isinstance(ring, dict) or not all(isinstance(reference, str) for reference in ring.values()):
+        raise ValueError(f"{where}: ring must map each speaker to one speaker, found {ring!r}")
+    return Split(name, data["corpus"], data["description"], data.get("source", ""), parts, ring)
 
 
 def _parse_part(data: object, where: str) -> Part:

@@ -36,10 +36,14 @@ def project(embeddings: np.ndarray, method: Literal["pca", "tsne"] = "pca", seed
     if method == "pca":
         return flat
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(points) - 1) / 3)
     start = flat / (flat[:, 0].std() or 1.0) * 1e-4
-    return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(points)
+    with threadpool_limits(
+        1
+    ):  # on a busy machine its threads wait for each other a hundred times longer than they work
+        return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(points)
 
 
 def scatter_picture(

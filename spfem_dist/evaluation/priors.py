@@ -166,21 +166,24 @@ def score_retrieval(
         truth = truth[queries]
         speech_a, speech_b = speech_windows(a.features, speech_window), speech_windows(b.features, speech_window)
         faces = frames_tensor(a.frames[queries], device), frames_tensor(b.frames, device)
-        own = unit(prior, faces[0], speech_a[queries], device)
-        table = every_pair(prior, faces[1], speech_a[queries], device)  # [Q, T, D], candidates under the query's speech
-        same = np.einsum("qd,qtd->qt", own, table)
-        areas.append(auc(*match_and_mismatch(same, truth)))
         away = (queries + int(WRONG_SPEECH * len(a.frames))) % len(a.frames)
+        own = unit(prior, faces[0], speech_a[queries], device)
         misled = unit(prior, faces[0], speech_a[away], device)
-        under_wrong = every_pair(prior, faces[1], speech_a[away], device)
-        still = frames_tensor(np.repeat(a.frames[len(a.frames) // 2][None], len(b.frames), 0), device)
-        voice_a = unit(prior, still[:1].expand(len(queries), -1, -1, -1), speech_a[queries], device)
+        # Candidates under the query's speech, and under the wrong one: [2 Q, T, D].
+        table = every_pair(prior, faces[1], speech_a[np.concatenate([queries, away])], device)
+        same, wrong = (
+            (table[: len(queries)] @ own[..., None])[..., 0],
+            (table[len(queries) :] @ misled[..., None])[..., 0],
+        )
+        areas.append(auc(*match_and_mismatch(same, truth)))
+        still = frames_tensor(a.frames[len(a.frames) // 2][None], device)
+        voice_a, voice_b = (every_pair(prior, still, s, device)[:, 0] for s in (speech_a[queries], speech_b))
         similarities = {
             "same_speech_top1": same,
             "own_speech_top1": own @ unit(prior, faces[1], speech_b, device).T,
             "without_speech_top1": unit(prior, faces[0], None, device) @ unit(prior, faces[1], None, device).T,
-            "wrong_speech_top1": np.einsum("qd,qtd->qt", misled, under_wrong),
-            "speech_only_top1": voice_a @ unit(prior, still, speech_b, device).T,
+            "wrong_speech_top1": wrong,
+            "speech_only_top1": voice_a @ voice_b.T,
             "unlearned_speech_top1": -unlearned_distance(a.features[queries], b.features),
             "position_only_top1": -np.abs(
                 linear_matches(len(a.frames), len(b.frames))[queries][:, None] - np.arange(len(b.frames))[None]

@@ -144,8 +144,8 @@ def read_summary(path: str | Path) -> dict[str, Figure | float]:
                 walk(value, span, f"{prefix}{key}/")
                 continue
             value = math.nan if value is None else value
-            known = {k: math.nan if v is None else v for k, v in span.items()}
-            figures[prefix + key] = Figure(value, **known) if known else value
+            low, high = (math.nan if span.get(side) is None else span[side] for side in ("low", "high"))
+            figures[prefix + key] = Figure(value, low, high, span["clips"]) if span else value
 
     walk(summary, intervals, "")
     return figures
@@ -160,7 +160,7 @@ def figures_table(figures: Figures, targets: Sequence[Target] = TARGETS) -> Any:
         figure = figures[name]
         value, low, high = _mark(figure)
         span = f"{low:.3f} .. {high:.3f}" if isinstance(figure, Figure) else ""
-        mine = [t for t in targets if t.name == name] or [None]
+        mine: list[Target | None] = [t for t in targets if t.name == name] or [None]  # type: ignore[assignment]
         for i, target in enumerate(mine):
             bar = f"{target.sign} {target.limit(figures):.2f}" if target else ""
             shown = (name, _text(value), span) if i == 0 else ("", "", "")

@@ -6,10 +6,29 @@ what one worker with the double batch computes: the losses do not depend on the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import once_differentiable
+
+
+class _AllSum(torch.autograd.Function):
+    """Sum over all ranks whose gradient is summed over all ranks too (torch's own is deprecated or private)."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
 
 
 class _Synchronised(nn.modules.batchnorm._BatchNorm):
@@ -26,29 +45,31 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1] + [1] * (input.dim() - 2)
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
-            scale = scale * self.weight.float()
+            scale = scale * self.weight.to(scale.dtype)
         shift = -mean * scale
         if self.affine:
-            shift = shift + self.bias.float()
-        return (input.float() * scale.view(shape) + shift.view(shape)).to(input.dtype)
+            shift = shift + self.bias.to(shift.dtype)
+        return (input.to(scale.dtype) * scale.view(shape) + shift.view(shape)).to(input.dtype)
 
     def _global_statistics(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean [C], biased variance [C] and element count of all ranks' inputs, differentiable, in float32."""
-        channels = input.transpose(0, 1).reshape(self.num_features, -1).float()
-        # One reduction for both moments; taken about the running mean (equal on all ranks) so that the difference of
-        # squares loses no digits where the mean is far from zero.
-        about = (
-            self.running_mean.detach().float().clone()
-            if self.running_mean is not None
-            else torch.zeros(self.num_features, device=input.device)
+        """Mean [C], biased variance [C] and element count of all ranks' inputs, differentiable, in float32 or better."""
+        channels = input.transpose(0, 1).reshape(self.num_features, -1)
+        channels = channels.to(torch.promote_types(input.dtype, torch.float32))
+        size = channels.new_full((1,), float(channels.shape[1]))
+        mean = channels.sum(1) / size.clamp(min=1)
+        spread = (channels - mean[:, None]).square().sum(1)
+        # One collective: every rank fills its own row, the sum gathers the rows. Rank means and spreads are joined as
+        # Chan et al. do, since a difference of squares would lose the digits where the mean is far from zero.
+        rows = channels.new_zeros(dist.get_world_size(), 2 * self.num_features + 1)
+        rows = rows.index_put(
+            (torch.tensor([dist.get_rank()], device=input.device),), torch.cat([mean, spread, size])[None]
         )
-        centred = channels - about[:, None]
-        count = torch.full((1,), float(channels.shape[1]), device=input.device)
-        moments = all_reduce(torch.cat([centred.sum(1), centred.square().sum(1), count]))
-        first, second, count = moments.split([self.num_features, self.num_features, 1])
-        mean = first / count
-        variance = (second / count - mean.square()).clamp(min=0.0)
-        return about + mean, variance, count.detach()
+        means, spreads, sizes = _AllSum.apply(rows).split([self.num_features, self.num_features, 1], dim=1)
+        sizes = sizes.detach()
+        count = sizes.sum(0)
+        mean = (means * sizes).sum(0) / count
+        variance = (spreads + sizes * (means - mean).square()).sum(0) / count
+        return mean, variance, count
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:

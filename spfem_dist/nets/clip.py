@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def load_clip(name_or_path: str | Path = "clip-vit-base-patch32") -> CLIPModel:
     """
     folder = _local(name_or_path)
     try:
-        model, report = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, dtype=torch.float32, attn_implementation="sdpa"
         )
     except Exception as error:
@@ -48,6 +49,7 @@ def load_clip(name_or_path: str | Path = "clip-vit-base-patch32") -> CLIPModel:
             f"{folder} cannot be loaded as CLIP ({type(error).__name__}: {error}); it must hold config.json and "
             "model.safetensors or pytorch_model.bin of a CLIPModel"
         ) from error
+    model, report = loaded
     absent = sorted(report["missing_keys"])
     if absent:
         raise ValueError(
@@ -59,12 +61,12 @@ def load_clip(name_or_path: str | Path = "clip-vit-base-patch32") -> CLIPModel:
 
 def load_tokeniser(name_or_path: str | Path = "clip-vit-base-patch32") -> Tokeniser:
     """CLIP's byte-pair tokeniser from the vocabulary files beside its weights; raises MissingWeights or ValueError."""
-    from transformers import CLIPTokenizerFast
+    from transformers import CLIPTokenizer
 
     folder = _local(name_or_path)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise ValueError(f"{folder} has no vocabulary: put vocab.json and merges.txt (or tokenizer.json) of CLIP there")
-    tokenizer = CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
@@ -154,6 +156,12 @@ def prompt_ids(
     return rows
 
 
+def sizes(model: CLIPModel) -> tuple[int, int, int]:
+    """(side of the images in pixels, numbers in a feature, words in the vocabulary) of a CLIP."""
+    config: Any = model.config
+    return config.vision_config.image_size, config.projection_dim, config.text_config.vocab_size
+
+
 class PromptedText(nn.Module):
     """Text vectors of classes whose prompts begin with learned words: start, ctx, description, end.
 
@@ -174,7 +182,7 @@ class PromptedText(nn.Module):
         positional: bool = True,
     ):
         super().__init__()
-        text = clip.config.text_config
+        text: Any = clip.config.text_config
         self.positional = positional
         self.emotions = tuple(descriptors)
         # OpenAI's vocabulary ends with start and end, whatever older configuration files say of their ids.

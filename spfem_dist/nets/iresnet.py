@@ -14,7 +14,7 @@ CCRL, ASCCL and STCCL take `layer3` of faces at 224 px; face recognition takes `
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -56,6 +56,11 @@ class IResNet(nn.Module):
     stem: width of the first convolution. embedding: width of the face embedding.
     size: side of the faces given to `forward`, pixels, a multiple of 16 (`feature_map` takes any multiple).
     """
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(
         self,
@@ -126,7 +131,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        tensors = load_file(path)
+        tensors: Any = load_file(path)
     else:
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)

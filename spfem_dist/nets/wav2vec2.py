@@ -7,6 +7,7 @@ numbers at 50 Hz and 316 M parameters; CDRL takes the output of layer 20, before
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +28,13 @@ def load_wav2vec2(name_or_path: str | Path = "wav2vec2-large-xlsr-53") -> Wav2Ve
 
         folder = locate(str(name_or_path))
     try:
-        network, report = Wav2Vec2Model.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        loaded: Any = Wav2Vec2Model.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except Exception as error:
         raise ValueError(
             f"{folder} cannot be loaded as wav2vec 2.0 ({type(error).__name__}: {error}); it must hold config.json and "
             "model.safetensors or pytorch_model.bin of a Wav2Vec2Model"
         ) from error
+    network, report = loaded
     absent = sorted(report["missing_keys"])
     if absent:
         raise ValueError(

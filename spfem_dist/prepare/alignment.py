@@ -17,7 +17,7 @@ import scipy.fft
 from scipy.spatial.distance import cdist
 
 from spfem_dist.emotions import Emotion
-from spfem_dist.prepare.speech import SAMPLE_RATE, mel_energies
+from spfem_dist.prepare.speech import SAMPLE_RATE, log_energies, mel_energies
 
 Recipe = Literal["clean", "released"]
 PathKey = tuple[str, Emotion, str]
@@ -76,7 +76,7 @@ def mfcc(speech: np.ndarray, frames: int, fps: float, recipe: Recipe = "clean") 
     """MFCC-13, float64 [frames, 13]: one row per video frame, from a 25 ms window."""
     if recipe == "released":
         return _released_mfcc(speech, frames, fps)
-    logs = np.log(mel_energies(speech, frames, fps) + 1e-6)
+    logs = log_energies(mel_energies(speech, frames, fps))
     coefficients = scipy.fft.dct(logs, type=2, axis=1, norm="ortho")[:, :_COEFFICIENTS]
     return coefficients - coefficients.mean(axis=0)
 

@@ -292,7 +292,8 @@ def _nearby_box(grey: np.ndarray, cascade: cv2.CascadeClassifier, last: np.ndarr
 def _eye_roll(grey: np.ndarray, box: np.ndarray, cascade: cv2.CascadeClassifier) -> float:
     """The angle of the line through both eyes, or NaN where not exactly one was found on each side."""
     side = 120
-    face = Region(*box, 0.0).cut(grey, side, cv2.BORDER_REPLICATE)[: side * 6 // 10]
+    x, y, box_side = box.tolist()
+    face = Region(x, y, box_side, 0.0).cut(grey, side, cv2.BORDER_REPLICATE)[: side * 6 // 10]
     found = cascade.detectMultiScale(face, 1.1, 6, minSize=(side // 7,) * 2, maxSize=(side // 3,) * 2)
     centres = [(x + w / 2, y + h / 2) for x, y, w, h in found]
     left, right = ([c for c in centres if (c[0] >= side / 2) == is_right] for is_right in (False, True))

@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -177,14 +178,14 @@ def _build_on_ray(plans: list[ShardPlan], settings: PrepareSettings) -> _Steps:
                 while waiting and len(running) < slots + 2:
                     plan = waiting.pop()
                     running[task.remote(plan, settings)] = plan
-                ready, _ = ray.wait(list(running), num_returns=1)
+                ready: list[Any] = ray.wait(list(running), num_returns=1)[0]
                 for steps in ready:
                     try:
-                        yield running[steps], ray.get(next(steps))
+                        yield running[steps], cast(Done | Sidecar, ray.get(next(steps)))
                     except StopIteration:
                         del running[steps]
         except RayTaskError as error:
-            raise (error.cause or error) from None  # the task's own error is the one that names file and fix
+            raise (error.cause or error) from error  # the task's own error is the one that names file and fix
         finally:
             for steps in running:
                 ray.cancel(steps)
@@ -198,7 +199,7 @@ def _ray(workers: int | None, tasks: int) -> Generator[int, None, None]:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ours = not ray.is_initialized()
     if ours and os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="warning")
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     elif ours:
         cores = workers or len(os.sched_getaffinity(0))
         ray.init(
@@ -206,7 +207,7 @@ def _ray(workers: int | None, tasks: int) -> Generator[int, None, None]:
             num_cpus=min(cores, tasks),
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="warning",
+            logging_level=logging.WARNING,
         )
     try:
         yield max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -44,7 +44,8 @@ class PrepareSettings(Section):
         25.0, description="Frames per second of the stored videos; recordings of another rate are resampled."
     )
     size: Annotated[int, Field(ge=32, le=1024, multiple_of=2)] = Field(
-        64, description="Side of the stored face crops, pixels (even)."
+        64,
+        description="Side of the stored face crops, pixels (even); 64 suits the small networks, the paper's want 256.",
     )
     codec: Literal["h264", "vp9"] = Field("h264", description="h264 decodes on every GPU; vp9 also by DALI on the CPU.")
     crf: Annotated[int, Field(ge=0, le=51)] = Field(

@@ -40,7 +40,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What the packets of a video say, before anything is decoded. Times in seconds."""
+    """What the packets of a video say, before anything is decoded. Times in seconds.
+
+    declared_frames, declared_duration: of the track as the file states them (mp4), declared_whole: of the whole file with
+    its sound (flv and mkv state no more); 0 where not stated.
+    """
 
     frames: int
     fps: float
@@ -48,7 +52,8 @@ class VideoFacts:
     duration: float
     longest_gap: float
     declared_frames: int
-    declared_duration: float | None
+    declared_duration: float
+    declared_whole: float
 
 
 def load_recording(
@@ -59,8 +64,9 @@ def load_recording(
     Frames are picked by their timestamps (nearest), so 29.97 frames a second become 30 or 25 without drift; speech is
     shifted by the difference of both tracks' start times where it comes from the video's own file. smoothing: sigma of
     the crop's Gaussian, seconds. Raises records.Unusable with one of the reasons
-    missing-file, empty-file, unreadable, no-video, no-frames, truncated, wrong-fps, frames-missing, too-short, too-long,
-    no-audio, unreadable-audio, truncated-audio, silent, duration-mismatch, face-not-found, not-square.
+    missing-file, empty-file, git-lfs-pointer, unreadable, no-video, no-frames, truncated, damaged, wrong-fps,
+    frames-missing, too-short, too-long, no-audio, unreadable-audio, truncated-audio, silent, duration-mismatch,
+    face-not-found, not-square.
     """
     limits = limits or Limits()
     facts = probe(clip.video)
@@ -88,7 +94,9 @@ def probe(path: Path) -> VideoFacts:
     """The video's facts, from its packets alone; raises Unusable where it cannot be read or holds no pictures."""
     with _open(path) as container:
         if not container.streams.video:
-            raise Unusable("no-video", f"{path}: no video track; this may be a sound file with a video's name")
+            raise Unusable(
+                "no-video", f"{path}: no video track; a sound file with a video's name, or a file that was cut short"
+            )
         stream = container.streams.video[0]
         step = 1.0 / float(stream.average_rate or stream.guessed_rate or 25)
         times: list[float] = []
@@ -103,10 +111,8 @@ def probe(path: Path) -> VideoFacts:
             ) from error
         if not times:
             raise Unusable("no-frames", f"{path}: the video track holds no frames; fetch the file again")
-        # Only mp4 states how long a track is; flv and mkv state it for the whole file.
-        declared = stream.duration * stream.time_base if stream.duration and stream.time_base else None
-        if declared is None and container.duration:
-            declared = container.duration / av.time_base * 0.8
+        declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        whole = container.duration / av.time_base if container.duration else 0.0
         ordered = np.sort(times)
         gaps = np.diff(ordered) if len(ordered) > 1 else np.array([step])
         middle = float(np.median(gaps)) or step
@@ -119,7 +125,8 @@ def probe(path: Path) -> VideoFacts:
             duration=span + middle,
             longest_gap=float(gaps.max()),
             declared_frames=int(stream.frames),
-            declared_duration=float(declared) if declared is not None else None,
+            declared_duration=declared,
+            declared_whole=whole,
         )
 
 
@@ -131,14 +138,15 @@ def read_speech(path: Path) -> tuple[np.ndarray, float]:
         if not container.streams.audio:
             raise Unusable("no-audio", f"{path}: no sound track; speech is needed: give the recording's sound file")
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SPEECH_RATE)
+        # Channels are averaged here: the library's own mix to mono is 3 dB louder and clips.
+        resampler = av.AudioResampler(format="fltp", rate=SPEECH_RATE)
         try:
             for frame in container.decode(stream):
                 if start is None:
                     start = float(frame.time or 0.0)
-                pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+                pieces += [piece.to_ndarray().mean(0) for piece in resampler.resample(frame)]
             if pieces:
-                pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+                pieces += [piece.to_ndarray().mean(0) for piece in resampler.resample(None)]
         except av.error.FFmpegError as error:
             seconds = sum(map(len, pieces)) / SPEECH_RATE
             raise Unusable(
@@ -199,28 +207,28 @@ class _Frames:
         with _open(self.path) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # many clips are prepared side by side
+            aspect = float(stream.sample_aspect_ratio or 1)
             try:
                 for frame in container.decode(stream):
                     time = frame.time if frame.time is not None else self.facts.start + count / self.facts.fps
                     count += 1
-                    yield float(time), _upright(frame)
+                    yield float(time), _upright(frame, aspect)
             except av.error.FFmpegError as error:
                 raise Unusable(
-                    "truncated", f"{self.path}: decoding stopped after {count} of {self.facts.frames} frames ({error})"
+                    "damaged", f"{self.path}: decoding stopped after {count} of {self.facts.frames} frames ({error})"
                 ) from error
-        if count < 0.98 * self.facts.frames - 1:
+        if count < 0.9 * self.facts.frames - 1:  # some codecs have a few packets without a picture of their own
             raise Unusable(
-                "truncated",
+                "damaged",
                 f"{self.path}: only {count} of {self.facts.frames} frames can be decoded; fetch the file again",
             )
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """RGB pixels, turned as the file's display matrix says and with square pixels."""
+def _upright(frame: av.VideoFrame, aspect: float) -> np.ndarray:
+    """RGB pixels, made square where they are stored `aspect` times as wide as high, turned as the display matrix says."""
     pixels: np.ndarray = frame.to_ndarray(format="rgb24")
-    aspect = frame.sample_aspect_ratio if hasattr(frame, "sample_aspect_ratio") else None
-    if aspect and aspect not in (0, 1):
-        width = max(1, round(pixels.shape[1] * float(aspect)))
+    if aspect != 1:
+        width = max(1, round(pixels.shape[1] * aspect))
         pixels = np.asarray(cv2.resize(pixels, (width, pixels.shape[0]), interpolation=cv2.INTER_LINEAR))
     turns = round((frame.rotation or 0) / 90) % 4  # counter-clockwise quarter turns
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
@@ -232,10 +240,12 @@ def _check_facts(path: Path, facts: VideoFacts, fps: float, limits: Limits) -> N
         raise Unusable(
             "truncated", f"{path}: {facts.frames} of {facts.declared_frames} frames are there; fetch the file again"
         )
-    if facts.declared_duration and facts.duration < 0.95 * facts.declared_duration - 0.1:
+    # Sound may outlast the pictures, so the whole file's duration is only a coarse witness.
+    stated, share = (facts.declared_duration, 0.95) if facts.declared_duration else (facts.declared_whole, 0.75)
+    if facts.duration < share * stated - 0.1:
         raise Unusable(
             "truncated",
-            f"{path}: {facts.duration:.2f} s of {facts.declared_duration:.2f} s are there; fetch the file again",
+            f"{path}: {facts.duration:.2f} s of {stated:.2f} s are there; fetch the file again",
         )
     if facts.duration < limits.shortest:
         raise Unusable(
@@ -290,6 +300,11 @@ def _open(path: Path, reason: str = "unreadable"):
         raise Unusable("missing-file", f"{path} does not exist (any more); prepare again from a complete corpus")
     if path.stat().st_size == 0:
         raise Unusable("empty-file", f"{path} has no bytes; fetch the file again")
+    with path.open("rb") as file:
+        if file.read(23) == b"version https://git-lfs":
+            raise Unusable(
+                "git-lfs-pointer", f"{path} is a git-lfs pointer, not the recording; run `git lfs pull` there"
+            )
     try:
         return av.open(str(path))
     except (av.error.FFmpegError, ValueError, OSError) as error:

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import numpy as np
@@ -50,7 +50,7 @@ _CODECS: dict[Codec, tuple[str, str, dict[str, str]]] = {
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
-class DiskFull(OSError):  # noqa: N818
+class DiskFull(OSError):
     """The disk has no room for a shard. The unfinished file is gone, finished shards are kept."""
 
 
@@ -71,7 +71,7 @@ def encode_video(frames: np.ndarray, fps: float, codec: Codec = "h264", crf: int
     # bitexact: without it the webm muxer writes a random segment UID and both write the library's version.
     with av.open(output, "w", format=container_format, options={"fflags": "+bitexact"}) as container:
         rate = Fraction(fps).limit_denominator(1001)
-        stream = container.add_stream(encoder, rate=rate, options={**options, "crf": str(crf)})
+        stream = cast(av.VideoStream, container.add_stream(encoder, rate=rate, options={**options, "crf": str(crf)}))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         context.gop_size, context.max_b_frames = KEYFRAME_EVERY, 0

@@ -18,7 +18,7 @@ _WINDOW = 400  # 25 ms
 _FFT = 512
 _MELS = 40
 _HOPS = 4  # mel windows per video frame: 100 Hz at 25 fps
-#: Added to mel energies before the logarithm: about the noise of 16-bit speech, so digital silence stays finite.
+#: Energies this far (60 dB) below the clip's loudest count as silence: the same at any gain.
 _FLOOR = 1e-6
 
 
@@ -56,7 +56,7 @@ class LogMel:
         # The four windows of row t lie around t / fps, the moment that frame t shows.
         first = -(_HOPS - 1) / 2 / (fps * _HOPS)
         energies = mel_energies(speech, frames * _HOPS, fps * _HOPS, first)
-        logs = np.log(energies + _FLOOR)
+        logs = log_energies(energies)
         normal = (logs - logs.mean(axis=0)) / np.maximum(logs.std(axis=0), 1e-3)
         return normal.reshape(frames, self.dim).astype(np.float32)
 
@@ -79,6 +79,11 @@ def mel_energies(speech: np.ndarray, rows: int, rate: float, first: float = 0.0)
     windows = padded[centres[:, None] + np.arange(-half, half)] * np.hanning(_WINDOW)
     power = np.abs(np.fft.rfft(windows, _FFT)) ** 2
     return power @ _mel_filters().T
+
+
+def log_energies(energies: np.ndarray) -> np.ndarray:
+    """The logarithm of mel energies [rows, 40], with a floor 60 dB below the clip's loudest; digital silence is finite."""
+    return np.log(energies + _FLOOR * energies.max() + 1e-12)
 
 
 @lru_cache(maxsize=1)

@@ -53,6 +53,7 @@ class CleanCCRL(nn.Module):
             self.speech = SpeechEncoder(feature_dim, data.speech_window, SPEECH_WIDTH)
         channels, positions = self.face.channels, self.face.map_side**2
         self.ask = nn.Linear(SPEECH_WIDTH, heads * KEY_WIDTH)
+        self.tell = nn.Linear(SPEECH_WIDTH, heads * VALUE_WIDTH)
         self.ask_unheard = nn.Parameter(0.02 * torch.randn(heads, KEY_WIDTH))
         self.key = nn.Conv2d(channels, heads * KEY_WIDTH, 1)
         self.value = nn.Conv2d(channels, heads * VALUE_WIDTH, 1)
@@ -73,16 +74,22 @@ class CleanCCRL(nn.Module):
         keys, values = self.look(self.augmented(batch))
         code = self.speech(batch.speech.flatten(0, 2).to(self.spatial_bias.dtype))
         ask = self.ask(code).view(b, 2, k, self.heads, KEY_WIDTH)
+        told = self.tell(code).view(b, 2, k, -1)
         keys, values = (t.view(b, 2, k, self.heads, *t.shape[2:]) for t in (keys, values))
         if self.training:
             hidden = uniform(batch.seed, "ccrl/speech", 2, k) < self.settings.speech_dropout
             heard = torch.where(hidden[..., None, None], self.ask_unheard, ask)
+            understood = told.masked_fill(hidden[..., None], 0.0)
         else:
-            heard = ask
+            heard, understood = ask, told
         # tables[r][i, j]: the face of frame j of recording r under the speech of frame i of the same recording, and
         # under the speech of frame i of the other recording, which is what stage 2 does.
-        own = torch.stack([self.attend_table(heard[:, s], keys[:, s], values[:, s]) for s in (0, 1)], 1)
-        given = torch.stack([self.attend_table(ask[:, 1 - s], keys[:, s], values[:, s]) for s in (0, 1)], 1)
+        own = torch.stack(
+            [self.attend_table(heard[:, s], keys[:, s], values[:, s]) + understood[:, s, :, None] for s in (0, 1)], 1
+        )
+        given = torch.stack(
+            [self.attend_table(ask[:, 1 - s], keys[:, s], values[:, s]) + told[:, 1 - s, :, None] for s in (0, 1)], 1
+        )
         content = unit(self.head(torch.stack([own, given]).flatten(0, 4), heard=True)).view(2, b, 2, k, k, -1)
         own, given = content[0], content[1]
         unheard = self.attend(self.ask_unheard.expand(b * 2 * k, -1, -1), keys.flatten(0, 2), values.flatten(0, 2))
@@ -172,21 +179,26 @@ class CleanCCRL(nn.Module):
         """The face of frames [N, 3, S, S] as the network sees it, float [N, 3, side, side] in [-1, 1]."""
         return resized(to_unit_range(face_crop(frames, self.settings.crop, self.settings.crop_row, offset)), self.side)
 
-    def asked(self, speech: Tensor | None, count: int) -> Tensor:
+    def asked(self, speech: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+        """Queries [N, H, key] and what the speech says by itself [N, H * value], nothing where it is not heard."""
         if speech is None:
-            return self.ask_unheard.expand(count, -1, -1)
-        return self.ask(self.speech(speech.to(self.spatial_bias.dtype))).view(-1, self.heads, KEY_WIDTH)
+            nothing = self.spatial_bias.new_zeros(count, self.heads * VALUE_WIDTH)
+            return self.ask_unheard.expand(count, -1, -1), nothing
+        code = self.speech(speech.to(self.spatial_bias.dtype))
+        return self.ask(code).view(-1, self.heads, KEY_WIDTH), self.tell(code)
 
     def embed(self, frames: Tensor, speech: Tensor | None) -> Tensor:
         """Content vectors [N, D], unit norm, of frames uint8 [N, 3, S, S] and speech [N, W, F] (None: not heard)."""
         keys, values = self.look(self.cropped(frames))
-        attended = self.attend(self.asked(speech, len(frames)), keys, values)
+        ask, told = self.asked(speech, len(frames))
+        attended = self.attend(ask, keys, values) + told
         return unit(self.head(attended, heard=speech is not None))
 
     def embed_table(self, frames: Tensor, speech: Tensor) -> Tensor:
         """Every face under every speech: frames [J, 3, S, S], speech [I, W, F] -> unit vectors [I, J, D]."""
         keys, values = self.look(self.cropped(frames))
-        table = self.attend_table(self.asked(speech, len(speech))[None], keys[None], values[None])[0]
+        ask, told = self.asked(speech, len(speech))
+        table = self.attend_table(ask[None], keys[None], values[None])[0] + told[:, None]
         return unit(self.head(table.flatten(0, 1), heard=True)).view(len(speech), len(frames), -1)
 
     @torch.no_grad()
@@ -203,7 +215,7 @@ class CleanCCRL(nn.Module):
             for sample, heard in zip(frames, speech, strict=True):
                 keys, _ = self.look(self.cropped(sample[0]))
                 shape = (-1, self.face.map_side, self.face.map_side)
-                for asked in (self.asked(heard[0], len(keys)), self.asked(None, len(keys))):
+                for asked in (self.asked(heard[0], len(keys))[0], self.asked(None, len(keys))[0]):
                     where = self.weights(asked, keys).float().mean(1).view(shape)
                     looks.append([overlay(f, w) for f, w in zip(self.cropped(sample[0]), where, strict=True)])
                 similarity = torch.einsum(

@@ -33,6 +33,7 @@ from spfem_dist.nets.clip import (
     load_tokeniser,
     random_clip,
     read_descriptors,
+    sizes,
     tiny_clip,
     word_tokeniser,
 )
@@ -141,9 +142,9 @@ class ReleasedCERL(nn.Module):
         super().__init__()
         self.temperature, self.convention = settings.temperature, convention
         self.clip, tokeniser = towers(settings, pretrained)
-        self.size = self.clip.config.vision_config.image_size
+        self.size, width, _ = sizes(self.clip)
         self.prompt_learner = PromptedText(self.clip, descriptions(settings), tokeniser, positional=positional)
-        self.mlps = nn.ModuleList(EmotionMLP(self.clip.config.projection_dim) for _ in CERL_ORDER)
+        self.mlps = nn.ModuleList(EmotionMLP(width) for _ in CERL_ORDER)
         self.register_buffer("slot_of_emotion", SLOT_OF_EMOTION.clone(), persistent=False)
         self.register_buffer("seven_from_cerl", SEVEN_FROM_CERL.clone(), persistent=False)
 
@@ -266,11 +267,11 @@ def towers(settings: CERL, pretrained: bool) -> tuple[CLIPModel, Tokeniser]:
     """Frozen CLIP of the settings' size and its tokeniser; raises MissingWeights with what to do."""
     if settings.network == "small":
         clip = tiny_clip(SMALL_SIZE, settings.embedding)
-        return clip, word_tokeniser(clip.config.text_config.vocab_size)
+        return clip, word_tokeniser(sizes(clip)[2])
     if pretrained:
         return load_clip(), load_tokeniser()
     clip = random_clip()
-    return clip, word_tokeniser(clip.config.text_config.vocab_size)
+    return clip, word_tokeniser(sizes(clip)[2])
 
 
 def descriptions(settings: CERL) -> dict[Emotion, str]:

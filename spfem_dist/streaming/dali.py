@@ -61,14 +61,16 @@ def _run(requests: Sequence[Request], decoder: Decoder, device_id: int | None) -
 
 
 def _build(decoder: Decoder, device_id: int | None) -> Any:
-    from nvidia.dali import fn, pipeline_def, types
+    from nvidia.dali import fn, pipeline_def
+    from nvidia.dali.types import DALIDataType
 
-    @pipeline_def(
-        batch_size=_BATCH, num_threads=1 if device_id is None else 4, device_id=device_id, prefetch_queue_depth=1
-    )
+    # DALI's own annotation forgets that no device is spelled None.
+    options: dict[str, Any] = {"device_id": device_id, "num_threads": 1 if device_id is None else 4}
+
+    @pipeline_def(batch_size=_BATCH, prefetch_queue_depth=1, **options)
     def decoding() -> Any:
-        encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
-        frames = fn.external_source(name="frames", dtype=types.INT32, ndim=1)
+        encoded = fn.external_source(name="encoded", dtype=DALIDataType.UINT8, ndim=1)
+        frames = fn.external_source(name="frames", dtype=DALIDataType.INT32, ndim=1)
         return fn.decoders.video(
             encoded, frames=frames, device="cpu" if device_id is None else "mixed", pad_mode="none", affine=False
         )

@@ -94,7 +94,7 @@ def codec_of(video: bytes) -> str:
 
 def _opened(request: Request, number: int) -> av.container.InputContainer:
     try:
-        container = av.open(io.BytesIO(request.video))
+        container = av.open(io.BytesIO(request.video), mode="r")
     except (av.FFmpegError, ValueError) as error:
         raise DamagedVideo(f"{request.name} cannot be opened ({error}): cut or not a video", number) from None
     if not container.streams.video:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 class Source:
     """Groups and decoded frames of one data section: reader, decoder and memory, shared by several loaders.
 
-    With a decoder on the GPU nothing decoded is kept, and only the frames a sample needs are decoded.
+    Whole recordings are decoded and kept, at the run's size and where the decoder puts them (on the GPU: GPU memory),
+    while data.decoded_cache_mb has room; of the others only the part that a sample needs is decoded, every time.
     """
 
     def __init__(self, data: Data, device: torch.device | str | None = None):
@@ -48,8 +50,8 @@ class Source:
         key = (shard, group)
         if (kept := self.cache.get(key)) is not None:
             return kept
-        found = self.reader.read(shard, group)
-        found.recordings = [replace(r, speech=b"", landmarks=None, truth={}) for r in found.recordings]
+        found = self.reader.read(shard, group, whole=False)
+        found.recordings = [replace(r, speech=b"") for r in found.recordings]
         size = sum(len(r.video) + r.features.nbytes + r.valid.nbytes for r in found.recordings)
         self.cache.put(key, found, size + sum(path.nbytes for path in found.warps.values()))
         return found
@@ -64,12 +66,11 @@ class Source:
         requests: dict[int, Request] = {}
         whole: set[int] = set()
         for number, (place, recording, positions) in enumerate(wanted):
-            if self.decoder != "dali-gpu":
-                if (kept := self.cache.get((*place, recording.name))) is not None:
-                    result[number] = kept[torch.from_numpy(positions)]
-                    continue
-                if self.cache.has_room(recording.frames * size * size * 3):
-                    whole.add(number)
+            if (kept := self.cache.get((*place, recording.name))) is not None:
+                result[number] = kept[torch.from_numpy(positions).to(kept.device)]
+                continue
+            if self.cache.has_room(recording.frames * size * size * 3):
+                whole.add(number)
             shown = range(recording.frames) if number in whole else positions.tolist()
             requests[number] = Request(recording.video, shown, f"{self._name(place)} {recording.name}")
         for number, frames in self._decoded(requests, whole, wanted).items():
@@ -77,7 +78,7 @@ class Source:
             frames = resize(frames, size)
             if number in whole:
                 self.cache.put((*place, recording.name), frames, frames.nbytes)
-                frames = frames[torch.from_numpy(positions)]
+                frames = frames[torch.from_numpy(positions).to(frames.device)]
             result[number] = frames
         return [frames for frames in result if frames is not None]
 
@@ -367,7 +368,9 @@ def _share(rank: int, world: int, global_batch: int, micro_batch: int | None) ->
 
 def _pinned(batch: Batch) -> Batch:
     """The batch in page-locked memory, so that its copy to the GPU runs beside the computation."""
-    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return Batch(
-        **{n: v.pin_memory() if isinstance(v, torch.Tensor) and not v.is_cuda else v for n, v in values.items()}
-    )
+    pinned: dict[str, Any] = {
+        f.name: value.pin_memory()
+        for f in fields(batch)
+        if isinstance(value := getattr(batch, f.name), torch.Tensor) and not value.is_cuda
+    }
+    return replace(batch, **pinned)

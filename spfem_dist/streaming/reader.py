@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from spfem_dist.shard_format import DamagedShard, GroupEntry, ShardIndex, decode
 from spfem_dist.streaming.store import LocalStore, RemoteStore
 
 log = logging.getLogger(__name__)
+
+#: Optional members that training has no use for.
+_FOR_EVALUATION = re.compile(r"\.(landmarks|truth_[a-z0-9_]+)\.npy$")
 
 
 class TooMuchDamaged(RuntimeError):
@@ -63,8 +67,8 @@ class ShardReader:
         """What the index says about a group."""
         return self.index.shards[shard].groups[group]
 
-    def read(self, shard: int, group: int) -> UtteranceGroup:
-        """The group `group` of shard `shard`, from one ranged read.
+    def read(self, shard: int, group: int, whole: bool = True) -> UtteranceGroup:
+        """The group `group` of shard `shard`, from one ranged read; whole False leaves out landmarks and truth.
 
         Raises DamagedShard for bytes that are not what the index says (call `count_bad` then), MissingShard and
         UnreachableStorage where there are none.
@@ -72,7 +76,10 @@ class ShardReader:
         if isinstance(known := self._bad_places.get((shard, group)), DamagedShard):
             raise known
         place, entry = self.index.shards[shard], self.entry(shard, group)
-        found = decode_group(members_of(self.store.read(place, entry.offset, entry.bytes)))
+        members = members_of(self.store.read(place, entry.offset, entry.bytes))
+        if not whole:  # half of the arrays of a group, and opening arrays is what reading a group costs
+            members = {name: content for name, content in members.items() if not _FOR_EVALUATION.search(name)}
+        found = decode_group(members)
         if found.key != entry.key:
             raise DamagedShard(
                 f"{place.name} holds group {found.key} where the index says {entry.key}: the index is not this shard's"

@@ -14,6 +14,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,7 +96,8 @@ class RemoteStore:
                 content = _read_range(path, shard, offset, size)
             except FileNotFoundError:  # another process evicted it between our look and our open
                 continue
-            os.utime(path)
+            with suppress(FileNotFoundError):
+                os.utime(path)
             return content
         raise UnreachableStorage(
             f"{shard.name} is evicted from {self.folder} faster than it can be read: raise data.cache_mb "

@@ -8,7 +8,8 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from spfem_dist.tracking.outbox import now
 from spfem_dist.tracking.store import TrackingUnavailable, mask, open_client, reachable
 
-log = logging.getLogger("spfem.tracking")
+log = logging.getLogger(__name__)
 
 #: The alias that follows the newest version.
 CANDIDATE = "candidate"
@@ -56,7 +57,7 @@ def register_prior(
     for known in client.search_model_versions(f"name = '{name}' and tags.sha256 = '{digest}'"):
         if (known.run_id or "") == run_id:
             _point(client, name, alias, known.version)
-            return known.version
+            return str(known.version)
     try:
         client.create_registered_model(name, description="A prior trained by stage 1; see the run it comes from.")
     except MlflowException as error:
@@ -75,11 +76,12 @@ def register_prior(
     if run_id:
         _link(client, run_id, model.model_id, metrics or {}, samples)
     told = {"sha256": digest, "samples": str(samples), **{key: mask(value) for key, value in (tags or {}).items()}}
-    made = client.create_model_version(
-        name, model.artifact_location, run_id or None, tags=told, model_id=model.model_id
-    )
+    with _process_uses(uri):
+        made = client.create_model_version(
+            name, f"models:/{model.model_id}", run_id or None, tags=told, model_id=model.model_id
+        )
     _point(client, name, alias, made.version)
-    return made.version
+    return str(made.version)
 
 
 def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None = None) -> Path:
@@ -115,6 +117,22 @@ def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None
     except (MlflowException, OSError) as error:
         raise FileNotFoundError(f"{text} could not be fetched from {mask(tracking_uri)}: {mask(error)}") from None
     return _prior_inside(Path(found), text)
+
+
+@contextmanager
+def _process_uses(uri: str) -> Iterator[None]:
+    """A registry in a database looks up the logged model through the process's tracking URI, not its client's."""
+    import mlflow
+
+    if uri.startswith(("http://", "https://")):
+        yield
+        return
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
 
 
 def _answering(uri: str) -> Any:
@@ -185,7 +203,7 @@ def _signature(folder: Path) -> Any:
 
     config = json.loads((folder / "config.json").read_text())
     size, window = config["data"]["size"], config["data"]["speech_window"]
-    inputs = [TensorSpec(np.dtype(np.uint8), (-1, 3, size, size), "frames")]
+    inputs: list[Any] = [TensorSpec(np.dtype(np.uint8), (-1, 3, size, size), "frames")]
     if config["view"] == "content":
         inputs.append(TensorSpec(np.dtype(np.float32), (-1, window, config["feature_dim"]), "speech"))
     return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]))

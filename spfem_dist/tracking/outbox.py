@@ -24,7 +24,7 @@ import numpy as np
 
 from spfem_dist.tracking.store import mask
 
-log = logging.getLogger("spfem.tracking")
+log = logging.getLogger(__name__)
 
 BATCH = 500
 SPOOL_FILE = "waiting.jsonl"
@@ -57,7 +57,7 @@ class Item:
         )
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The store will never take these items (as opposed to: not now)."""
 
 
@@ -111,13 +111,17 @@ class Outbox:
                 with (self._spool / SPOOL_FILE).open("a", encoding="utf-8") as file:
                     file.writelines(_to_line(item) for item in items)
             except OSError as error:
-                self._lost += len(items)
-                log.error(
-                    "%d tracking items are lost: %s cannot be written (%s); free space there",
-                    self._lost,
-                    self._spool,
-                    error,
-                )
+                self._keep_newest(items, error)
+
+    def _keep_newest(self, items: list[Item], error: OSError) -> None:
+        """The spool cannot be written (a full disk): keep in memory what fits, and say what does not."""
+        keep = items[-self._limit :]
+        while sum(item.size() for item in keep) > self._limit_bytes:
+            keep.remove(next(item for item in keep if item.size()))
+        self._items, self._bytes = keep, sum(item.size() for item in keep)
+        if len(keep) < len(items) and not self._lost:
+            log.error("tracking items are being lost: %s cannot be written (%s); free space there", self._spool, error)
+        self._lost += len(items) - len(keep)
 
     def waiting(self) -> int:
         """Number of items that have not been delivered."""
@@ -140,6 +144,8 @@ class Outbox:
         self._thread.join(timeout=1.0)
         self.spool()
         atexit.unregister(self.spool)
+        if self._lost:
+            log.error("%d tracking items were lost for want of space in %s", self._lost, self._spool)
         left = sum(1 for _ in spooled(self._spool))
         if left:
             log.warning(

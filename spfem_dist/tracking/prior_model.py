@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import mlflow
 import torch
@@ -20,6 +21,7 @@ with warnings.catch_warnings(record=True):
         """frames: uint8 [N, 3, S, S] RGB; speech: float32 [N, W, F], for priors that listen. Returns [N, D], unit norm."""
 
         def load_context(self, context):
+            self.prior: Any
             self.prior, self.config = load_prior(context.artifacts["prior"])
 
         def predict(self, context, model_input, params=None):

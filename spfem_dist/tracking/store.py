@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import socket
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-log = logging.getLogger("spfem.tracking")
+log = logging.getLogger(__name__)
 
 MENDING = (
     "give another store, e.g. --tracking.uri sqlite:///runs/mlflow.db, or turn tracking off with --tracking.uri ''"
 )
+
+#: Opens the experiment in the UI's model training view instead of the one for language-model applications.
+TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/]*@")
@@ -30,7 +34,7 @@ _SECRET_NAME = re.compile(r"(?i)(^|[._-])(password|passwd|secret|token|api_?key|
 _REFUSED = 401, 403
 
 
-class TrackingUnavailable(RuntimeError):  # noqa: N818
+class TrackingUnavailable(RuntimeError):
     """The tracking store cannot be used; the message names it (secrets masked) and the way out."""
 
 
@@ -121,9 +125,8 @@ def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> 
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                return client.create_experiment(
-                    experiment, artifact_location=_artifact_location(uri, experiment, artifacts)
-                )
+                where = _artifact_location(uri, experiment, artifacts)
+                return client.create_experiment(experiment, artifact_location=where, tags=TRAINING_VIEW)
             except MlflowException:  # another process made it between the two calls
                 found = client.get_experiment_by_name(experiment)
                 if found is None:
@@ -135,6 +138,14 @@ def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> 
         raise TrackingUnavailable(
             f"tracking store {mask(uri)} refused experiment {experiment!r}: {mask(error)}. Fix it, or {MENDING}"
         ) from None
+
+
+def experiment_page(experiment_id: str, server: str = "http://127.0.0.1:5000", runs: Sequence[str] = ()) -> str:
+    """Address of an experiment's charts in the UI, in its view for model training; with `runs`, of their comparison."""
+    server = mask(server).rstrip("/")
+    if runs:
+        return f"{server}/#/compare-runs?runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment_id]))}"
+    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
 
 
 def _artifact_location(uri: str, experiment: str, artifacts: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """One MLflow run as training sees it: metrics by samples seen, pictures, files, and an honest end.
 
-A training run is one parent, with a child for each prior. Metric names are `train/<loss>`, `val/<loss>`, `perf/<figure>` and
+A training run is one parent, with a child for each prior; points and pictures that bear the prior's name (`train/ccrl/contrast`)
+are kept by both, so that parents can be compared as a whole. Metric names are `train/<loss>`, `val/<loss>`, `perf/<figure>` and
 `priors/<figure>`; the step axis is samples seen, so runs of any world size line up in the compare view.
 
 Starting is synchronous and fails fast; from then on nothing waits for the store (see `outbox`). A resumed run continues:
@@ -22,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from spfem_dist.config import Run
-from spfem_dist.tracking import environment
+from spfem_dist.tracking import environment, stored
 from spfem_dist.tracking.outbox import Item, Outbox, Refused, now, spooled
 from spfem_dist.tracking.store import TrackingUnavailable, flatten, mask, open_client, open_experiment, without_secrets
 
-log = logging.getLogger("spfem.tracking")
+log = logging.getLogger(__name__)
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 PARAM_LIMIT, TAG_LIMIT, PARAMS_PER_REQUEST = 6000, 5000, 100
@@ -42,15 +43,24 @@ class Tracker:
     As a context manager it ends the run by what happened: FINISHED, KILLED on Ctrl-C or exit, FAILED otherwise.
     """
 
-    def __init__(self, client: Any = None, run_id: str = "", spool: Path | None = None, uri: str = ""):
+    def __init__(
+        self,
+        client: Any = None,
+        run_id: str = "",
+        spool: Path | None = None,
+        uri: str = "",
+        parent_run_id: str = "",
+        prior: str = "",
+    ):
         self.client, self.run_id, self.uri = client, run_id, uri
+        self._parent, self._prior = parent_run_id, prior
         self._ended = False
         self._last: dict[str, int] = {}
         self._pictures: set[tuple[str, int]] | None = None
         self._monitor: Any = None
         if client is not None:
             self._spool = Path(spool or Path.home() / ".cache/spfem_dist/tracking" / run_id)
-            self._last = _last_steps(client, run_id)
+            self._last = stored.last_steps(client, run_id)
             for item in spooled(self._spool):  # left by an attempt that died while the store was away
                 if item.kind == "metric":
                     self._last[item.key] = max(item.step, self._last.get(item.key, -1))
@@ -199,6 +209,9 @@ class Tracker:
             for i in range(0, max(len(tags), 1), 100):
                 if points or tags:
                     self.client.log_batch(self.run_id, metrics=points if i == 0 else [], tags=tags[i : i + 100])
+            mirrored = [point for point in points if self._mirrors(point.key)]
+            if mirrored:
+                self.client.log_batch(self._parent, metrics=mirrored)
             for item in items:
                 if item.kind == "picture":
                     self._send_picture(item)
@@ -215,14 +228,19 @@ class Tracker:
                 raise Refused(str(error)) from error
             raise
 
+    def _mirrors(self, name: str) -> bool:
+        """Whether the parent shows this too: what bears the prior's name, so that two parents compare as a whole."""
+        return bool(self._parent) and self._prior in name.split("/")
+
     def _send_picture(self, item: Item) -> None:
         from PIL import Image
 
         if self._pictures is None:
-            self._pictures = _stored_pictures(self.client, self.run_id)
+            self._pictures = stored.pictures(self.client, self.run_id)
         if (item.key, item.step) not in self._pictures:
             picture = Image.open(BytesIO(item.value)) if isinstance(item.value, bytes) else Image.fromarray(item.value)
-            self.client.log_image(self.run_id, picture, key=item.key, step=item.step, timestamp=item.time)
+            for run_id in (self.run_id, self._parent) if self._mirrors(item.key) else (self.run_id,):
+                self.client.log_image(run_id, picture, key=item.key, step=item.step, timestamp=item.time)
             self._pictures.add((item.key, item.step))
 
     def _send_file(self, item: Item) -> None:
@@ -293,7 +311,10 @@ def attach(run: Run, run_id: str) -> Tracker:
     """The tracker of a run that is there, whatever its status: to add final figures or pictures. End it with `close`."""
     if not run.tracking.uri or not run_id:
         return silent()
-    return Tracker(open_client(run.tracking.uri), run_id, _spool(run, run_id), run.tracking.uri)
+    client = open_client(run.tracking.uri)
+    tags = client.get_run(run_id).data.tags
+    parent, prior = tags.get("mlflow.parentRunId", ""), tags.get("prior", "")
+    return Tracker(client, run_id, _spool(run, run_id), run.tracking.uri, parent, prior)
 
 
 def deliver_leftovers(run: Run, timeout: float = 20.0) -> int:
@@ -323,7 +344,7 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
         else:
             attempt = int(client.get_run(run_id).data.tags.get("attempt", "1")) + 1
             client.update_run(run_id, status="RUNNING")
-        tracker = Tracker(client, run_id, _spool(run, run_id), uri)
+        tracker = Tracker(client, run_id, _spool(run, run_id), uri, tags.get("mlflow.parentRunId", ""), prior or "")
         tracker.params(run.model_dump(mode="json"))
     except MlflowException as error:
         raise TrackingUnavailable(f"tracking store {mask(uri)} refused run {title!r}: {mask(error)}") from None
@@ -373,27 +394,6 @@ def _spool(run: Run, run_id: str) -> Path:
     folder = run.folder()
     root = Path.home() / ".cache/spfem_dist/tracking" / run.name if "://" in folder else Path(folder) / "tracking"
     return root / run_id
-
-
-def curves(uri: str, run_id: str, prefixes: tuple[str, ...] = ("train/", "val/")) -> dict[str, list[tuple[int, float]]]:
-    """The stored points (samples seen, value) of each metric whose name begins with one of `prefixes`, in order."""
-    client = open_client(uri)
-    names = [name for name in sorted(client.get_run(run_id).data.metrics) if name.startswith(prefixes)]
-    return {name: sorted((m.step, m.value) for m in client.get_metric_history(run_id, name)) for name in names}
-
-
-def _last_steps(client: Any, run_id: str) -> dict[str, int]:
-    """The last step of each metric the store has for this run."""
-    return {metric.key: metric.step for metric in client.get_run(run_id).data.to_proto().metrics}
-
-
-def _stored_pictures(client: Any, run_id: str) -> set[tuple[str, int]]:
-    found = set()
-    for file in client.list_artifacts(run_id, "images"):
-        parts = re.fullmatch(r"images/(.+)[+%]step[+%](\d+)[+%]timestamp[+%].*\.png", file.path)
-        if parts:
-            found.add((parts[1].replace("~", "/"), int(parts[2])))
-    return found
 
 
 def _plain(value: Any) -> str:

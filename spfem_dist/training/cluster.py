@@ -85,7 +85,7 @@ def connect(run: Run) -> None:
         ray.init(log_to_driver=False)
         return
     cpus = max(os.cpu_count() or 1, int(run.scaling.workers * run.scaling.cpus_per_worker))
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
 
 
 def train_on_ray(run: Run, stage: Stage) -> str:
@@ -191,7 +191,7 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
             resources_per_worker={"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if gpu else {}),
             placement_strategy=scaling.placement,
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]  # typed as the old API, is the new one
             name=name,
             failure_config=FailureConfig(max_failures=scaling.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=run.checkpoint.keep),

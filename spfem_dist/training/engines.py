@@ -49,13 +49,14 @@ def optimizer_for(parameters: list[nn.Parameter], settings: Optimizer, offload: 
             parameters,
             lr=settings.lr,
             betas=settings.betas,
+            eps=settings.eps,
             weight_decay=settings.weight_decay,
             adamw_mode=settings.name == "adamw",
         )
     if settings.name == "sgd":
         return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+    return kind(parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
 
 
 def deepspeed_config(zero: Zero, clip: float, micro_batch: int, accumulation: int) -> dict[str, Any]:
@@ -92,6 +93,8 @@ def make_engine(
     micro_batch: samples this worker holds at once. accumulation: micro-batches for each optimiser step.
     """
     deepspeed = _deepspeed()
+    if zero.precision == "fp64":
+        network.double()
     trainable = [p for p in network.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(f"{type(network).__name__} has no trainable parameter; a frozen network needs no engine")

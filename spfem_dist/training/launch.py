@@ -31,7 +31,7 @@ class LaunchError(RuntimeError):
 class Options:
     """A training run."""
 
-    run: Annotated[Run, tyro.conf.arg(name="")]
+    run: Annotated[Run, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     local: bool = False
     """Train in this process, without Ray."""
     dry_run: bool = False

@@ -64,11 +64,11 @@ def train(
 
     meter = Meter(world.size, settings.global_batch, peak=peak_flops(device))
     stream = job.batches(progress.samples)
-    running = _Sums(device)
+    running = Sums(device)
     saved_at, status = progress.step if found else -1, "finished"
     while progress.step < settings.steps:
         engines.set_learning_rate(engine, engines.learning_rate(settings.optimizer, progress.step, settings.steps))
-        waited = _optimiser_step(engine, stream, share // micro, device, running)
+        waited = optimiser_step(engine, stream, share // micro, device, running)
         progress.step += 1
         progress.samples += settings.global_batch
         meter.step(waited)
@@ -107,8 +107,8 @@ def replay(recorder: Recorder, history: list[dict[str, Any]]) -> None:
         recorder.metrics(row["values"], row["samples"])
 
 
-def _optimiser_step(
-    engine: Any, stream: Iterator[tuple[Batch, float]], accumulation: int, device: torch.device, running: _Sums
+def optimiser_step(
+    engine: Any, stream: Iterator[tuple[Batch, float]], accumulation: int, device: torch.device, running: Sums
 ) -> float:
     """Forward, backward and update over this rank's share of the global batch; returns seconds waited for data."""
     waited = 0.0
@@ -116,7 +116,7 @@ def _optimiser_step(
         batch, wait = next(stream)
         waited += wait
         losses, monitors = engine(batch.to(device))
-        total = torch.stack([value.float() for value in losses.values()]).sum()
+        total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
         engine.backward(total)
         engine.step()
         running.add(losses, monitors)
@@ -127,7 +127,7 @@ def _log(
     job: Job,
     run: Run,
     progress: checkpoint.Progress,
-    running: _Sums,
+    running: Sums,
     meter: Meter,
     engine: Any,
     device: torch.device,
@@ -160,7 +160,7 @@ def _validate(
     job: Job, engine: Any, progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
 ) -> None:
     """Mean losses on fixed held-out samples, in eval mode. A collective."""
-    sums = _Sums(device)
+    sums = Sums(device)
     engine.eval()
     for batch in job.validation():
         losses, monitors = engine(batch.to(device))
@@ -192,7 +192,7 @@ def _picture(
             recorder.picture(key, image, progress.samples)
 
 
-class _Sums:
+class Sums:
     """Named scalars summed on the device since the last reading, so that no step waits for the host."""
 
     def __init__(self, device: torch.device) -> None:

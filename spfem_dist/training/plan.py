@@ -42,10 +42,10 @@ def memory(
     """Memory of each worker under a ZeRO stage (Rajbhandari et al. 2020, section 5).
 
     trainable: parameters. states: optimiser numbers for each parameter (2 for Adam, 0 for plain SGD).
-    bf16 keeps fp32 master weights with the optimiser.
+    bf16 and fp64 keep fp32 master weights with the optimiser.
     """
-    width = 2 if zero.precision == "bf16" else 4
-    master = 4 if zero.precision == "bf16" else 0
+    width = {"bf16": 2, "fp32": 4, "fp64": 8}[zero.precision]
+    master = 0 if zero.precision == "fp32" else 4
     shared = {n: workers if zero.stage >= n else 1 for n in (1, 2, 3)}
     optimizer = 0.0 if zero.offload == "cpu" else trainable * (4 * states + master) / shared[1]
     return Memory(

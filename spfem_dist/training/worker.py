@@ -13,6 +13,7 @@ from accelerate.utils import set_seed
 from spfem_dist.config import Run
 from spfem_dist.stage import Job, Stage
 from spfem_dist.tracking import tracker as tracking
+from spfem_dist.tracking.models import register_prior
 from spfem_dist.training import engines, loop
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.world import World, device_of
@@ -60,7 +61,7 @@ def _lead(
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
         outcome = loop.train(job, run, world, device, tracker, world.say)
-        exported = _export(stage, run, job.name, outcome, folder, world)
+        exported = _export(stage, run, job.name, outcome, folder, world, tracker.run_id)
     except BaseException as error:
         folder.write(
             f"{job.name}/state.json", {"status": "failed", "mlflow_run": tracker.run_id, "reason": str(error)[:2000]}
@@ -77,8 +78,10 @@ def _lead(
     return outcome.status
 
 
-def _export(stage: Stage, run: Run, name: str, outcome: loop.Outcome, folder: RunFolder, world: World) -> str | None:
-    """Write the finished network beside its checkpoints. A collective under ZeRO-3."""
+def _export(
+    stage: Stage, run: Run, name: str, outcome: loop.Outcome, folder: RunFolder, world: World, run_id: str = ""
+) -> str | None:
+    """Write the finished network beside its checkpoints and register it. A collective under ZeRO-3."""
     if outcome.status != "finished":
         return None
     with engines.whole_parameters(outcome.engine) as network, tempfile.TemporaryDirectory() as scratch:
@@ -90,6 +93,10 @@ def _export(stage: Stage, run: Run, name: str, outcome: loop.Outcome, folder: Ru
         fs.makedirs(root, exist_ok=True)
         for file in sorted(Path(scratch).iterdir()):
             fs.put_file(str(file), f"{root}/{file.name}")
+        if run_id and run.tracking.register_models:
+            figures = {key: value for row in outcome.progress.history[-2:] for key, value in row["values"].items()}
+            version = register_prior(run.tracking.uri, scratch, name, run_id, figures, outcome.progress.samples)
+            world.say(f"{name}: registered as models:/{name}/{version}")
     return target
 
 

@@ -119,9 +119,13 @@ def test_other_words_cost_more_than_the_same_words():
     assert time_warp(neutral, happy, 25.0)[1] < 0.8 * time_warp(neutral, other, 25.0)[1]
 
 
-def test_loudness_and_microphone_do_not_change_the_path(spoken):
+def test_loudness_does_not_change_the_path(spoken):
     (a, _, fps), (b, _, _) = spoken[0], spoken[3]
-    np.testing.assert_array_equal(time_warp(a, b, fps)[0], time_warp(a, 0.5 * b, fps)[0])
+    (path, cost), (quieter, quieter_cost) = time_warp(a, b, fps), time_warp(a, 0.2 * b, fps)
+    np.testing.assert_array_equal(path, quieter)
+    assert quieter_cost == pytest.approx(cost, rel=1e-3)
+    released = time_warp(a, b, fps, recipe="released")[1], time_warp(a, 0.2 * b, fps, recipe="released")[1]
+    assert released[1] > 1.01 * released[0]
 
 
 def test_path_cost_is_the_mean_distance_along_the_path():

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import pickle
 import subprocess
 import tarfile
 from pathlib import Path
@@ -61,8 +62,8 @@ class TestVideo:
         assert after.shape == before.shape
         error = np.mean((after.astype(float) - before) ** 2)
         assert 10 * np.log10(255**2 / error) > 33
-        # A wrong colour matrix or range moves the mean of a channel by several levels.
-        np.testing.assert_allclose(after.mean((0, 1, 2)), before.mean((0, 1, 2)), atol=1.0)
+        # A wrong range moves the mean of a channel by many levels; swscale's fast conversion on decoding by up to 1.5.
+        np.testing.assert_allclose(after.mean((0, 1, 2)), before.mean((0, 1, 2)), atol=2.0)
 
     def test_a_keyframe_begins_every_ten_frames(self, codec):
         _, keyframes, _ = decode(encode_video(moving_picture(23), 25.0, codec))
@@ -148,15 +149,21 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_partial_file(tmp_path, mon
 def test_a_really_full_disk_is_the_same_error(tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(small)], capture_output=True)
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here (needs root)")
     try:
         with pytest.raises(DiskFull, match="no room"):
-            write_shard(small / "shard-000000.tar", [group()])
+            write_shard(small / "shard-000000.tar", [group(frames=30)])
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_the_error_of_a_full_disk_survives_the_way_from_a_worker():
+    before = DiskFull(errno.ENOSPC, "no room for a shard", "out/shard-000001.tar")
+    after = pickle.loads(pickle.dumps(before))
+    assert (type(after), str(after)) == (DiskFull, str(before))
 
 
 def test_other_disk_errors_are_not_called_full(tmp_path):

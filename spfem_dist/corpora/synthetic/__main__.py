@@ -7,12 +7,12 @@ python -m spfem_dist.corpora.synthetic --sheet visemes.png --what visemes --size
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
-from spfem_dist.corpora.synthetic.script import PHONEMES
 from spfem_dist.emotions import SEVEN
 
 
@@ -40,14 +40,16 @@ def main() -> None:
     parser.add_argument("--sheet", required=True, help="the picture to write, .png")
     parser.add_argument("--what", choices=("emotions", "visemes"), default="emotions")
     parser.add_argument("--identities", type=int, default=8)
-    parser.add_argument("--sentences", type=int, default=min(14, len(PHONEMES)))
+    parser.add_argument("--sentences", type=int, default=14)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    if not Path(asked.sheet).absolute().parent.is_dir() or Path(asked.sheet).suffix != ".png":
+        raise SystemExit(f"cannot write {asked.sheet}: its folder must exist and its name must end in .png")
     corpus = SyntheticCorpus(asked.identities, asked.sentences, size=asked.size, seed=asked.seed, crossed=True)
     sheet = identities_by_emotions(corpus) if asked.what == "emotions" else identities_by_time(corpus)
     if not cv2.imwrite(asked.sheet, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise SystemExit(f"could not write {asked.sheet}: its folder must exist and its name must end in .png")
+        raise SystemExit(f"cannot write {asked.sheet}: is the disk full, or the file not yours?")
     print(f"wrote {asked.sheet}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
 
 

@@ -84,7 +84,7 @@ def _mouth_curves(person: Identity, felt: Expression, shape: Mouth, drop: np.nda
     middle = _column(person.mouth_height + 0.15 * drop)
     bend = (1 - np.abs(_U) ** 2.2) ** _column(1 - 0.4 * np.clip(shape.rounding, 0, 1))  # rounded lips make an ellipse
     smile = act["corner_up"] * np.minimum(half / person.mouth_width, 1.1)
-    corner = -_column(0.17 * smile) * _U**2 + _column(0.03 * smile)
+    corner = -_column(0.20 * smile) * _U**2 + _column(0.03 * smile)
     raised = _column(np.maximum(act["lip_raise"], 0) * 0.07) * (1 - 0.5 * _U**2)
     x = _column(half) * _U
     upper_inner = middle + corner - _column(0.28 * gap) * bend - 0.5 * raised * np.minimum(1, _column(6 * gap))
@@ -172,7 +172,7 @@ def _brow(person: Identity, felt: Expression, side: int) -> dict[str, np.ndarray
     weights = np.stack([np.clip(1 - 2 * along, 0, 1), 1 - np.abs(2 * along - 1), np.clip(2 * along - 1, 0, 1)])
     raised = np.stack([act["brow_inner"], act["brow_middle"], act["brow_outer"]], axis=1) @ weights
     rest = person.eye_height - person.brow_height - 0.06 * np.sin(np.pi * (0.2 + 0.7 * along))
-    y = rest - 0.125 * raised + 0.03 * _column(np.maximum(act["furrow"], 0)) * inner
+    y = rest - 0.135 * raised + 0.03 * _column(np.maximum(act["furrow"], 0)) * inner
     pull = _column(0.075 * act["furrow"]) * inner
     start = person.eye_spacing - 0.62 * person.brow_length
     x = side * (start + 1.75 * person.brow_length * along - pull)

@@ -127,7 +127,7 @@ def _eye(
     yield Stroke(curves[f"{side}_pupil"], np.array((16.0, 14.0, 14.0)))
     yield Stroke(curves[f"{side}_lash"], np.array((34.0, 24.0, 22.0)), 0.045)
     yield Stroke(curves[f"{side}_lower_lash"], _mix(skin, dark, 0.8), 0.025)
-    yield Stroke(curves[f"{side}_brow"], hair * 0.6)
+    yield Stroke(curves[f"{side}_brow"], np.minimum(hair * 0.7, skin * 0.5))
 
 
 def _mouth(curves: dict[str, np.ndarray], shape: Mouth, lips: np.ndarray, dark: np.ndarray) -> Iterator[Stroke]:

@@ -1,6 +1,8 @@
-"""Two files that claim to be the same recording."""
+"""What all parsers ask of a folder of recordings."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from spfem_dist.records import Clip, Reject
 
@@ -15,3 +17,12 @@ def keep_first(clips: list[Clip]) -> tuple[list[Clip], list[Reject]]:
             detail = f"{clip.recording} of {clip.group} is already {first.video}; remove one of the two"
             rejects.append(Reject(str(clip.video), "duplicate", detail))
     return list(kept.values()), rejects
+
+
+def visible_files(root: Path) -> list[Path]:
+    """Every file under `root` in name order, without those in hidden folders (a clone's .git is no part of a corpus)."""
+    return [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts[:-1])
+    ]

@@ -1,0 +1,283 @@
+"""Stage 1 from prepared shards to scored priors, each way to start it, through the commands that a user types."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from flow import BIN, ENVIRONMENT, ROOT, call, losses, ok
+
+RECIPE = "recipes/cdrl_stage1.py"
+
+
+@pytest.fixture(scope="module")
+def local(small, tmp_path_factory):
+    """A finished local run: (storage, process)."""
+    storage = tmp_path_factory.mktemp("local")
+    done = ok(
+        call(
+            sys.executable,
+            RECIPE,
+            "--local",
+            "--name",
+            "r",
+            "--checkpoint.storage",
+            storage,
+            "--tracking.uri",
+            f"sqlite:///{storage}/mlflow.db",
+            *small,
+        )
+    )
+    return storage, done
+
+
+def test_both_priors_train_and_leave_what_stage_two_needs(local):
+    storage, done = local
+    for job in ("ccrl", "cerl"):
+        assert (storage / "r" / job / "model" / "model.safetensors").exists()
+        assert json.loads((storage / "r" / job / "state.json").read_text())["status"] == "finished"
+        assert all(value == value for value in losses(storage, "r", job).values())
+    assert json.loads((storage / "r" / "run.json").read_text())["ccrl"]["steps"] == 8
+    assert "starting run 'r'" in done.stdout
+    assert "data wait" in done.stdout
+
+
+def test_two_ray_workers_repeat_the_local_losses(local, small, tmp_path):
+    storage, _ = local
+    ok(call(sys.executable, RECIPE, "--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", *small))
+    for job in ("ccrl", "cerl"):
+        assert losses(tmp_path, "r", job) == pytest.approx(losses(storage, "r", job), abs=1e-5)
+
+
+def test_torchrun_repeats_the_local_losses_at_zero_three(local, small, tmp_path):
+    storage, _ = local
+    ok(
+        call(
+            "torchrun",
+            "--nproc-per-node",
+            "2",
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            "localhost:0",
+            RECIPE,
+            "--name",
+            "r",
+            "--checkpoint.storage",
+            tmp_path,
+            "--tracking.uri",
+            "",
+            "--zero.stage",
+            "3",
+            *small,
+        )
+    )
+    for job in ("ccrl", "cerl"):
+        assert losses(tmp_path, "r", job) == pytest.approx(losses(storage, "r", job), abs=1e-5)
+
+
+def test_killed_and_started_again_repeats_the_losses_exactly(local, small, tmp_path):
+    storage, _ = local
+    command = [
+        sys.executable,
+        RECIPE,
+        "--local",
+        "--name",
+        "r",
+        "--checkpoint.storage",
+        str(tmp_path),
+        "--tracking.uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        *small,
+    ]
+    run = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in run.stdout:
+        if "ccrl 6/8" in line:
+            run.kill()
+            break
+    run.communicate()
+    again = ok(call(*command))
+    assert "resuming run 'r'" in again.stdout
+    assert "at step 4" in again.stdout
+    for job in ("ccrl", "cerl"):
+        assert losses(tmp_path, "r", job) == losses(storage, "r", job)
+    points = sqlite3.connect(tmp_path / "mlflow.db").execute(
+        "select run_uuid, key, step, count(*) from metrics where key like 'train/%' group by run_uuid, key, step having count(*) > 1"
+    )
+    assert points.fetchall() == [], "no point is logged twice"
+
+
+def test_the_store_holds_a_parent_and_a_child_for_each_prior_with_samples_on_the_axis(local):
+    from mlflow import MlflowClient
+
+    storage, _ = local
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    experiment = client.get_experiment_by_name("cdrl")
+    runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
+    parent = runs["r"]
+    for job, steps in (("ccrl", 8), ("cerl", 6)):
+        child = runs[f"r-{job}"]
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.status == "FINISHED"
+        loss = next(key for key in child.data.metrics if key.startswith(f"train/{job}/"))
+        assert [m.step for m in client.get_metric_history(child.info.run_id, loss)] == [
+            4 * s for s in range(1, steps + 1)
+        ]
+        assert child.data.params["zero.stage"] == "1"
+        assert any(f.path.startswith("images/") for f in client.list_artifacts(child.info.run_id, "images"))
+    assert parent.info.status == "FINISHED"
+
+
+def test_finished_priors_are_registered_as_models_that_stage_two_can_name(local):
+    from mlflow import MlflowClient
+
+    storage, _ = local
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    assert {m.name for m in client.search_registered_models()} >= {"ccrl", "cerl"}
+
+
+def test_the_dry_run_says_what_would_happen_and_trains_nothing(local, small, tmp_path):
+    began = time.time()
+    done = ok(
+        call(
+            sys.executable,
+            RECIPE,
+            "--dry-run",
+            "--name",
+            "fresh",
+            "--checkpoint.storage",
+            tmp_path,
+            "--tracking.uri",
+            f"sqlite:///{tmp_path}/m.db",
+            *small,
+        )
+    )
+    seconds = time.time() - began
+    for part in (
+        "4 = 2 x 1 x 2",
+        "GFLOP",
+        "under ZeRO-1",
+        "groups used",
+        "writable",
+        "would start a run",
+        "nothing was trained",
+    ):
+        assert part in " ".join(done.stdout.split()), part
+    assert not (tmp_path / "fresh").exists()
+    assert seconds < 90  # a plain machine needs under 20 s; the limit leaves room for a busy one
+    storage, _ = local
+    known = ok(
+        call(
+            sys.executable,
+            RECIPE,
+            "--dry-run",
+            "--name",
+            "r",
+            "--checkpoint.storage",
+            storage,
+            "--tracking.uri",
+            "",
+            *small,
+        )
+    )
+    assert "it would resume" in known.stdout
+
+
+def test_the_priors_are_scored_and_reported(local):
+    storage, _ = local
+    done = ok(call("spfem", "evaluate", "priors", storage / "r", "--probe-groups", "4"))
+    summary = json.loads((storage / "r" / "summary.json").read_text())
+    for path in (
+        "content/same_speech_auc",
+        "content/same_speech_top1",
+        "content/own_speech_top1",
+        "content/viseme_r2",
+        "emotion/accuracy",
+        "emotion/mouth_opening_r2",
+    ):
+        node = summary["priors"]
+        for key in path.split("/"):
+            node = node[key]
+        assert isinstance(node, float), path
+    assert summary["corpus"]["dtw_within_2"] > 0.8
+    assert "same_speech_auc" in done.stdout
+    assert "<svg" in (storage / "r" / "report.html").read_text()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A head node of its own, started as a user starts it; ended by its process, since `ray stop` would end every Ray here."""
+    environment = ENVIRONMENT | {"SPFEM_HOME": str(tmp_path)}
+    command = [
+        str(BIN / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--port",
+        "6399",
+        "--num-cpus",
+        "2",
+        "--dashboard-port",
+        "8299",
+        "--disable-usage-stats",
+    ]
+    head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.time() + 120
+        while time.time() < deadline:
+            with suppress(OSError), urllib.request.urlopen("http://127.0.0.1:8299/api/version", timeout=2):
+                break
+            time.sleep(0.5)
+        else:
+            pytest.fail("the head node did not answer within 120 s")
+        yield "http://127.0.0.1:8299"
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
+def test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder(cluster, small, tmp_path):
+    command = ["ray", "job", "submit", "--address", cluster, "--working-dir", ".", "--", "python", RECIPE]
+    done = ok(call(*command, "--name", "job", "--cerl.enabled", "False", "--tracking.uri", "", *small))
+    assert "starting run 'job'" in done.stdout
+    assert "data wait" in done.stdout, "the status line reaches the person who submitted the job"
+    assert (tmp_path / "runs" / "job" / "ccrl" / "model" / "model.safetensors").exists()
+    assert len(losses(tmp_path / "runs", "job", "ccrl")) >= 8
+
+
+def test_sigterm_leaves_a_checkpoint_and_a_run_marked_as_stopped(small, tmp_path):
+    command = [
+        sys.executable,
+        RECIPE,
+        "--local",
+        "--name",
+        "r",
+        "--checkpoint.storage",
+        str(tmp_path),
+        "--tracking.uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        *small,
+        "--ccrl.steps",
+        "5000",
+    ]
+    run = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in run.stdout:
+        if "ccrl 6/" in line:
+            run.send_signal(signal.SIGTERM)
+            break
+    rest, _ = run.communicate(timeout=120)
+    assert run.returncode == 130, rest
+    state = json.loads(Path(tmp_path / "r" / "ccrl" / "state.json").read_text())
+    assert state["status"] == "stopped"
+    statuses = dict(sqlite3.connect(tmp_path / "mlflow.db").execute("select name, status from runs").fetchall())
+    assert statuses == {"r": "KILLED", "r-ccrl": "KILLED"}
