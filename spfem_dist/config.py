@@ -120,6 +120,9 @@ class CCRL(PriorSettings):
     sync_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Weight of the image-to-speech synchrony contrast."
     )
+    voice_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the contrast between what is heard in the two emotions."
+    )
     same_speech_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Weight of the contrast in which every candidate is given the query's speech, as stage 2 does."
     )

@@ -31,6 +31,7 @@ class Recorder(Protocol):
 
     def metrics(self, values: dict[str, float], samples: int) -> None: ...
     def picture(self, key: str, image: Any, samples: int) -> None: ...
+    def secure(self) -> None: ...
 
 
 @dataclass
@@ -92,6 +93,7 @@ def train(
             checkpoint.save(engine, progress, world, progress.history[-1]["values"] if progress.history else {})
             saved_at = progress.step
             if recorder is not None:
+                recorder.secure()  # what was logged up to here outlives this process, like the checkpoint
                 recorder.metrics({"perf/checkpoint_s": time.perf_counter() - started}, progress.samples)
             meter.pause()
         if status == "stopped":

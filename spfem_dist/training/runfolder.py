@@ -30,9 +30,11 @@ STALE_AFTER_S = 90.0
 HEARTBEAT_S = 15.0
 
 #: Fields that may change between two starts of one run: they do not enter the losses.
-MAY_CHANGE = ("scaling", "checkpoint", "tracking", "validation", "data.decoder", "data.prefetch", "data.threads")
-MAY_CHANGE += ("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.retries", "data.bad_share", "data.shards")
-MAY_CHANGE += ("ccrl.micro_batch", "cerl.micro_batch", "ccrl.enabled", "cerl.enabled")
+MAY_CHANGE: tuple[str, ...] = (
+    *("scaling", "checkpoint", "tracking", "validation", "data.decoder", "data.prefetch", "data.threads", "data.retries"),
+    *("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.bad_share", "data.shards"),
+    *("ccrl.micro_batch", "cerl.micro_batch", "ccrl.enabled", "cerl.enabled"),
+)
 
 
 class RunConflict(RuntimeError):

@@ -55,6 +55,7 @@ def _lead(
         parent_run_id=parent_run,
         resume_run_id=known.get("mlflow_run"),
         tags={"launcher": world.launcher},
+        samples=known.get("samples", 0),
     )
     folder.write(f"{job.name}/state.json", {"status": "running", "mlflow_run": tracker.run_id})
     try:

@@ -48,38 +48,35 @@ def test_both_priors_train_and_leave_what_stage_two_needs(local):
     assert "data wait" in done.stdout
 
 
-def test_two_ray_workers_repeat_the_local_losses(local, small, tmp_path):
-    storage, _ = local
-    ok(call(sys.executable, RECIPE, "--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", *small))
-    for job in ("ccrl", "cerl"):
-        assert losses(tmp_path, "r", job) == pytest.approx(losses(storage, "r", job), abs=1e-5)
+@pytest.fixture(scope="module")
+def exact(small, tmp_path_factory):
+    """Losses of a local run in double precision: in single precision rounding grows about twofold a step, whoever trains."""
+    storage = tmp_path_factory.mktemp("exact")
+    flags = ["--local", "--name", "r", "--checkpoint.storage", storage, "--tracking.uri", "", "--zero.precision", "fp64"]
+    ok(call(sys.executable, RECIPE, *flags, *small))
+    return {job: losses(storage, "r", job) for job in ("ccrl", "cerl")}
 
 
-def test_torchrun_repeats_the_local_losses_at_zero_three(local, small, tmp_path):
-    storage, _ = local
-    ok(
-        call(
-            "torchrun",
-            "--nproc-per-node",
-            "2",
-            "--rdzv-backend",
-            "c10d",
-            "--rdzv-endpoint",
-            "localhost:0",
-            RECIPE,
-            "--name",
-            "r",
-            "--checkpoint.storage",
-            tmp_path,
-            "--tracking.uri",
-            "",
-            "--zero.stage",
-            "3",
-            *small,
-        )
-    )
+def test_two_ray_workers_repeat_the_local_losses(exact, small, tmp_path):
+    flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", "--zero.precision", "fp64"]
+    ok(call(sys.executable, RECIPE, *flags, *small))
     for job in ("ccrl", "cerl"):
-        assert losses(tmp_path, "r", job) == pytest.approx(losses(storage, "r", job), abs=1e-5)
+        assert losses(tmp_path, "r", job) == pytest.approx(exact[job], abs=1e-5)
+
+
+def test_torchrun_repeats_the_local_losses_at_zero_three(exact, small, tmp_path):
+    launcher = ["torchrun", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", RECIPE]
+    flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", "--zero.precision", "fp64", "--zero.stage", "3"]
+    ok(call(*launcher, *flags, *small))
+    for job in ("ccrl", "cerl"):
+        assert losses(tmp_path, "r", job) == pytest.approx(exact[job], abs=1e-5)
+
+
+def test_the_first_step_is_the_same_in_single_precision_too(local, exact):
+    storage, _ = local
+    for job in ("ccrl", "cerl"):
+        first = {key: value for key, value in losses(storage, "r", job).items() if key[0] == 1}
+        assert first == pytest.approx({key: exact[job][key] for key in first}, abs=1e-5)
 
 
 def test_killed_and_started_again_repeats_the_losses_exactly(local, small, tmp_path):

@@ -232,8 +232,11 @@ def test_files_and_tables_arrive(run, client, tmp_path):
         t.table("figures", [{"figure": "auc", "value": 0.8}, {"figure": "top1", "low": 0.1}])
     assert {"report.html", "model", "figures.json"} <= {f.path for f in client.list_artifacts(t.run_id)}
     assert [f.path for f in client.list_artifacts(t.run_id, "model")] == ["model/config.json"]
-    table = client.load_table(client.get_run(t.run_id).info.experiment_id, "figures.json", [t.run_id])
-    assert list(table["figure"]) == ["auc", "top1"]
+    table = json.loads((tmp_path / client.download_artifacts(t.run_id, "figures.json", str(tmp_path))).read_text())
+    assert table == {"columns": ["figure", "value", "low"], "data": [["auc", 0.8, None], ["top1", None, 0.1]]}
+    assert json.loads(client.get_run(t.run_id).data.tags[tracker.TABLES_TAG]) == [
+        {"path": "figures.json", "type": "table"}
+    ]
     with pytest.raises(FileNotFoundError, match=r"missing\.html"):
         t.artifact(tmp_path / "missing.html")
 
