@@ -4,7 +4,7 @@
     python recipes/cdrl_stage1.py --dry-run                                   # train nothing, say what would happen
     python recipes/cdrl_stage1.py --local                                     # one process, no Ray: breakpoints work
     ray job submit --working-dir . -- python recipes/cdrl_stage1.py \\
-        --data.shards s3://bucket/mead --scaling.workers 16 --zero.stage 2    # a cluster
+        --data.shards s3://bucket/mead --scaling.workers 16 --ccrl.global-batch 48 --cerl.global-batch 16 --zero.stage 2
     torchrun --nproc-per-node 2 recipes/cdrl_stage1.py                        # plain torch.distributed, same losses
 """
 

@@ -13,11 +13,13 @@ from cdrl_stage1 import cdrl_stage1
 from rich.console import Console
 
 from spfem_dist.config import CERL, Data, Run
-from spfem_dist.evaluation.runs import evaluate_run, read_run
+from spfem_dist.evaluation.runs import evaluate_run
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors.stage import Stage1
+from spfem_dist.tracking.store import experiment_page, open_experiment
 from spfem_dist.training.launch import start
+from spfem_dist.training.runfolder import set_aside
 
 #: The released form needs no more to show its shortcut: it does not get better with training.
 RELEASED_STEPS = 150
@@ -37,14 +39,14 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
 
     for name in ("demo", "demo-released"):
-        set_aside(name, seed, runs)
+        set_aside(runs, name, seed)
     console.rule("2/4 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train")
     ours = configured("demo", seed, corpus, runs)
     finish(ours)
 
     console.rule("3/4 the released form of CCRL, for comparison")
     released = configured("demo-released", seed, corpus, runs)
-    released.ccrl.form, released.ccrl.steps = "released", RELEASED_STEPS
+    released.ccrl.form, released.ccrl.steps, released.ccrl.global_batch = "released", RELEASED_STEPS, 4
     released.cerl = CERL(enabled=False)
     finish(released)
 
@@ -53,7 +55,9 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     minutes = (time.perf_counter() - began) / 60
     console.print(f"done in {minutes:.1f} minutes on {os.cpu_count()} cores, seed {seed}")
     console.print(f"figures  {runs}/demo/summary.json\nreport   {runs}/demo/report.html")
-    console.print(f"curves   .venv/bin/mlflow ui --backend-store-uri {ours.absolute().tracking.uri}", soft_wrap=True)
+    uri = ours.absolute().tracking.uri
+    page = experiment_page(open_experiment(uri, ours.tracking.experiment))
+    console.print(f"curves   .venv/bin/mlflow ui --backend-store-uri {uri}\n         then open {page}", soft_wrap=True)
 
 
 def configured(name: str, seed: int, corpus: Path, runs: Path) -> Run:
@@ -62,15 +66,6 @@ def configured(name: str, seed: int, corpus: Path, runs: Path) -> Run:
     run.name, run.seed, run.data = name, seed, Data(shards=str(corpus), split="synthetic")
     run.checkpoint.storage, run.tracking.uri, run.tracking.experiment = str(runs), f"sqlite:///{runs}/mlflow.db", "demo"
     return run
-
-
-def set_aside(name: str, seed: int, runs: Path) -> None:
-    """Make room for this seed's run `name`: one of another seed moves to `name-seed<n>`, an earlier one of this seed comes back."""
-    current, mine = runs / name, runs / f"{name}-seed{seed}"
-    if (current / "run.json").exists() and (other := read_run(str(current)).seed) != seed:
-        current.rename(runs / f"{name}-seed{other}")
-    if mine.exists() and not current.exists():
-        mine.rename(current)
 
 
 def finish(run: Run) -> None:

@@ -120,9 +120,6 @@ class CCRL(PriorSettings):
     sync_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Weight of the image-to-speech synchrony contrast."
     )
-    voice_weight: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="Weight of the contrast between what is heard in the two emotions."
-    )
     same_speech_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Weight of the contrast in which every candidate is given the query's speech, as stage 2 does."
     )
@@ -157,7 +154,7 @@ class CERL(PriorSettings):
         "entry cdrl-descriptors, or a JSON file {emotion name: text}.",
     )
     temperature: Annotated[float, Field(gt=0)] = Field(0.07, description="Temperature of the image-to-prior contrast.")
-    mouth_mixing: Share = Field(0.5, description="Share of images whose mouth is taken from another frame.")
+    mouth_mixing: Share = Field(1.0, description="Share of images whose mouth is taken from another frame.")
     mouth_source: Literal["sample", "recording"] = Field(
         "sample",
         description="Where that mouth comes from: any recording of the sample, or another moment of the same one.",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from spfem_dist.emotions import Emotion
+
+if TYPE_CHECKING:  # importing it takes seconds, and preparing data needs none of it
+    import torch
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device` (asynchronously where the memory is pinned)."""
-        moved = {
-            f.name: v.to(device, non_blocking=True) if isinstance(v := getattr(self, f.name), torch.Tensor) else v
-            for f in fields(self)
-        }
-        return Batch(**moved)
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "keys"}
+        return Batch(**moved, keys=self.keys)
 
     def __len__(self) -> int:
         return len(self.keys)

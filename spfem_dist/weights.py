@@ -48,9 +48,9 @@ def folder() -> Path:
 
 
 def entry(name: str) -> Weights:
-    """The entry called `name`; raises KeyError that lists the known names."""
+    """The entry called `name`; raises ValueError that lists the known names."""
     if name not in WEIGHTS:
-        raise KeyError(f"unknown weights {name!r}; known weights: {', '.join(WEIGHTS)}")
+        raise ValueError(f"unknown weights {name!r}; known weights: {', '.join(WEIGHTS)}")
     return WEIGHTS[name]
 
 

@@ -49,7 +49,7 @@ def test_missing_weights_say_what_where_from_licence_and_where_to(folder, name):
 
 
 def test_unknown_name_lists_the_known_ones(folder):
-    with pytest.raises(KeyError, match=r"face-mash.*face-mesh"):
+    with pytest.raises(ValueError, match=r"face-mash.*face-mesh"):
         weights.locate("face-mash")
 
 

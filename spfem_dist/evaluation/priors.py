@@ -241,14 +241,17 @@ def probe_rows(
             row = {"emotion": r.emotion.value, "speaker": group.speaker, "sentence": group.sentence}
             for name, label in (row | {"clip": f"{group.key}.{r.name}"}).items():
                 labels[name] += [label] * len(chosen)
-    count = len(labels["clip"])
-    joined = {name: np.concatenate(parts) if parts else np.empty(0) for name, parts in columns.items()}
-    for name in ("mouth", "opening"):
-        if len(joined[name]) != count:
-            joined[name] = None
-    if prior.view != "content":
-        joined["heard"] = joined["unheard"]
-    return ProbeRows(**joined, **{name: np.array(values) for name, values in labels.items()})
+    if not labels["clip"]:
+        raise ValueError("no frame to probe: the groups hold no recording with a found face")
+    known = {  # of the mouth, only what every recording knows
+        name: np.concatenate(columns[name]) if sum(map(len, columns[name])) == len(labels["clip"]) else None
+        for name in ("mouth", "opening")
+    }
+    unheard = np.concatenate(columns["unheard"])
+    heard = np.concatenate(columns["heard"]) if prior.view == "content" else unheard
+    return ProbeRows(
+        heard, unheard, known["mouth"], known["opening"], **{name: np.array(values) for name, values in labels.items()}
+    )
 
 
 def content_probes(train: ProbeRows, test: ProbeRows) -> dict[str, Figure]:

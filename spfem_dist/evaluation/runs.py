@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -178,7 +179,8 @@ def write_down(
         for file in (summary, report):
             following.artifact(file)
         for number, (caption, image) in enumerate(pictures.items()):
-            following.picture(f"report/{number:02d} {caption.split(',')[0].replace(':', '')[:60]}", image, samples)
+            title = re.sub(r"[^\w ]", "", caption.split(",")[0])[:60].strip()
+            following.picture(f"report/{number:02d} {title}", image, samples)
         following.flush()
         following.close()
 

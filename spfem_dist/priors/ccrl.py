@@ -107,7 +107,7 @@ class CleanCCRL(nn.Module):
         both = (valid[:, 0] & valid[:, 1]).float()
         usable = (far & valid[:, :, None, :]) | same
         diagonal = own.diagonal(dim1=2, dim2=3).transpose(2, 3)  # [B, 2, K, D], each frame with its own speech
-        contrast, same_speech, image, sync, voice = [], [], [], [], []
+        contrast, same_speech, image, sync = [], [], [], []
         hits = []
         for a, p in ((0, 1), (1, 0)):
             anchor = diagonal[:, a]
@@ -129,14 +129,11 @@ class CleanCCRL(nn.Module):
             heard = torch.einsum("bid,bjd->bij", seen[:, a], sound[:, a]).masked_fill(~usable[:, a], -torch.inf)
             heard_back = torch.einsum("bid,bjd->bij", sound[:, a], seen[:, a]).masked_fill(~usable[:, a], -torch.inf)
             sync += [diagonal_cross_entropy(t / s.image_temperature, both) for t in (heard, heard_back)]
-            voices = torch.einsum("bid,bjd->bij", sound[:, a], sound[:, p]).masked_fill(~usable[:, p], -torch.inf)
-            voice.append(diagonal_cross_entropy(voices / s.image_temperature, both))
         losses = {"ccrl/contrast": torch.stack(contrast).mean()}
         for name, weight, terms in (
             ("ccrl/same_speech", s.same_speech_weight, same_speech),
             ("ccrl/image", s.image_weight, image),
             ("ccrl/sync", s.sync_weight, sync),
-            ("ccrl/voice", s.voice_weight, voice),
         ):
             if weight:
                 losses[name] = weight * torch.stack(terms).mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import tempfile
 import warnings
@@ -110,7 +111,8 @@ def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None
         key = f"{version.name}-{version.version}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         if source.startswith("file:"):  # on this machine, as with SQLite: nothing to fetch
             return _prior_inside(Path(local_file_uri_to_path(source)), text)
-    place = Path(into) if into else Path.home() / ".cache/spfem_dist/models" / key
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "models"
+    place = Path(into) if into else cache / key
     place.mkdir(parents=True, exist_ok=True)
     try:
         found = download_artifacts(artifact_uri=source, dst_path=str(place), tracking_uri=tracking_uri)

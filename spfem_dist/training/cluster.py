@@ -85,7 +85,9 @@ def connect(run: Run) -> None:
         ray.init(log_to_driver=False)
         return
     cpus = max(os.cpu_count() or 1, int(run.scaling.workers * run.scaling.cpus_per_worker))
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False
+    )
 
 
 def train_on_ray(run: Run, stage: Stage) -> str:
@@ -209,7 +211,7 @@ def _ray_worker(config: dict[str, Any]) -> None:
     if ray.get(desk.failure.remote()):
         return
     run = Run.model_validate(config["run"])
-    world = RayWorld(desk)
+    world = RayWorld(f"{run.folder()}/{config['name']}", desk)
     logging.getLogger("spfem_dist").addHandler(_ToDesk(desk, world.rank))
     try:
         work(run, config["stage"], config["name"], world, config["parent"])

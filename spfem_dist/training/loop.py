@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+from torch.utils.flop_counter import FlopCounterMode
 
 from spfem_dist.config import Run
 from spfem_dist.records import Batch
@@ -69,7 +70,12 @@ def train(
     saved_at, status = progress.step if found else -1, "finished"
     while progress.step < settings.steps:
         engines.set_learning_rate(engine, engines.learning_rate(settings.optimizer, progress.step, settings.steps))
-        waited = optimiser_step(engine, stream, share // micro, device, running)
+        if meter.flops_per_sample is None:  # counted once, on the first step
+            with FlopCounterMode(display=False) as counter:
+                waited = optimiser_step(engine, stream, share // micro, device, running)
+            meter.flops_per_sample = counter.get_total_flops() / share
+        else:
+            waited = optimiser_step(engine, stream, share // micro, device, running)
         progress.step += 1
         progress.samples += settings.global_batch
         meter.step(waited)

@@ -186,5 +186,5 @@ def _resume(console: Console, run: Run, problems: list[str]) -> None:
     from spfem_dist.training.runfolder import MAY_CHANGE
 
     for field, old, new in changed_fields(stored, run):
-        if not field.startswith(MAY_CHANGE):
+        if folder.has_begun() and not field.startswith(MAY_CHANGE):
             problems.append(f"--{field} was {old!r} when {run.name!r} started and is {new!r} now: give another --name")

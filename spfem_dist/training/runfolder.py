@@ -31,7 +31,16 @@ HEARTBEAT_S = 15.0
 
 #: Fields that may change between two starts of one run: they do not enter the losses.
 MAY_CHANGE: tuple[str, ...] = (
-    *("scaling", "checkpoint", "tracking", "validation", "data.decoder", "data.prefetch", "data.threads", "data.retries"),
+    *(
+        "scaling",
+        "checkpoint",
+        "tracking",
+        "validation",
+        "data.decoder",
+        "data.prefetch",
+        "data.threads",
+        "data.retries",
+    ),
     *("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.bad_share", "data.shards"),
     *("ccrl.micro_batch", "cerl.micro_batch", "ccrl.enabled", "cerl.enabled"),
 )
@@ -56,13 +65,13 @@ class RunFolder:
     def open(self) -> bool:
         """Check the stored configuration against this one and store it; returns whether an earlier start is resumed.
 
-        Raises RunConflict when the stored configuration would give other losses.
+        Raises RunConflict when a job has begun and the stored configuration would give other losses.
         """
         resumed = self.exists()
         if resumed:
             stored = Run.model_validate(self.read("run.json"))
             differences = [d for d in changed_fields(stored, self.run) if not d[0].startswith(MAY_CHANGE)]
-            if differences:
+            if differences and self.has_begun():
                 listed = "\n".join(f"  --{field}: was {old!r}, now {new!r}" for field, old, new in differences)
                 raise RunConflict(
                     f"run {self.run.name!r} in {self.location} was started with other settings:\n{listed}\n"
@@ -70,6 +79,10 @@ class RunFolder:
                 )
         self.write("run.json", self.run.model_dump(mode="json"))
         return resumed
+
+    def has_begun(self) -> bool:
+        """Whether any job of the run got as far as training; a start that failed before binds the name to nothing."""
+        return bool(self.fs.glob(f"{self.root}/*/state.json"))
 
     def read(self, name: str, default: Any = None) -> Any:
         """The JSON file `name` of this folder, or `default` where it is missing."""
@@ -128,6 +141,16 @@ class RunFolder:
             stopped.set()
             thread.join()
             self.fs.rm(f"{self.root}/lock.json")
+
+
+def set_aside(runs: Path, name: str, seed: int) -> None:
+    """Make room in the folder `runs` for the run `name` of `seed`: one of another seed moves to `name-seed<n>`, an earlier one
+    of this seed comes back."""
+    current, mine = runs / name, runs / f"{name}-seed{seed}"
+    if (current / "run.json").exists() and (other := json.loads((current / "run.json").read_text())["seed"]) != seed:
+        current.rename(runs / f"{name}-seed{other}")
+    if mine.exists() and not current.exists():
+        mine.rename(current)
 
 
 def changed_fields(old: Run, new: Run) -> list[tuple[str, Any, Any]]:

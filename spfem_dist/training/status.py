@@ -69,6 +69,8 @@ class Meter:
             "step_time_max": max(self._times),
             "memory_gb": memory_gb(device),
         }
+        if self.flops_per_sample:
+            figures["gflop_per_sample"] = self.flops_per_sample / 1e9
         if self.flops_per_sample and self.peak:
             figures["mfu"] = figures["samples_per_s_per_worker"] * self.flops_per_sample / self.peak
         return figures

@@ -65,37 +65,59 @@ def agree(flag: bool, device: torch.device) -> bool:
     return bool(vote.item())
 
 
+def checkpoint_name(step: int) -> str:
+    """Folder name of the checkpoint after optimiser step `step`; names sort by step."""
+    return f"checkpoint_{step:09d}"
+
+
+def committed(storage: str) -> list[str]:
+    """Names of the complete checkpoints under `storage`, oldest first, whoever wrote them.
+
+    Ray Train lists its own in a snapshot; without Ray a `committed.json` in the folder says so. Anything else is what a
+    killed process left behind.
+    """
+    fs, root = fsspec.core.url_to_fs(storage.rstrip("/"))
+    if not fs.exists(root):
+        return []
+    names = {path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(root, detail=False)}
+    found = {n for n in names if n.startswith("checkpoint_") and fs.exists(f"{root}/{n}/committed.json")}
+    if "checkpoint_manager_snapshot.json" in names:
+        with fs.open(f"{root}/checkpoint_manager_snapshot.json", "r") as f:
+            listed = json.load(f)["checkpoint_results"]
+        found |= names.intersection(result["checkpoint_dir_name"] for result in listed)
+    return sorted(found)
+
+
 class RayWorld:
     """A Ray Train worker."""
 
     launcher = "ray"
 
-    def __init__(self, desk: Any) -> None:
+    def __init__(self, storage: str, desk: Any) -> None:
         import ray.train
 
         context = ray.train.get_context()
         self.rank, self.size = context.get_world_rank(), context.get_world_size()
         self.local_rank = context.get_local_rank()
-        self._desk = desk
+        self._storage, self._desk = storage.rstrip("/"), desk
 
     def latest(self) -> str | None:
-        """See `World.latest`; only checkpoints that Ray Train has committed."""
+        """See `World.latest`; Ray Train's word counts for what it wrote itself, and what was written without Ray counts too."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            return None
-        # Each rank reads only its own shards from the storage, so the path is what matters, not a full download.
-        path = checkpoint.path
-        if "://" not in path and checkpoint.filesystem.type_name != "local":
-            path = f"s3://{path}"
-        return path
+        names = committed(self._storage) + ([checkpoint.path.rstrip("/").rsplit("/", 1)[-1]] if checkpoint else [])
+        return f"{self._storage}/{max(names)}" if names else None
 
     def commit(self, metrics: dict[str, Any], folder: Path) -> None:
         """See `World.commit`; a barrier over all ranks inside Ray Train."""
         import ray.train
 
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(str(folder)))
+        ray.train.report(
+            metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
+            checkpoint_dir_name=checkpoint_name(metrics["step"]),
+        )
 
     def stop_requested(self) -> bool:
         """See `World.stop_requested`; the driver leaves the request at the desk."""
@@ -121,13 +143,13 @@ class PlainWorld:
         self._stopping = threading.Event()
 
     def latest(self) -> str | None:
-        """See `World.latest`; a checkpoint counts once its `committed.json` is there."""
-        committed = [name for name in self._checkpoints() if self._fs.exists(f"{self._root}/{name}/committed.json")]
-        return f"{self._storage}/{committed[-1]}" if committed else None
+        """See `World.latest`; a checkpoint counts once its `committed.json` is there, or Ray Train lists it."""
+        names = committed(self._storage)
+        return f"{self._storage}/{names[-1]}" if names else None
 
     def commit(self, metrics: dict[str, Any], folder: Path) -> None:
         """See `World.commit`; rank 0 writes `committed.json` after every rank's files have arrived."""
-        name = f"checkpoint_{metrics['step']:09d}"
+        name = checkpoint_name(metrics["step"])
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             target = f"{self._root}/{name}/{file.relative_to(folder).as_posix()}"
             self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
@@ -136,7 +158,7 @@ class PlainWorld:
         if self.rank == 0:
             with self._fs.open(f"{self._root}/{name}/committed.json", "w") as f:
                 json.dump(metrics, f)
-            for old in self._checkpoints()[: -self._keep]:
+            for old in self._written_here()[: -self._keep]:
                 self._fs.rm(f"{self._root}/{old}", recursive=True)
         _barrier()
 
@@ -164,11 +186,9 @@ class PlainWorld:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _checkpoints(self) -> list[str]:
-        if not self._fs.exists(self._root):
-            return []
-        names = (path.rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(self._root, detail=False))
-        return sorted(name for name in names if name.startswith("checkpoint_"))
+    def _written_here(self) -> list[str]:
+        """What Ray Train wrote is its own to remove."""
+        return [name for name in committed(self._storage) if self._fs.exists(f"{self._root}/{name}/committed.json")]
 
 
 def _barrier() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import make_batch, part
+from batches import make_batch, part
 
 from spfem_dist.config import CCRL, Data
 from spfem_dist.priors.ccrl import CleanCCRL, diagonal_cross_entropy

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import coded_frames, read_code
+from coded_shards import coded_frames, read_code
 
 from spfem_dist.prepare.shards import encode_video
 from spfem_dist.streaming import decode as decode_module

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from conftest import coded_frames, read_code
+from coded_shards import coded_frames, read_code
 
 from spfem_dist.prepare.shards import encode_video
 from spfem_dist.streaming.decode import DamagedVideo, Request, choose_decoder, decode, decode_many
@@ -56,7 +56,7 @@ def test_a_broken_video_is_named_and_the_decoder_goes_on(video):
 
 
 def test_the_loader_gives_the_same_samples_as_on_the_cpu(tmp_path):
-    from conftest import make_group, write_shards
+    from coded_shards import make_group, write_shards
 
     from spfem_dist.config import Data
     from spfem_dist.emotions import SEVEN

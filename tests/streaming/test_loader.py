@@ -9,7 +9,7 @@ from itertools import chain, islice
 import numpy as np
 import pytest
 import torch
-from conftest import Small, make_group, read_code, write_shards
+from coded_shards import Small, make_group, read_code, write_shards
 
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.records import Batch

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import SIZE, make_group, write_shards
+from coded_shards import SIZE, make_group, write_shards
 
 from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN

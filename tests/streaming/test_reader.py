@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import FEATURES, read_code
+from coded_shards import FEATURES, read_code
 
 from spfem_dist.shard_format import DamagedShard, ShardIndex
 from spfem_dist.streaming.decode import decode
@@ -51,7 +51,7 @@ def test_the_webdataset_library_reads_the_same_tars(small):
 
 def test_dalis_own_webdataset_reader_reads_and_decodes_the_same_tars(tmp_path):
     pytest.importorskip("nvidia.dali", reason="DALI is not installed (pip install 'spfem-dist[dev]')")
-    from conftest import make_group, write_shards
+    from coded_shards import make_group, write_shards
     from nvidia.dali import fn, pipeline_def
 
     from spfem_dist.emotions import SEVEN

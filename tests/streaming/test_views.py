@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_group
+from coded_shards import make_group
 
 from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN, Emotion

@@ -15,6 +15,12 @@ def store(tmp_path_factory):
     return uri
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """What is fetched goes here, not to the user's own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def run(store, tmp_path, request):
     """A run that tracks into the shared store, in an experiment of this test's own."""

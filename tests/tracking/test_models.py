@@ -133,6 +133,7 @@ def test_a_model_of_a_store_that_is_off_or_away_is_refused_in_one_message(folder
     assert "sesame" not in str(caught.value)
 
 
-def test_asking_whether_the_store_answers_does_not_import_mlflow():
+def test_asking_whether_the_store_answers_does_not_import_mlflow(tmp_path):
     code = "import sys; from spfem_dist.tracking.store import reachable; reachable('sqlite:///x.db'); assert 'mlflow' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -21,7 +21,7 @@ class Store:
 
     def __call__(self, items):
         self.calls += 1
-        self.gate.wait(10)
+        assert self.gate.wait(600), "the test never opened the gate"
         if self.away:
             raise ConnectionError("http://me:sesame@host is away")
         if any(item.key in self.refuses for item in items):
@@ -45,6 +45,14 @@ def outbox(store, tmp_path):
     box.close(timeout=0.1)
 
 
+def wait_until(true):
+    """Other threads get all the time that a busy machine may need."""
+    deadline = time.monotonic() + 180
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen within 180 s"
+        time.sleep(0.01)
+
+
 def point(step, key="train/loss"):
     return Item("metric", key, float(step), now(), step)
 
@@ -60,13 +68,12 @@ def test_items_arrive_in_order_and_leave_no_spool(store, outbox, tmp_path):
 def test_putting_never_waits_for_a_hanging_store(store, outbox):
     store.gate.clear()
     outbox.put(point(0))
-    time.sleep(0.1)
-    started = time.perf_counter()
+    wait_until(lambda: store.calls)
     for step in range(1, 400):
         outbox.put(point(step))
-    assert time.perf_counter() - started < 0.5
+    assert store.items == [], "the store still hangs, and all was put"
     store.gate.set()
-    assert outbox.flush(5)
+    assert outbox.flush(180)
     assert store.steps() == list(range(400))
 
 
@@ -74,12 +81,12 @@ def test_what_is_put_while_the_store_is_away_arrives_once_it_is_back(store, outb
     store.away = True
     for step in range(50):
         outbox.put(point(step))
-    time.sleep(0.3)
+    wait_until(lambda: store.calls >= 2)
     assert store.items == []
     for step in range(50, 100):
         outbox.put(point(step))
     store.away = False
-    assert outbox.flush(5)
+    assert outbox.flush(180)
     assert store.steps() == list(range(100))
 
 
@@ -145,7 +152,7 @@ def test_a_line_cut_in_the_middle_loses_only_itself(store, tmp_path, caplog):
 def test_one_refused_item_does_not_hold_up_the_others(store, outbox, tmp_path, caplog):
     store.refuses = {"bad"}
     outbox.put(*(point(step, "bad" if step == 7 else "train/loss") for step in range(20)))
-    assert outbox.flush(5)
+    assert outbox.flush(180)
     assert sorted(store.steps()) == [step for step in range(20) if step != 7]
     assert "'bad'" in caplog.text
     assert "bad" in (tmp_path / "spool" / "refused.jsonl").read_text()
@@ -155,11 +162,11 @@ def test_messages_about_an_outage_are_few_and_have_no_password(store, outbox, ca
     store.away = True
     for step in range(5):
         outbox.put(point(step))
-        time.sleep(0.1)
+        wait_until(lambda step=step: store.calls > step)
     assert "sesame" not in caplog.text
     assert len(caplog.records) == 1
     store.away = False
-    assert outbox.flush(5)
+    assert outbox.flush(180)
     assert "is back" in caplog.text
 
 
@@ -170,10 +177,9 @@ def test_a_full_disk_costs_the_oldest_points_and_not_the_training(store, tmp_pat
     (tmp_path / "spool").write_text("a file where the folder should be: nothing can be written under it")
     for step in range(30):
         box.put(point(step))
-    time.sleep(0.2)
-    assert "are being lost" in caplog.text
+    wait_until(lambda: "are being lost" in caplog.text)
     store.away = False
-    assert box.flush(5)
+    assert box.flush(180)
     assert store.steps() == list(range(20, 30))
     box.close(timeout=0.1)
     assert "20 tracking items were lost" in caplog.text

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from spfem_dist.config import Run
-from spfem_dist.training.runfolder import RunConflict, RunFolder, changed_fields
+from spfem_dist.training.runfolder import RunConflict, RunFolder, changed_fields, set_aside
 
 
 def run_in(tmp_path, **changes) -> Run:
@@ -21,10 +21,18 @@ def test_a_new_name_starts_and_a_known_name_resumes(tmp_path):
 
 
 def test_other_losses_under_one_name_are_refused_with_the_field(tmp_path):
-    RunFolder(run_in(tmp_path)).open()
+    folder = RunFolder(run_in(tmp_path))
+    folder.open()
+    folder.write("ccrl/state.json", {"status": "running"})
     with pytest.raises(RunConflict, match=r"--ccrl.temperature: was 0.07, now 0.5"):
         RunFolder(run_in(tmp_path, ccrl={"temperature": 0.5})).open()
     assert Run.model_validate(RunFolder(run_in(tmp_path)).read("run.json")).ccrl.temperature == 0.07, "nothing was lost"
+
+
+def test_a_start_that_failed_before_training_does_not_bind_the_name(tmp_path):
+    RunFolder(run_in(tmp_path, data={"split": "nobody"})).open()
+    assert RunFolder(run_in(tmp_path)).open() is True
+    assert RunFolder(run_in(tmp_path)).read("run.json")["data"]["split"] == "synthetic"
 
 
 def test_where_a_run_trains_may_change(tmp_path):
@@ -55,3 +63,13 @@ def test_two_runs_under_one_name_are_refused(tmp_path):
 def test_changed_fields_are_named_with_dots():
     old, new = Run(), Run(zero={"stage": 3}, seed=4)
     assert changed_fields(old, new) == [("seed", 0, 4), ("zero.stage", 1, 3)]
+
+
+def test_a_demo_of_another_seed_is_set_aside_and_comes_back(tmp_path):
+    RunFolder(run_in(tmp_path, seed=3)).open()
+    set_aside(tmp_path, "r", 4)
+    assert not (tmp_path / "r").exists()
+    RunFolder(run_in(tmp_path, seed=4)).open()
+    set_aside(tmp_path, "r", 3)
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["seed"] == 3
+    assert json.loads((tmp_path / "r-seed4" / "run.json").read_text())["seed"] == 4

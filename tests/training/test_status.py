@@ -1,23 +1,27 @@
 """The status line reports what was measured."""
 
-import time
-
+import pytest
 import torch
 
+from spfem_dist.training import status
 from spfem_dist.training.status import Meter, peak_flops
 
 
-def test_speed_counts_the_global_batch_and_leaves_the_warm_up_out():
+def test_speed_counts_the_global_batch_and_leaves_the_warm_up_and_pauses_out(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(status.time, "perf_counter", lambda: clock[0])
     meter = Meter(workers=2, global_batch=10, warmup=1)
-    time.sleep(0.2)
-    meter.step(0.0)  # warm-up: slow and not counted
-    for _ in range(4):
-        time.sleep(0.02)
-        meter.step(0.01)
+    for took in (5.0, 0.5, 0.5, 1.0):
+        clock[0] += took
+        meter.step(0.125)
+    clock[0] += 100  # a checkpoint
+    meter.pause()
+    clock[0] += 0.5
+    meter.step(0.125)
     now = meter.reading(torch.device("cpu"))
-    assert now["step_time_max"] < 0.2
-    assert now["samples_per_s"] == 2 * now["samples_per_s_per_worker"]
-    assert 0.2 < now["data_wait_share"] < 0.6
+    assert (now["step_time_p50"], now["step_time_max"]) == (0.5, 1.0)
+    assert now["samples_per_s"] == 2 * now["samples_per_s_per_worker"] == pytest.approx(4 * 10 / 2.5)
+    assert now["data_wait_share"] == pytest.approx(0.2)
 
 
 def test_utilisation_is_shown_only_where_the_peak_is_known():

@@ -30,7 +30,11 @@ class ToyNetwork(nn.Module):
 
 
 class ToyStage:
-    """Batches are functions of the sample number. TOY_DIE=step kills a worker there once; TOY_HANG slows steps down."""
+    """Batches are functions of the sample number. Variables let a test happen at a step (from 0), not at a time.
+
+    SPFEM_TOY_SIGNAL=8:KILL: the last rank sends itself that signal; once, if SPFEM_TOY_MARKER names a file for that.
+    SPFEM_TOY_SLOW=7: from there on each batch takes a second. SPFEM_TOY_MEET=folder: step 3 waits for the other job.
+    """
 
     name = "toy"
 
@@ -65,8 +69,7 @@ class ToyStage:
             step = start // settings.global_batch
             while True:
                 for offset in range(0, share, micro):
-                    _die(step, rank)
-                    time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+                    _happen(name, step, last=rank == size - 1)
                     yield make(first + offset, micro), 0.0
                 first += settings.global_batch
                 step += 1
@@ -87,11 +90,23 @@ class ToyStage:
         save_file({k: v.contiguous().clone() for k, v in network.state_dict().items()}, folder / "model.safetensors")
 
 
-def _die(step: int, rank: int) -> None:
-    marker, at = os.environ.get("SPFEM_TOY_MARKER", ""), os.environ.get("SPFEM_TOY_DIE")
-    if at and step == int(at) and rank == 1 and not os.path.exists(marker):
-        open(marker, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
+def _happen(name: str, step: int, last: bool) -> None:
+    at, _, what = os.environ.get("SPFEM_TOY_SIGNAL", "").partition(":")
+    if at and step == int(at) and last:
+        marker = os.environ.get("SPFEM_TOY_MARKER", "")
+        if not os.path.exists(marker):
+            if marker:
+                open(marker, "w").close()
+            os.kill(os.getpid(), signal.Signals[f"SIG{what}"])
+    if step >= int(os.environ.get("SPFEM_TOY_SLOW", "1000000")):
+        time.sleep(1)
+    if (meeting := os.environ.get("SPFEM_TOY_MEET")) and step == 3:
+        open(os.path.join(meeting, name), "w").close()
+        patience = time.monotonic() + 240
+        while len(os.listdir(meeting)) < 2:
+            if time.monotonic() > patience:
+                raise TimeoutError(f"{name}: the other job did not come")
+            time.sleep(0.1)
 
 
 def toy() -> Run:

@@ -86,12 +86,12 @@ class Expression:
 def expression(seed: int, key: tuple[int, int], emotion: Emotion, take: int, times: np.ndarray) -> Expression:
     """The expression of (speaker, sentence) = key in `emotion` at `times` (seconds), with its own intensity and style.
 
-    Intensity is 0.75 to 1.05 for a recording, wanders by a few percent inside it, and each action varies by 12 %.
+    Intensity is 0.45 to 0.9 for a recording, wanders by a few percent inside it, and each action varies by 12 %.
     """
     rng = stream(seed, Factor.EXPRESSION, *key, SEVEN.index(emotion), take)
-    intensity = rng.uniform(0.75, 1.05) * (1 + 0.06 * wander(rng, times))
+    intensity = rng.uniform(0.45, 0.9) * (1 + 0.06 * wander(rng, times))
     style = 1 + 0.12 * rng.standard_normal(len(ACTION_NAMES))
-    habit = 0.03 * rng.standard_normal(len(ACTION_NAMES))
+    habit = 0.06 * rng.standard_normal(len(ACTION_NAMES))
     strength = np.array(ACTIONS[emotion]) * style
     gain, offset = MOUTH[emotion]
     return Expression(

@@ -1,0 +1,261 @@
+"""The documentation is true: every command is run by a test, and every link, flag and file that a page names exists."""
+
+import ast
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from documented import DOCS, ROOT, blocks, commands_in, documented
+from doors import command, well
+
+from spfem_dist.config import Run
+from spfem_dist.prepare.plan import PrepareSettings
+
+COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
+
+#: Documented command -> the test that runs it, or .ci/run for what continuous integration runs as it stands.
+RUN_BY = {
+    "make test": ".ci/run",
+    "make lint": ".ci/run",
+    "make typecheck": ".ci/run",
+    "make format": f"{COMMANDS}::test_make_format_rewrites_to_style",
+    "make demo": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",
+    "spfem prepare synthetic --out shards/synthetic": f"{COMMANDS}::test_the_synthetic_corpus_is_prepared",
+    "spfem prepare mead /data/MEAD --out shards/mead --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
+    "spfem prepare ravdess /data/RAVDESS --out shards/ravdess --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
+    "spfem prepare cremad /data/CREMA-D --out shards/cremad --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
+    "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --dry-run": (
+        f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors"
+    ),
+    "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --name mead": (
+        f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors"
+    ),
+    "spfem evaluate priors runs/mead": f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors",
+    "spfem evaluate priors runs/cdrl-stage1": f"{STAGE1}::test_the_priors_are_scored_and_reported",
+    "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
+    "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
+    "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",
+    "python recipes/cdrl_stage1.py": f"{STAGE1}::test_two_ray_workers_repeat_the_local_losses",
+    "python recipes/cdrl_stage1.py --local": f"{STAGE1}::test_both_priors_train_and_leave_what_stage_two_needs",
+    "python recipes/cdrl_stage1.py --dry-run": f"{STAGE1}::test_the_dry_run_says_what_would_happen_and_trains_nothing",
+    "torchrun --nproc-per-node 2 recipes/cdrl_stage1.py": (
+        f"{STAGE1}::test_torchrun_repeats_the_local_losses_at_zero_three"
+    ),
+    "accelerate launch --multi_gpu --num_processes 2 recipes/cdrl_stage1.py": (
+        f"{COMMANDS}::test_accelerate_starts_the_recipe"
+    ),
+    "export SPFEM_HOME=$PWD RAY_AUTH_MODE=disabled": (
+        f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder"
+    ),
+    "ray start --head": f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder",
+    "ray job submit --working-dir . -- python recipes/cdrl_stage1.py": (
+        f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder"
+    ),
+    "ray stop": f"{COMMANDS}::test_ray_stop_is_a_command",
+    "python recipes/cdrl_stage1.py --tracking.uri http://mlflow.example:5000": (
+        f"{COMMANDS}::test_the_mlflow_ui_shows_runs_and_serves_as_a_tracking_server"
+    ),
+    "python recipes/cdrl_stage1.py --tracking.uri ''": f"{STAGE1}::test_two_ray_workers_repeat_the_local_losses",
+    "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db": (
+        f"{COMMANDS}::test_the_mlflow_ui_shows_runs_and_serves_as_a_tracking_server"
+    ),
+}
+
+#: Flags of the programs that are not ours.
+FOREIGN = {
+    "--head",
+    "--working-dir",
+    "--nproc-per-node",
+    "--multi_gpu",
+    "--num_processes",
+    "--backend-store-uri",
+}
+
+
+@pytest.mark.parametrize("line", documented())
+def test_a_documented_command_is_run_by_a_test(line):
+    assert line in RUN_BY, (
+        f"{documented()[line]} documents {line!r}, which no test runs: add a test and its row in RUN_BY"
+    )
+    where = RUN_BY[line]
+    if where == ".ci/run":
+        target = line.removeprefix("make ")
+        assert re.search(rf"^make .*\b{target}\b", (ROOT / where).read_text(), re.MULTILINE), f".ci/run: no {line}"
+        return
+    file, name = where.split("::")
+    source = (ROOT / file).read_text()
+    tests = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    assert name in tests, f"{where} does not exist"
+    if file == COMMANDS and not line.startswith("make"):
+        assert line in source, f"{file} does not name the command {line!r} that it is to run"
+
+
+def test_every_row_of_the_table_is_still_documented():
+    assert sorted(RUN_BY.keys() - documented().keys()) == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    local = [target.split("#")[0] for target in targets if "://" not in target]
+    assert [target for target in local if target and not (page.parent / target).exists()] == []
+
+
+# --- flags --------------------------------------------------------------------------------------------------------
+
+
+def fields_of(model, prefix="") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            found |= fields_of(field.annotation, f"{prefix}{name}.")
+        else:
+            found.add(f"{prefix}{name}")
+    return found
+
+
+def known_flags() -> set[str]:
+    """Every flag of the recipes, of `spfem` and of the scripts, spelled with hyphens."""
+    names = fields_of(Run) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
+    scripts = [ROOT / "spfem_dist" / "cli.py", ROOT / "recipes" / "demo.py", *(ROOT / "benchmarks").glob("*.py")]
+    scripts.append(ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py")
+    for script in scripts:
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                names |= {argument.arg for argument in node.args.args + node.args.kwonlyargs}
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                names.add(node.target.id)
+    return {f"--{name}".replace("_", "-") for name in names}
+
+
+def flags_in(text: str) -> set[str]:
+    return {flag.rstrip(".") for flag in re.findall(r"(?<![\w-])--[a-z][a-zA-Z0-9_.-]*", text)}
+
+
+@pytest.mark.parametrize("page", [*DOCS, *sorted((ROOT / "recipes").glob("*.py"))], ids=lambda page: page.name)
+def test_flags_that_a_page_names_exist(page):
+    text = page.read_text() if page.suffix == ".md" else ast.get_docstring(ast.parse(page.read_text()))
+    known = known_flags()
+    missing = [flag for flag in flags_in(text) - FOREIGN if flag.replace("_", "-") not in known]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_settings_that_a_page_names_exist(page):
+    sections = "|".join(name for name, field in Run.model_fields.items() if hasattr(field.annotation, "model_fields"))
+    named = set(re.findall(rf"`({sections})\.([a-z_.]+)`", page.read_text()))
+    known = fields_of(Run) | {"data.md"}
+    assert [f"{section}.{field}" for section, field in named if f"{section}.{field}" not in known] == []
+
+
+def inline_commands() -> list[str]:
+    """Lines of recipe docstrings, and runs of flags in the README's text, that give the stage-1 recipe settings."""
+    found = []
+    for script in sorted((ROOT / "recipes").glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(script.read_text())) or ""
+        lines = commands_in(docstring)
+        found += [line for line in lines if re.search(r"recipes/\w+\.py", line) and not line.startswith("make")]
+    found += [
+        f"python recipes/cdrl_stage1.py {' '.join(code.split())}"
+        for page in DOCS
+        for code in re.findall(r"`(--[^`]+)`", page.read_text())
+        if re.match(r"--(data|scaling|zero|ccrl|cerl)\.\S+\s+\S", code)
+    ]
+    return found
+
+
+@pytest.mark.parametrize("line", inline_commands())
+def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line):
+    words = shlex.split(line)
+    place = next(n for n, word in enumerate(words) if word.startswith("recipes/"))
+    script, flags = words[place], words[place + 1 :]
+    # With --help at its end the command line is read, and nothing is done.
+    shown = well(command("python", script, *flags, "--help"))
+    assert "usage" in shown.said
+    if script.endswith("cdrl_stage1.py"):
+        from spfem_dist.training.launch import parse
+
+        parse(lambda: Run(), flags)  # an impossible combination ends the process
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def plain_blocks(page: str, heading: str) -> str:
+    text = (ROOT / page).read_text().split(f"## {heading}\n", 1)[1]
+    return re.search(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+
+
+def test_the_readmes_tour_names_files_that_exist():
+    above = ROOT
+    for line in plain_blocks("README.md", "A tour of the files").splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            above = ROOT / name
+        place = ROOT / name if not line.startswith(" ") else above / name
+        assert place.exists(), f"the tour names {place.relative_to(ROOT)}"
+
+
+def test_the_plan_of_the_house_names_files_that_exist():
+    above = ROOT
+    for line in plain_blocks("docs/architecture.md", "The rooms").splitlines():
+        names = re.findall(r"[\w/*.-]+\.(?:py|md|toml|txt|json)\b|\bMakefile\b", line)
+        first = line.split()[0]
+        if first.endswith("/"):
+            room = (above if line.startswith(" ") else ROOT) / first
+            assert room.is_dir(), f"the plan names {first}"
+            above = above if line.startswith(" ") else room
+        else:
+            room = above if line.startswith(" ") else ROOT
+        for name in names:
+            assert list(room.rglob(name) if "*" in name else room.glob(name)), f"the plan names {room.relative_to(ROOT) / name}"
+
+
+def texts() -> list[Path]:
+    kinds = ("*.md", "*.py", "*.toml", "*.txt", "*.json", "*.yaml", "*.yml")
+    rooms = [ROOT / name for name in ("spfem_dist", "recipes", "benchmarks", "docs", "tests", "cluster", "k8s", ".ci")]
+    inside = [path for room in rooms for kind in kinds for path in room.rglob(kind)]
+    top = [path for kind in (*kinds, "Makefile", ".rayignore", ".gitignore") for path in ROOT.glob(kind)]
+    return [path for path in [*inside, *top, ROOT / ".ci" / "run"] if path.is_file()]
+
+
+def test_no_text_names_a_path_of_one_machine():
+    anywhere, outside_tests = (re.compile(rf"(?<![\w.-])/(?:{names})/\w") for names in ("work|home|root", "tmp"))
+    named = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in texts()
+        for line in path.read_text().splitlines()
+        if anywhere.search(line) or (outside_tests.search(line) and ROOT / "tests" not in path.parents)
+    ]
+    assert named == []
+
+
+def test_no_file_is_long():
+    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "spfem_dist").rglob("*.py")}
+    assert {str(path.relative_to(ROOT)): length for path, length in lengths.items() if length > 450} == {}
+
+
+def test_the_pinned_versions_satisfy_the_project():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(w for extra in project["optional-dependencies"].values() for w in extra)]
+    lines = (line.split("#")[0].split(";")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    versions = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned.items()}
+    for requirement in map(Requirement, wanted):
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert name in versions, f"constraints.txt has no pin for {requirement.name}"
+        assert requirement.specifier.contains(versions[name]), f"{requirement} is pinned to {versions[name]}"
+
+
+def test_every_page_with_commands_marks_them_as_such():
+    """A command in an unmarked block would be run by no test."""
+    starts = ("python ", "spfem ", "make ", "ray ", "torchrun ", "mlflow ", "accelerate ", "pip ")
+    for page in DOCS:
+        marked = "".join(blocks(page.read_text()))
+        unmarked = re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        hidden = [line for block in unmarked for line in block.splitlines() if line.startswith(starts)]
+        assert hidden == [], f"{page.name}: {hidden} (beside {len(marked)} characters of bash)"

@@ -1,0 +1,19 @@
+"""The uninterrupted run in one process, which every other way to train is held against."""
+
+import pytest
+from doors import well
+from toy_runs import alone, losses
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Storage of the finished run."""
+    storage = tmp_path_factory.mktemp("reference")
+    well(alone(storage))
+    return storage
+
+
+@pytest.fixture(scope="session")
+def reference(finished):
+    """Its loss by step."""
+    return losses(finished)

@@ -1,0 +1,46 @@
+"""What the training tests share: the toy recipe started in each way, and the losses that it left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from doors import ROOT, Ended, command
+
+RECIPE = str(Path(__file__).with_name("toy_recipe.py"))
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "DS_ACCELERATOR": "cpu",
+    "RAY_AUTH_MODE": "disabled",
+    "SPFEM_HOME": "",
+}
+
+#: Seconds after which a run is taken to hang; far more than a run needs, because the machine may be busy with others.
+PATIENCE = 500
+
+
+def alone(storage, *arguments, **environment) -> Ended:
+    """`python toy_recipe.py --local ...`: one process, no Ray."""
+    places = ["--checkpoint.storage", storage]
+    return command("python", RECIPE, "--local", *places, *arguments, timeout=PATIENCE, **environment)
+
+
+def launched(storage, *arguments, launcher=(), **environment) -> Ended:
+    """`python LAUNCHER toy_recipe.py ...` in processes of its own; without a launcher that is Ray Train."""
+    line = [sys.executable, *launcher, RECIPE, "--checkpoint.storage", str(storage), *arguments]
+    done = subprocess.run(
+        line, cwd=ROOT, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    return Ended(" ".join(line), done.returncode, done.stdout, done.stderr)
+
+
+def losses(storage) -> dict[int, float]:
+    """The training loss by step, of the run's history."""
+    rows = json.loads((Path(storage) / "toy" / "ccrl" / "history.json").read_text())
+    return {row["step"]: row["values"]["train/toy/error"] for row in rows if "train/toy/error" in row["values"]}
+
+
+def state(storage) -> dict:
+    """How the job says that it stands."""
+    return json.loads((Path(storage) / "toy" / "ccrl" / "state.json").read_text())
