@@ -130,7 +130,7 @@ def test_a_corpus_of_bad_recordings_only_is_refused(tmp_path):
     root, out = tmp_path / "MEAD", tmp_path / "out"
     harm(root)
     refused(prepare_mead(root, out), "no usable clip of mead", root, "is it the corpus's top folder?", "rejects.csv")
-    assert len(rejects(out)) == 3
+    assert {reason for reason, _ in rejects(out).values()} >= {"missing-audio", "wrong-emotion", "empty-group"}
     assert not (out / "index.json").exists()
 
 
