@@ -126,7 +126,8 @@ class CCRL(PriorSettings):
     wrong_speech: bool = Field(True, description="Use the right image under the wrong speech as a negative.")
     speech_dropout: Share = Field(0.3, description="Share of frames whose speech is hidden during training.")
     spatial_bias: Annotated[float, Field(ge=0)] = Field(
-        1.5, description="Standard deviation of the attention's spatial bias at the start; with 0 it begins as an average."
+        1.5,
+        description="Standard deviation of the attention's spatial bias at the start; with 0 it begins as an average.",
     )
     heads: Positive = Field(8, description="Attention heads: queries that the speech puts to the face.")
     crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
@@ -160,7 +161,7 @@ class CERL(PriorSettings):
         description="Where that mouth comes from: any recording of the sample, or another moment of the same one.",
     )
     consistency_weight: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="Weight of the agreement between an image and its mouth-mixed twin."
+        4.0, description="Weight of the agreement between an image and its mouth-mixed twin."
     )
     crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
     crop_row: Share = Field(

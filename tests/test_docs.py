@@ -210,7 +210,9 @@ def test_the_plan_of_the_house_names_files_that_exist():
         else:
             room = above if line.startswith(" ") else ROOT
         for name in names:
-            assert list(room.rglob(name) if "*" in name else room.glob(name)), f"the plan names {room.relative_to(ROOT) / name}"
+            assert list(room.rglob(name) if "*" in name else room.glob(name)), (
+                f"the plan names {room.relative_to(ROOT) / name}"
+            )
 
 
 def texts() -> list[Path]:

@@ -15,6 +15,7 @@ import fsspec
 import numpy as np
 import torch
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from spfem_dist.config import Run
@@ -49,6 +50,12 @@ def evaluate_run(
     """
     console = console or Console()
     began = time.perf_counter()
+    # Small matrices: on a busy machine the threads of two linear-algebra libraries wait for each other far longer than they work.
+    with threadpool_limits(limits=1):
+        return _evaluate(location, released, probe_groups, console, began)
+
+
+def _evaluate(location: str, released: str, probe_groups: int, console: Console, began: float) -> dict[str, Figure]:
     run = read_run(location)
     source = Source(run.data)
     with console.status("reading held-out recordings"):

@@ -69,7 +69,9 @@ class Stage1:
         def validation() -> list[Batch]:
             serves = VIEWS[network.view].serves
             held_out = part("validation")
-            if not any(held_out(entry) and serves(entry) for shard in source.reader.index.shards for entry in shard.groups):
+            if not any(
+                held_out(entry) and serves(entry) for shard in source.reader.index.shards for entry in shard.groups
+            ):
                 return []
             return fixed_batches(
                 run.data,
@@ -108,5 +110,10 @@ class Stage1:
         settings = run.priors()[name]
         assert isinstance(settings, CCRL | CERL)
         feature_dim = ShardReader.of(run.data).index.feature_dim
-        facts = {"run": run.name, "seed": run.seed, "steps": settings.steps, "samples": settings.steps * settings.global_batch}
+        facts = {
+            "run": run.name,
+            "seed": run.seed,
+            "steps": settings.steps,
+            "samples": settings.steps * settings.global_batch,
+        }
         save_prior(folder, network, name=name, settings=settings, data=run.data, feature_dim=feature_dim, facts=facts)
