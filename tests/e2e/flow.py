@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-ENVIRONMENT = os.environ | {
+ENVIRONMENT = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "RAY_AUTH_MODE": "disabled",
