@@ -419,4 +419,5 @@ def _check_warp(path: np.ndarray, frames_a: int, frames_b: int, what: str) -> No
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "top level"
-    return f"{where}: {first['msg']}"
+    given = "" if isinstance(first["input"], dict | list) else f", not {first['input']!r}"
+    return f"{where}: {first['msg']}{given}"

@@ -215,9 +215,11 @@ def _link(client: Any, run_id: str, model_id: str, metrics: Mapping[str, float],
     from mlflow.entities import LoggedModelOutput, Metric
 
     client.log_outputs(run_id, [LoggedModelOutput(model_id, step=samples)])
-    moment = now()
+    # A model's figure is a point of its run too. Where training logged that point already, the same moment makes it the same.
+    logged = {(m.key, m.step): m.timestamp for m in client.get_run(run_id).data.to_proto().metrics}
     points = [
-        Metric(key, float(value), moment, samples, model_id=model_id, run_id=run_id) for key, value in metrics.items()
+        Metric(key, float(value), logged.get((key, samples), now()), samples, model_id=model_id, run_id=run_id)
+        for key, value in metrics.items()
     ]
     if points:
         client.log_batch(run_id, metrics=points)

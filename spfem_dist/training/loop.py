@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -192,8 +191,7 @@ def _picture(
     if batch is None or not hasattr(job.network, "pictures"):
         return
     engine.eval()
-    with engines.whole_parameters(engine) if engine.zero_optimization_stage() == 3 else nullcontext():
-        pictures = job.network.pictures(batch.to(device))
+    pictures = engines.call_method(engine, "pictures", batch.to(device))
     engine.train()
     if recorder is not None:
         for key, image in pictures.items():

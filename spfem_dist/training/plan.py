@@ -80,18 +80,7 @@ def show(run: Run, stage: Stage) -> None:
     console.rule(f"dry run of {run.name!r} ({run.recipe})")
     console.print_json(json.dumps(run.model_dump(mode="json")))
     problems: list[str] = []
-    table = Table(title="work", title_justify="left")
-    for column in (
-        "job",
-        "form",
-        "steps",
-        "global batch",
-        "= micro x accumulation x workers",
-        "parameters",
-        "GFLOP/sample",
-        "memory/worker",
-    ):
-        table.add_column(column)
+    columns: dict[str, dict[str, str]] = {}
     for name in stage.jobs(run):
         try:
             job = stage.job(run, name, 0, run.scaling.workers, torch.device("cpu"))
@@ -99,11 +88,11 @@ def show(run: Run, stage: Stage) -> None:
             problems.append(f"{name}: {error}")
             continue
         try:
-            table.add_row(*_row(run, job))
+            columns[name] = _column(run, job)
             _data(console, run, job)
         finally:
             job.close()
-    console.print(table)
+    console.print(_beside(columns))
     problems += _reach(console, run)
     _resume(console, run, problems)
     for problem in problems:
@@ -113,7 +102,15 @@ def show(run: Run, stage: Stage) -> None:
     console.print("[green]ready[/green]: nothing was trained")
 
 
-def _row(run: Run, job: Job) -> list[str]:
+def _beside(columns: dict[str, dict[str, str]]) -> Table:
+    """One column for each job, one row for each figure."""
+    table = Table("job", *columns, title="work", title_justify="left")
+    for label in next(iter(columns.values()), {}):
+        table.add_row(label, *(column[label] for column in columns.values()))
+    return table
+
+
+def _column(run: Run, job: Job) -> dict[str, str]:
     settings: PriorSettings = job.settings
     share = settings.global_batch // run.scaling.workers
     micro = settings.micro_batch or share
@@ -124,20 +121,16 @@ def _row(run: Run, job: Job) -> list[str]:
     everything = compute_module_sizes(job.network)[""]
     states = 0 if settings.optimizer.name == "sgd" and not settings.optimizer.momentum else 2
     need = memory(trainable, everything - 4 * trainable, activations * micro, run.zero, run.scaling.workers, states)
-    gigabytes = ", ".join(
-        f"{part} {getattr(need, part) / 1e9:.3f}"
-        for part in ("parameters", "gradients", "optimizer", "frozen", "activations")
-    )
-    return [
-        job.name,
-        settings.form,
-        str(settings.steps),
-        str(settings.global_batch),
-        f"{settings.global_batch} = {micro} x {share // micro} x {run.scaling.workers}",
-        f"{trainable:,} trained",
-        f"{flops / 1e9:.2f}",
-        f"{need.total / 1e9:.3f} GB under ZeRO-{run.zero.stage} ({gigabytes})",
-    ]
+    parts = ("parameters", "gradients", "optimizer", "frozen", "activations")
+    return {
+        "form": settings.form,
+        "steps": f"{settings.steps:,}",
+        "batch = micro x accumulation x workers": f"{settings.global_batch} = {micro} x {share // micro} x {run.scaling.workers}",
+        "trained parameters": f"{trainable:,}",
+        "GFLOP/sample, forward and backward": f"{flops / 1e9:.2f}",
+        f"GB/worker under ZeRO-{run.zero.stage}": f"{need.total / 1e9:.3f}",
+        **{f"  {part}": f"{getattr(need, part) / 1e9:.3f}" for part in parts},
+    }
 
 
 def _data(console: Console, run: Run, job: Job) -> None:

@@ -62,6 +62,7 @@ def _lead(
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
         outcome = loop.train(job, run, world, device, tracker, world.say)
+        tracker.flush()  # the last points are there before the registered model refers to them
         exported = _export(stage, run, job.name, outcome, folder, world, tracker.run_id)
     except BaseException as error:
         folder.write(

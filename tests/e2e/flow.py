@@ -8,12 +8,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-ENVIRONMENT = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "RAY_AUTH_MODE": "disabled",
-    "SPFEM_HOME": "",
-}
+ENVIRONMENT = (
+    os.environ
+    | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    | {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "RAY_AUTH_MODE": "disabled",
+        "SPFEM_HOME": "",
+    }
+)
 
 
 def call(*command, cwd=ROOT, timeout=400, **environment):

@@ -44,7 +44,7 @@ def test_the_synthetic_corpus_is_prepared(tmp_path):
 def film(path: Path, raw: RawRecording, fps: int = 30) -> None:
     """`raw` as a video file with its speech, in the codecs of the file's kind."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    codecs = {".mp4": ("libx264", "aac"), ".flv": ("flv", "libmp3lame")}[path.suffix]
+    codecs = {".mp4": ("libx264", "aac"), ".flv": ("flv1", "aac")}[path.suffix]
     size = raw.frames.shape[1]
     with av.open(str(path), "w") as container:
         video = container.add_stream(codecs[0], rate=fps, width=size, height=size, pix_fmt="yuv420p")
@@ -267,8 +267,8 @@ def make_the_demo_small() -> None:
     from spfem_dist.training import launch
 
     split = Path("split.json")
-    part = {"train": ("S00", "00"), "validation": ("S01", "01"), "test": ("S02", "00")}
-    parts = {name: {"speakers": [who], "sentences": [what, "01"]} for name, (who, what) in part.items()}
+    part = {"train": "S00", "validation": "S01", "test": "S02"}
+    parts = {name: {"speakers": [who], "sentences": ["00", "01"]} for name, who in part.items()}
     split.write_text(json.dumps({"corpus": "synthetic", "description": "three speakers", **parts}))
     few = {"identities": 3, "synthetic_sentences": 2, "local": True}
     plan.PrepareSettings = partial(plan.PrepareSettings, **few)

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import ExitStack, suppress
@@ -146,7 +147,8 @@ def test_finished_priors_are_registered_as_models_that_stage_two_can_name(local)
     from mlflow import MlflowClient
 
     storage, _ = local
-    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    store = f"sqlite:///{storage}/mlflow.db"
+    client = MlflowClient(store, registry_uri=store)
     assert {m.name for m in client.search_registered_models()} >= {"ccrl", "cerl"}
 
 
@@ -214,10 +216,13 @@ def free_ports(count):
         return [str(one.getsockname()[1]) for one in sockets]
 
 
-def start_head(home):
+def start_head(home, folder):
     """(process, dashboard's address) of a new Ray head node that takes jobs, or (process, None) where it ended instead."""
     port, dashboard, client, agent = free_ports(4)
     words = ["start", "--head", "--block", "--num-cpus", "2", "--disable-usage-stats", "--port", port]
+    # A folder of its own: the usual one goes on naming a head that is gone to every Ray on this machine. Short, since
+    # the paths of sockets may have 107 characters at most.
+    words += ["--temp-dir", folder]
     words += ["--dashboard-port", dashboard, "--ray-client-server-port", client, "--dashboard-agent-listen-port", agent]
     environment = ENVIRONMENT | {"SPFEM_HOME": str(home)}
     head = subprocess.Popen(
@@ -240,17 +245,18 @@ def cluster(tmp_path):
     Ray gives the parts of a node 15 s to start and ends it otherwise, which a busy machine may need: hence the attempts.
     """
     for _ in range(3):
-        head, address = start_head(tmp_path)
-        try:
-            if address:
-                yield address
-                return
-        finally:
-            head.terminate()
+        with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+            head, address = start_head(tmp_path, folder)
             try:
-                head.wait(180)
+                if address:
+                    yield address
+                    return
             finally:
-                head.kill()
+                head.terminate()
+                try:
+                    head.wait(180)
+                finally:
+                    head.kill()
     pytest.fail("the head node did not start in three attempts")
 
 
