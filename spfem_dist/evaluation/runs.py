@@ -7,6 +7,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,20 +66,23 @@ def _evaluate(location: str, released: str, probe_groups: int, console: Console,
                 f"split {run.data.split!r} holds out no group of {run.data.shards} for test: choose another --data.split for the run"
             )
         train = list(read_groups(run, source, "train", probe_groups))
-    figures: dict[str, Figure] = {}
     scored: dict[str, dict[str, nn.Module]] = {}
     for title, folder in (("priors", location), ("priors_released", released)):
-        if not folder:
-            continue
-        priors = exported(folder)
-        if not priors:
+        if folder and not (found := exported(folder)):
             raise NothingToScore(
                 f"no exported prior under {folder}: train it to its end first (python recipes/cdrl_stage1.py)"
             )
-        scored[title] = priors
-        with console.status(f"scoring {', '.join(priors)} of {folder}"):
-            found = evaluate_priors(priors.get("ccrl"), priors.get("cerl"), test, train, run.data.speech_window)
-        figures |= {key if key.startswith("corpus/") else f"{title}/{key}": figure for key, figure in found.items()}
+        if folder:
+            scored[title] = found
+
+    def score(title: str) -> dict[str, Figure]:
+        priors = scored[title]
+        found = evaluate_priors(priors.get("ccrl"), priors.get("cerl"), test, train, run.data.speech_window)
+        return {key if key.startswith("corpus/") else f"{title}/{key}": figure for key, figure in found.items()}
+
+    # Side by side: each works on one thread, most of it outside the interpreter's lock.
+    with console.status(f"scoring {location}"), ThreadPoolExecutor(len(scored)) as pool:
+        figures = {key: figure for found in pool.map(score, scored) for key, figure in found.items()}
     console.print(figures_table(figures))
     with console.status("drawing the report"):
         write_down(location, run, figures, scored["priors"], test, source)
