@@ -130,6 +130,10 @@ class CCRL(PriorSettings):
         description="Standard deviation of the attention's spatial bias at the start; with 0 it begins as an average.",
     )
     heads: Positive = Field(8, description="Attention heads: queries that the speech puts to the face.")
+    erase_emotion: bool = Field(
+        True,
+        description="Take out of the finished embedding what a linear classifier could know of the emotion (LEACE).",
+    )
     crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
     crop_row: Share = Field(
         0.6, description="Row of that square's centre, as a share of the frame's height; below 0.5 is up."

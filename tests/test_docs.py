@@ -22,6 +22,7 @@ RUN_BY = {
     "make typecheck": ".ci/run",
     "make format": f"{COMMANDS}::test_make_format_rewrites_to_style",
     "make demo": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",
+    "make demo SEED=1": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",
     "spfem prepare synthetic --out shards/synthetic": f"{COMMANDS}::test_the_synthetic_corpus_is_prepared",
     "spfem prepare mead /data/MEAD --out shards/mead --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
     "spfem prepare ravdess /data/RAVDESS --out shards/ravdess --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.config import CCRL, Data
+from spfem_dist.emotions import Emotion
 from spfem_dist.nets.batchnorm import BatchNorm1d
+from spfem_dist.nets.erasure import LinearErasure
 from spfem_dist.nets.small import SIDE, FaceEncoder, SpeechEncoder, resized, to_unit_range
 from spfem_dist.priors.augment import colour_jitter, face_crop, flip, random_shift, uniform
 from spfem_dist.priors.pictures import framed, grid, overlay, tile
@@ -60,6 +62,12 @@ class CleanCCRL(nn.Module):
         self.spatial_bias = nn.Parameter(settings.spatial_bias * torch.randn(heads, positions))
         self.place = nn.Parameter(0.3 * torch.randn(heads, positions, VALUE_WIDTH))
         self.head = ContentHead(heads * VALUE_WIDTH, settings.embedding)
+        # What is heard and what is seen alone have means of their own, as in the head.
+        self.blind = nn.ModuleDict(
+            {name: LinearErasure(settings.embedding, len(Emotion)) for name in ("heard", "unheard")}
+            if settings.erase_emotion
+            else {}
+        )
         self.sound = nn.Sequential(
             nn.Linear(SPEECH_WIDTH, settings.embedding, bias=False), BatchNorm1d(settings.embedding)
         )
@@ -90,10 +98,17 @@ class CleanCCRL(nn.Module):
         given = torch.stack(
             [self.attend_table(ask[:, 1 - s], keys[:, s], values[:, s]) + told[:, 1 - s, :, None] for s in (0, 1)], 1
         )
-        content = unit(self.head(torch.stack([own, given]).flatten(0, 4), heard=True)).view(2, b, 2, k, k, -1)
+        content = self.vectors(torch.stack([own, given]).flatten(0, 4), heard=True).view(2, b, 2, k, k, -1)
         own, given = content[0], content[1]
         unheard = self.attend(self.ask_unheard.expand(b * 2 * k, -1, -1), keys.flatten(0, 2), values.flatten(0, 2))
-        seen = unit(self.head(unheard, heard=False)).view(b, 2, k, -1)
+        seen = self.vectors(unheard, heard=False).view(b, 2, k, -1)
+        if self.training and self.blind:
+            emotion = batch.emotion[..., None].expand(b, 2, k)
+            for name, shown, counted in (
+                ("heard", own.diagonal(dim1=2, dim2=3).transpose(2, 3), batch.valid & ~hidden),
+                ("unheard", seen, batch.valid),
+            ):
+                self.blind[name].observe(shown.flatten(0, 2), emotion.flatten(), counted.flatten())
         sound = unit(self.sound(code)).view(b, 2, k, -1)
         return self.losses(own, given, seen, sound, batch.position, batch.valid)
 
@@ -192,14 +207,21 @@ class CleanCCRL(nn.Module):
         keys, values = self.look(self.cropped(frames))
         ask, told = self.asked(speech, len(frames))
         attended = self.attend(ask, keys, values) + told
-        return unit(self.head(attended, heard=speech is not None))
+        return self.vectors(attended, heard=speech is not None)
 
     def embed_table(self, frames: Tensor, speech: Tensor) -> Tensor:
         """Every face under every speech: frames [J, 3, S, S], speech [I, W, F] -> unit vectors [I, J, D]."""
         keys, values = self.look(self.cropped(frames))
         ask, told = self.asked(speech, len(speech))
         table = self.attend_table(ask[None], keys[None], values[None])[0] + told[:, None]
-        return unit(self.head(table.flatten(0, 1), heard=True)).view(len(speech), len(frames), -1)
+        return self.vectors(table.flatten(0, 1), heard=True).view(len(speech), len(frames), -1)
+
+    def vectors(self, attended: Tensor, heard: bool) -> Tensor:
+        """Attended values [N, H * value] -> unit vectors [N, D]. Out of training they tell no linear classifier the emotion."""
+        found = unit(self.head(attended, heard))
+        if self.training or not self.blind:
+            return found
+        return unit(self.blind["heard" if heard else "unheard"](found))
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:

@@ -39,12 +39,12 @@ def ok(done):
 
 
 def losses(storage, name, job):
-    """The training losses of a job by step."""
+    """The training and validation losses of a job by step."""
     history = json.loads((Path(storage) / name / job / "history.json").read_text())
     skip = ("learning_rate", "gradient_norm")
     return {
         (row["step"], key): value
         for row in history
         for key, value in row["values"].items()
-        if key.startswith("train/") and not key.endswith(skip)
+        if key.startswith(("train/", "val/")) and not key.endswith(skip)
     }

@@ -42,6 +42,30 @@ def test_it_learns_a_batch_by_heart(prior, content_batch):
     assert monitors["ccrl/same_speech_hit"] > 0.8
 
 
+def test_the_finished_embedding_has_one_mean_for_all_emotions(prior, content_batch):
+    brighter = content_batch.frames[:, 1].float() * 0.5 + 120  # the second recording's emotion shows
+    content_batch.frames[:, 1] = brighter.to(torch.uint8)
+    prior.settings.shift = prior.settings.colour_jitter = prior.settings.speech_dropout = 0.0
+    for _ in range(40):  # long enough for the batch norms' running statistics too
+        losses_of(prior, content_batch)
+    prior.eval()
+    frames, speech = content_batch.frames.transpose(0, 1), content_batch.speech.transpose(0, 1)
+
+    def apart(heard):
+        with torch.no_grad():
+            means = [
+                prior.embed(f.flatten(0, 1), s.flatten(0, 1) if heard else None).mean(0)
+                for f, s in zip(frames, speech, strict=True)
+            ]
+        return float((means[0] - means[1]).norm())
+
+    erased = apart(True), apart(False)
+    prior.blind = torch.nn.ModuleDict()
+    plain = apart(True), apart(False)
+    assert erased[0] < 0.5 * plain[0]
+    assert erased[1] < 0.5 * plain[1]
+
+
 def test_samples_do_not_meet_outside_the_batch_norm(prior, content_batch):
     prior.eval()
     whole = losses_of(prior, content_batch)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 needs_golden = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason="the golden fixtures (../shared/golden beside the repository) are not on this machine"

@@ -1,0 +1,1 @@
+"""NED (Papantoniou et al., CVPR 2022): a manipulator rewrites expression coefficients, a renderer redraws the face."""
