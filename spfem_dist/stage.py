@@ -1,25 +1,42 @@
-"""What the training loop runs: a `Stage` turns a `Run` into `Job`s. Methods make stages; the loop knows only these two."""
+"""What the training loop runs: a `Stage` turns a `Run` into `Job`s. Methods make stages; the loop knows only these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from spfem_dist.config import PriorSettings, Run
+from spfem_dist.config import Optimizer, PriorSettings, Run
 from spfem_dist.records import Batch
+
+Networks = Mapping[str, nn.Module]
+#: (losses, monitors): named scalars, each a mean over the samples of the micro-batch. The loop sums the losses and only logs the monitors.
+Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training step: losses, and the one network that they update.
+
+    While they are computed the parameters of all other networks want no gradient; gradients flow through them all the same.
+    """
+
+    trains: str
+    losses: Callable[[Networks, Batch], Losses]
 
 
 @dataclass
 class Job:
-    """One network to train, and where its batches come from.
+    """Networks that train together, and where their batches come from.
 
-    network(batch) returns (losses, monitors): named scalars, each a mean over the samples of the micro-batch; the loop
-    sums the losses and only logs the monitors.
+    networks: by name; each becomes a DeepSpeed engine with its own of the `optimizers`.
+    phases: what a training step does, in this order, each on the whole global batch.
+    judge(networks, batch): losses and monitors of a held-out micro-batch. pictures(networks, batch): uint8 [H, W, 3] by name.
     batches(start_sample) yields (micro-batch, seconds waited for it), from that global sample on, for this rank.
     validation() yields the fixed held-out micro-batches of this rank.
     dataset: what the data are, for tracking (name, digest, source, counts).
@@ -27,12 +44,61 @@ class Job:
     """
 
     name: str
-    network: nn.Module
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    phases: tuple[Phase, ...]
     settings: PriorSettings
     batches: Callable[[int], Iterator[tuple[Batch, float]]]
     validation: Callable[[], Iterable[Batch]]
     dataset: dict[str, Any]
+    judge: Callable[[Networks, Batch], Losses]
+    pictures: Callable[[Networks, Batch], dict[str, np.ndarray]] | None = None
     close: Callable[[], None] = lambda: None
+
+
+def job_of_one(
+    name: str,
+    network: nn.Module,
+    settings: PriorSettings,
+    batches: Callable[[int], Iterator[tuple[Batch, float]]],
+    validation: Callable[[], Iterable[Batch]],
+    dataset: dict[str, Any],
+    close: Callable[[], None] = lambda: None,
+) -> Job:
+    """The job of a single network whose forward gives (losses, monitors), and which may have a method `pictures(batch)`."""
+
+    def losses(networks: Networks, batch: Batch) -> Losses:
+        return networks[name](batch)
+
+    def pictures(networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
+        return called(networks[name], "pictures", batch)
+
+    return Job(
+        name,
+        {name: network},
+        {name: settings.optimizer},
+        (Phase(name, losses),),
+        settings,
+        batches,
+        validation,
+        dataset,
+        losses,
+        pictures if hasattr(network, "pictures") else None,
+        close,
+    )
+
+
+def called(network: nn.Module, method: str, *arguments: Any) -> Any:
+    """Call a method of a network that trains in the place of its forward. A collective under ZeRO-3.
+
+    ZeRO-3 gathers parameters on entry to a module and gives them back on leaving it. A method called directly enters
+    only the submodules, and finds the network's own parameters gone.
+    """
+    network.forward = getattr(network, method)
+    try:
+        return network(*arguments)
+    finally:
+        del network.forward
 
 
 class Stage(Protocol):
@@ -41,13 +107,13 @@ class Stage(Protocol):
     name: str
 
     def jobs(self, run: Run) -> list[str]:
-        """Names of the networks that this run trains."""
+        """Names of the jobs of this run."""
         ...
 
     def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """The job `name` as worker `rank` of `size` sees it."""
         ...
 
-    def export(self, run: Run, name: str, network: nn.Module, folder: Path) -> None:
-        """Write the trained network into `folder`: safetensors and configuration, loadable on a CPU."""
+    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
+        """Write the trained networks into `folder`: safetensors and configuration, loadable on a CPU."""
         ...

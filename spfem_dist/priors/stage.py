@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from spfem_dist.config import CCRL, CERL, Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
-from spfem_dist.stage import Job
+from spfem_dist.stage import Job, Networks, job_of_one
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.streaming.views import VIEWS
@@ -90,7 +89,7 @@ class Stage1:
             for made in loaders:
                 made.close()
 
-        return Job(name, network, settings, batches, validation, self.dataset(run, loader(0)), close)
+        return job_of_one(name, network, settings, batches, validation, self.dataset(run, loader(0)), close)
 
     def dataset(self, run: Run, loader: Loader) -> dict[str, Any]:
         """What the data are: name, digest, where they lie, and what an epoch takes from them."""
@@ -105,7 +104,7 @@ class Stage1:
         }
         return {"name": index.corpus, "digest": index.digest, "source": run.data.shards, "counts": counts}
 
-    def export(self, run: Run, name: str, network: nn.Module, folder: Path) -> None:
+    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
         """Write the prior as safetensors with the configuration that rebuilds it."""
         settings = run.priors()[name]
         assert isinstance(settings, CCRL | CERL)
@@ -116,4 +115,6 @@ class Stage1:
             "steps": settings.steps,
             "samples": settings.steps * settings.global_batch,
         }
-        save_prior(folder, network, name=name, settings=settings, data=run.data, feature_dim=feature_dim, facts=facts)
+        save_prior(
+            folder, networks[name], name=name, settings=settings, data=run.data, feature_dim=feature_dim, facts=facts
+        )

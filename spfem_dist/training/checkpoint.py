@@ -1,6 +1,6 @@
 """What a checkpoint holds, how it is written and how a rank reads its own part back.
 
-A checkpoint folder holds `engine/` (DeepSpeed's shards, one file for each rank), `state.json` (where the run stands) and
+A checkpoint folder holds a folder for each network (DeepSpeed's shards, one file for each rank), `state.json` (where the run stands) and
 `history.jsonl` (every logged point so far, so that an interrupted run ends with the same history as an uninterrupted one).
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spfem_dist.training.world import World, fetched
-
-TAG = "engine"
 
 
 class CheckpointError(RuntimeError):
@@ -33,11 +32,12 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save(engine: Any, progress: Progress, world: World, metrics: dict[str, float]) -> None:
+def save(trained: Mapping[str, Any], progress: Progress, world: World, metrics: dict[str, float]) -> None:
     """Write every rank's part and commit it through `world`. A collective."""
     folder = Path(tempfile.mkdtemp(prefix="spfem-checkpoint-"))
     try:
-        engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        for name, engine in trained.items():
+            engine.save_checkpoint(str(folder), tag=name, save_latest=False)
         if world.rank == 0:
             state = asdict(progress)
             history = state.pop("history")
@@ -50,17 +50,19 @@ def save(engine: Any, progress: Progress, world: World, metrics: dict[str, float
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def restore(engine: Any, location: str, world: World) -> Progress:
-    """Load this rank's part of the checkpoint at `location` into `engine`. A collective.
+def restore(trained: Mapping[str, Any], location: str, world: World) -> Progress:
+    """Load this rank's part of the checkpoint at `location` into the engines, by name. A collective.
 
     Raises CheckpointError when the checkpoint was written by another number of workers or another ZeRO stage.
     """
-    wanted = ["state.json", "history.jsonl", f"{TAG}/*model_states.pt", f"{TAG}/*_rank_{world.rank}_*"]
+    wanted = ["state.json", "history.jsonl"]
+    wanted += [f"{name}/{part}" for name in trained for part in ("*model_states.pt", f"*_rank_{world.rank}_*")]
+    stage = next(iter(trained.values())).zero_optimization_stage()
     with fetched(location, wanted) as folder:
         state = json.loads((folder / "state.json").read_text())
-        if state["zero_stage"] != engine.zero_optimization_stage():
+        if state["zero_stage"] != stage:
             raise CheckpointError(
-                f"{location} was written with zero.stage {state['zero_stage']}, this run has {engine.zero_optimization_stage()}: "
+                f"{location} was written with zero.stage {state['zero_stage']}, this run has {stage}: "
                 f"continue with --zero.stage {state['zero_stage']}, or start under another --name"
             )
         if state["world"] != world.size and state["zero_stage"] > 0:
@@ -68,10 +70,11 @@ def restore(engine: Any, location: str, world: World) -> Progress:
                 f"{location} holds optimiser shards of {state['world']} workers, this run has {world.size}: "
                 f"continue with --scaling.workers {state['world']}, or start under another --name"
             )
-        loaded, _ = engine.load_checkpoint(str(folder), tag=TAG)
-        if loaded is None:
-            raise CheckpointError(
-                f"DeepSpeed found no checkpoint files under {location}/{TAG}; start under another --name"
-            )
+        for name, engine in trained.items():
+            loaded, _ = engine.load_checkpoint(str(folder), tag=name)
+            if loaded is None:
+                raise CheckpointError(
+                    f"DeepSpeed found no checkpoint files under {location}/{name}; start under another --name"
+                )
         lines = (folder / "history.jsonl").read_text().splitlines()
     return Progress(**state, history=[json.loads(line) for line in lines])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -137,18 +137,20 @@ def whole_parameters(engine: Any) -> Iterator[nn.Module]:
         yield engine.module
 
 
-def call_method(engine: Any, method: str, *arguments: Any) -> Any:
-    """Call a method of the engine's network in the place of its forward. A collective under ZeRO-3.
+@contextmanager
+def only(networks: Mapping[str, nn.Module], name: str) -> Iterator[None]:
+    """Within, of these networks' parameters only those of `name` want gradients.
 
-    ZeRO-3 gathers parameters on entry to a module and gives them back on leaving it. A method called directly enters
-    only the submodules, and finds the network's own parameters gone.
+    So that a generator's losses leave nothing in the discriminator that judges it, and nothing is reduced for it.
     """
-    network = engine.module
-    network.forward = getattr(network, method)
+    others = [p for key, n in networks.items() if key != name for p in n.parameters() if p.requires_grad]
+    for parameter in others:
+        parameter.requires_grad_(False)
     try:
-        return engine(*arguments)
+        yield
     finally:
-        del network.forward
+        for parameter in others:
+            parameter.requires_grad_(True)
 
 
 def freeze(network: nn.Module) -> nn.Module:

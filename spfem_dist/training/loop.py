@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from spfem_dist.config import Run
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines
-from spfem_dist.training.status import Meter, peak_flops
+from spfem_dist.training.status import Meter, flop_counter, peak_flops
 from spfem_dist.training.world import World, agree
 
 #: Optimiser steps between two looks at the stop flag; each look is one tiny collective.
@@ -36,11 +38,11 @@ class Recorder(Protocol):
 
 @dataclass
 class Outcome:
-    """How training ended: `finished` or `stopped`, where, and the last logged figures."""
+    """How training ended: `finished` or `stopped`, where, and the engines of the networks by name."""
 
     status: str
     progress: checkpoint.Progress
-    engine: Any
+    engines: dict[str, Any]
 
 
 def train(
@@ -55,10 +57,13 @@ def train(
     share = settings.global_batch // world.size
     micro = settings.micro_batch or share
     torch.manual_seed(run.seed)
-    engine = engines.make_engine(job.network, settings.optimizer, run.zero, micro, share // micro, device)
+    trained = {
+        name: engines.make_engine(network, job.optimizers[name], run.zero, micro, share // micro, device)
+        for name, network in job.networks.items()
+    }
     progress = checkpoint.Progress(world=world.size, zero_stage=run.zero.stage)
     if found := world.latest():
-        progress = checkpoint.restore(engine, found, world)
+        progress = checkpoint.restore(trained, found, world)
         say(f"{job.name}: resumed from {found} at step {progress.step} ({progress.samples} samples seen)")
     if recorder is not None:
         replay(recorder, progress.history)
@@ -68,13 +73,14 @@ def train(
     running = Sums(device)
     saved_at, status = progress.step if found else -1, "finished"
     while progress.step < settings.steps:
-        engines.set_learning_rate(engine, engines.learning_rate(settings.optimizer, progress.step, settings.steps))
+        for name, optimizer in job.optimizers.items():
+            engines.set_learning_rate(trained[name], engines.learning_rate(optimizer, progress.step, settings.steps))
         if meter.flops_per_sample is None:  # counted once, on the first step
-            with FlopCounterMode(display=False) as counter:
-                waited = optimiser_step(engine, stream, share // micro, device, running)
+            with flop_counter() as counter:
+                waited = optimiser_step(job, trained, stream, share // micro, device, running)
             meter.flops_per_sample = counter.get_total_flops() / share
         else:
-            waited = optimiser_step(engine, stream, share // micro, device, running)
+            waited = optimiser_step(job, trained, stream, share // micro, device, running)
         progress.step += 1
         progress.samples += settings.global_batch
         meter.step(waited)
@@ -84,18 +90,18 @@ def train(
             status, last = "stopped", True
         due = progress.step % run.checkpoint.every_steps == 0 or last
         if progress.step % run.tracking.log_every_steps == 0 or due:
-            _log(job, run, progress, running, meter, engine, device, recorder, say)
+            _log(job, progress, running, meter, trained, device, recorder, say)
         if run.validation.every_steps and (
             progress.step % run.validation.every_steps == 0 or (last and status == "finished")
         ):
-            _validate(job, engine, progress, device, recorder)
+            _validate(job, trained, progress, device, recorder)
             meter.pause()
         if run.tracking.pictures_every_steps and progress.step % run.tracking.pictures_every_steps == 0:
-            _picture(job, engine, progress, device, recorder)
+            _picture(job, trained, progress, device, recorder)
             meter.pause()
         if due:
             started = time.perf_counter()
-            checkpoint.save(engine, progress, world, progress.history[-1]["values"] if progress.history else {})
+            checkpoint.save(trained, progress, world, progress.history[-1]["values"] if progress.history else {})
             saved_at = progress.step
             if recorder is not None:
                 recorder.secure()  # what was logged up to here outlives this process, like the checkpoint
@@ -104,8 +110,8 @@ def train(
         if status == "stopped":
             break
     if saved_at != progress.step:
-        checkpoint.save(engine, progress, world, {})
-    return Outcome(status, progress, engine)
+        checkpoint.save(trained, progress, world, {})
+    return Outcome(status, progress, trained)
 
 
 def replay(recorder: Recorder, history: list[dict[str, Any]]) -> None:
@@ -115,28 +121,52 @@ def replay(recorder: Recorder, history: list[dict[str, Any]]) -> None:
 
 
 def optimiser_step(
-    engine: Any, stream: Iterator[tuple[Batch, float]], accumulation: int, device: torch.device, running: Sums
+    job: Job,
+    trained: Mapping[str, Any],
+    stream: Iterator[tuple[Batch, float]],
+    accumulation: int,
+    device: torch.device,
+    running: Sums,
 ) -> float:
-    """Forward, backward and update over this rank's share of the global batch; returns seconds waited for data."""
+    """Every phase over this rank's share of the global batch; returns seconds waited for data.
+
+    Networks are called as modules, not through their engines: with a gradient penalty, or a network judged within
+    another's step, an engine's forward fails under ZeRO-1 and -2 and is silently wrong under ZeRO-3.
+    """
     waited = 0.0
-    for _ in range(accumulation):
-        batch, wait = next(stream)
-        waited += wait
-        losses, monitors = engine(batch.to(device))
-        total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
-        engine.backward(total)
-        engine.step()
-        running.add(losses, monitors)
+
+    def fetched() -> Iterator[Batch]:
+        nonlocal waited
+        for _ in range(accumulation):
+            batch, wait = next(stream)
+            waited += wait
+            yield batch.to(device)
+
+    networks = modules(trained)
+    batches: Iterable[Batch] = fetched() if len(job.phases) == 1 else list(fetched())
+    for phase in job.phases:
+        engine = trained[phase.trains]
+        with engines.only(networks, phase.trains):
+            for batch in batches:
+                losses, monitors = phase.losses(networks, batch)
+                total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
+                engine.backward(total)
+                engine.step()
+                running.add(losses, monitors)
     return waited
+
+
+def modules(trained: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """The networks inside their engines."""
+    return {name: engine.module for name, engine in trained.items()}
 
 
 def _log(
     job: Job,
-    run: Run,
     progress: checkpoint.Progress,
     running: Sums,
     meter: Meter,
-    engine: Any,
+    trained: Mapping[str, Any],
     device: torch.device,
     recorder: Recorder | None,
     say: Callable[[str], None],
@@ -149,11 +179,12 @@ def _log(
             f"{job.name}: {', '.join(bad)} became {means[bad[0]]} at step {progress.step}; the last checkpoint is intact. "
             f"Lower --{job.name}.optimizer.lr (now {job.settings.optimizer.lr:g}) or set --{job.name}.optimizer.clip, and start again under the same name"
         )
-    norm = engine.get_global_grad_norm()
     values = {f"train/{key}": value for key, value in means.items()}
-    values["train/learning_rate"] = engine.optimizer.param_groups[0]["lr"]
-    if norm is not None:
-        values["train/gradient_norm"] = float(norm)
+    for name, engine in trained.items():
+        place = "train" if len(trained) == 1 else f"train/{name}"
+        values[f"{place}/learning_rate"] = engine.optimizer.param_groups[0]["lr"]
+        if (norm := engine.get_global_grad_norm()) is not None:
+            values[f"{place}/gradient_norm"] = float(norm)
     progress.history.append({"step": progress.step, "samples": progress.samples, "values": values})
     if recorder is not None:
         recorder.metrics(values, progress.samples)
@@ -164,15 +195,13 @@ def _log(
 
 @torch.no_grad()
 def _validate(
-    job: Job, engine: Any, progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
+    job: Job, trained: Mapping[str, Any], progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
 ) -> None:
     """Mean losses on fixed held-out samples, in eval mode. A collective."""
     sums = Sums(device)
-    engine.eval()
-    for batch in job.validation():
-        losses, monitors = engine(batch.to(device))
-        sums.add(losses, monitors)
-    engine.train()
+    with evaluating(trained) as networks:
+        for batch in job.validation():
+            sums.add(*job.judge(networks, batch.to(device)))
     means = sums.mean()
     if not means:
         return
@@ -184,18 +213,29 @@ def _validate(
 
 @torch.no_grad()
 def _picture(
-    job: Job, engine: Any, progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
+    job: Job, trained: Mapping[str, Any], progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
 ) -> None:
-    """Pictures of the first held-out micro-batch, drawn by the network itself. A collective under ZeRO-3."""
+    """Pictures of the first held-out micro-batch, drawn by the job itself. A collective under ZeRO-3."""
     batch = next(iter(job.validation()), None)
-    if batch is None or not hasattr(job.network, "pictures"):
+    if batch is None or job.pictures is None:
         return
-    engine.eval()
-    pictures = engines.call_method(engine, "pictures", batch.to(device))
-    engine.train()
+    with evaluating(trained) as networks:
+        pictures = job.pictures(networks, batch.to(device))
     if recorder is not None:
         for key, image in pictures.items():
             recorder.picture(key, image, progress.samples)
+
+
+@contextmanager
+def evaluating(trained: Mapping[str, Any]) -> Iterator[dict[str, nn.Module]]:
+    """The networks in eval mode; in train mode again afterwards."""
+    for engine in trained.values():
+        engine.eval()
+    try:
+        yield modules(trained)
+    finally:
+        for engine in trained.values():
+            engine.train()
 
 
 class Sums:
@@ -205,23 +245,23 @@ class Sums:
         self.device = device
         self.losses: set[str] = set()
         self._sums: dict[str, torch.Tensor] = {}
-        self._count = 0
+        self._counts: Counter[str] = Counter()
 
     def add(self, losses: dict[str, torch.Tensor], monitors: dict[str, torch.Tensor]) -> None:
         self.losses.update(losses)
         for key, value in (losses | monitors).items():
             value = value.detach().double()
             self._sums[key] = self._sums[key] + value if key in self._sums else value
-        self._count += 1
+            self._counts[key] += 1
 
     def mean(self) -> dict[str, float]:
         """Mean over what was added, on all ranks; empties the sums. A collective; every rank must hold the same names."""
-        if not self._count:
+        if not self._sums:
             return {}
         names = sorted(self._sums)
-        stacked = torch.stack([self._sums[name] for name in names]).to(self.device) / self._count
+        stacked = torch.stack([self._sums[name] / self._counts[name] for name in names]).to(self.device)
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(stacked)
             stacked /= dist.get_world_size()
-        self._sums, self._count = {}, 0
+        self._sums, self._counts = {}, Counter()
         return dict(zip(names, stacked.tolist(), strict=True))

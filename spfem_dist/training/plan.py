@@ -11,13 +11,13 @@ from accelerate.utils import compute_module_sizes
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from spfem_dist.config import PriorSettings, Run, Zero
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Stage
 from spfem_dist.tracking import store as tracking
 from spfem_dist.training.runfolder import RunFolder, changed_fields
+from spfem_dist.training.status import flop_counter
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,21 @@ def memory(
     )
 
 
-def measure(network: nn.Module, batch: Batch) -> tuple[float, float]:
-    """Floating-point operations (forward and backward) and bytes kept for the backward pass, for each sample of `batch`."""
+def measure(job: Job, batch: Batch) -> tuple[float, float]:
+    """Floating-point operations (forward and backward, all phases) and bytes kept for backward, for each sample of `batch`."""
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    parameters = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        losses, _ = network(batch)
-        torch.stack([value.float() for value in losses.values()]).sum().backward()
-    network.zero_grad(set_to_none=True)
+    networks = nn.ModuleDict(job.networks)
+    parameters = {p.untyped_storage().data_ptr() for p in networks.parameters()}
+    with flop_counter() as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        for phase in job.phases:
+            losses, _ = phase.losses(job.networks, batch)
+            torch.stack([value.float() for value in losses.values()]).sum().backward()
+    networks.zero_grad(set_to_none=True)
     activations = sum(size for pointer, size in kept.items() if pointer not in parameters)
     return counter.get_total_flops() / len(batch), activations / len(batch)
 
@@ -116,9 +118,10 @@ def _column(run: Run, job: Job) -> dict[str, str]:
     micro = settings.micro_batch or share
     batch = next(iter(job.batches(0)))[0]
     one = Batch(**{k: v[:1] for k, v in vars(batch).items()})
-    flops, activations = measure(job.network, one)
-    trainable = sum(p.numel() for p in job.network.parameters() if p.requires_grad)
-    everything = compute_module_sizes(job.network)[""]
+    flops, activations = measure(job, one)
+    networks = nn.ModuleDict(job.networks)
+    trainable = sum(p.numel() for p in networks.parameters() if p.requires_grad)
+    everything = compute_module_sizes(networks)[""]
     states = 0 if settings.optimizer.name == "sgd" and not settings.optimizer.momentum else 2
     need = memory(trainable, everything - 4 * trainable, activations * micro, run.zero, run.scaling.workers, states)
     parts = ("parameters", "gradients", "optimizer", "frozen", "activations")

@@ -7,8 +7,10 @@ import statistics
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 #: Dense bf16 peak of known GPUs, FLOP/s, by a part of the device's name (vendor data sheets).
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "V100": 125e12, "T4": 65e12}
@@ -20,6 +22,25 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+class _NoModules:
+    """Stands in for the flop counter's record of the module that is running: everything belongs to the whole."""
+
+    parents: ClassVar[set[str]] = {"Global"}
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_error: object) -> None: ...
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts floating-point operations within; `get_total_flops()` afterwards.
+
+    torch's own also asks which module works, by hooks that `torch.autograd.grad` refuses: a gradient penalty would fail.
+    """
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()
+    return counter
 
 
 def memory_gb(device: torch.device) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import fsspec
@@ -86,10 +87,12 @@ def _export(
     """Write the finished network beside its checkpoints and register it. A collective under ZeRO-3."""
     if outcome.status != "finished":
         return None
-    with engines.whole_parameters(outcome.engine) as network, tempfile.TemporaryDirectory() as scratch:
+    with ExitStack() as held:
+        networks = {key: held.enter_context(engines.whole_parameters(e)) for key, e in outcome.engines.items()}
         if world.rank != 0:
             return None
-        stage.export(run, name, network, Path(scratch))
+        scratch = held.enter_context(tempfile.TemporaryDirectory())
+        stage.export(run, name, networks, Path(scratch))
         target = f"{folder.location}/{name}/model"
         fs, root = fsspec.core.url_to_fs(target)
         fs.makedirs(root, exist_ok=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from spfem_dist.config import CCRL, CERL, Checkpoint, Optimizer, Run, Tracking, Validation
 from spfem_dist.records import Batch
-from spfem_dist.stage import Job
+from spfem_dist.stage import Job, job_of_one
 from spfem_dist.training.launch import main
 
 
@@ -75,7 +75,7 @@ class ToyStage:
                 step += 1
 
         counts = {"groups": 4, "groups_in_index": 4, "samples_per_epoch": 16, "bytes_per_epoch": 64}
-        return Job(
+        return job_of_one(
             name,
             ToyNetwork(),
             settings,
@@ -84,10 +84,12 @@ class ToyStage:
             {"name": "toy", "digest": "0", "source": "none", "counts": counts},
         )
 
-    def export(self, run, name, network, folder):
+    def export(self, run, name, networks, folder):
         from safetensors.torch import save_file
 
-        save_file({k: v.contiguous().clone() for k, v in network.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {k: v.contiguous().clone() for k, v in networks[name].state_dict().items()}, folder / "model.safetensors"
+        )
 
 
 def _happen(name: str, step: int, last: bool) -> None:

@@ -26,9 +26,9 @@ def alone(storage, *arguments, **environment) -> Ended:
     return command("python", RECIPE, "--local", *places, *arguments, timeout=PATIENCE, **environment)
 
 
-def launched(storage, *arguments, launcher=(), **environment) -> Ended:
+def launched(storage, *arguments, launcher=(), recipe=RECIPE, **environment) -> Ended:
     """`python LAUNCHER toy_recipe.py ...` in processes of its own; without a launcher that is Ray Train."""
-    line = [sys.executable, *launcher, RECIPE, "--checkpoint.storage", str(storage), *arguments]
+    line = [sys.executable, *launcher, recipe, "--checkpoint.storage", str(storage), *arguments]
     done = subprocess.run(
         line, cwd=ROOT, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=PATIENCE
     )

@@ -1,0 +1,85 @@
+"""Two networks that train against each other, with a gradient penalty (R1): the toy of every GAN in stage 2.
+
+python tests/training/toy_pair.py --local
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from toy_recipe import ToyStage, toy
+
+from spfem_dist.config import CCRL, Optimizer, Run
+from spfem_dist.stage import Job, Phase
+from spfem_dist.training.launch import main
+
+OPTIMIZERS = {name: Optimizer(lr=1e-3, schedule="constant", clip=0.0) for name in ("judge", "maker")}
+
+
+def networks() -> dict[str, nn.Module]:
+    """A maker of 16 numbers from 16, and a judge of 16 numbers."""
+    torch.manual_seed(0)
+    return {
+        "judge": nn.Sequential(nn.Linear(16, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1)),
+        "maker": nn.Sequential(nn.Linear(16, 32), nn.LeakyReLU(0.2), nn.Linear(32, 16)),
+    }
+
+
+def judge_losses(networks, batch):
+    """Logistic loss of real rows against made ones, and the squared gradient at the real ones."""
+    real = batch.speech.flatten(1).clone().requires_grad_()
+    with torch.no_grad():
+        made = networks["maker"](real.flip(1))
+    score = networks["judge"](real)
+    (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
+    losses = {
+        "judge/real": F.softplus(-score).mean(),
+        "judge/made": F.softplus(networks["judge"](made)).mean(),
+        "judge/penalty": slope.square().sum(1).mean(),
+    }
+    return losses, {}
+
+
+def maker_losses(networks, batch):
+    """The judge shall be fooled."""
+    made = networks["maker"](batch.speech.flatten(1).flip(1))
+    return {"maker/adversarial": F.softplus(-networks["judge"](made)).mean()}, {"maker/size": made.abs().mean()}
+
+
+PHASES = (Phase("judge", judge_losses), Phase("maker", maker_losses))
+
+
+class PairStage(ToyStage):
+    """The toy's batches; a judge and a maker in place of its network."""
+
+    name = "pair"
+
+    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+        plain = super().job(run, name, rank, size, device)
+        return Job(
+            name,
+            networks(),
+            OPTIMIZERS,
+            PHASES,
+            plain.settings,
+            plain.batches,
+            plain.validation,
+            plain.dataset,
+            judge=maker_losses,
+        )
+
+    def export(self, run, name, networks, folder):
+        from safetensors.torch import save_file
+
+        weights = nn.ModuleDict(networks).state_dict()
+        save_file({key: value.contiguous().clone() for key, value in weights.items()}, folder / "model.safetensors")
+
+
+def pair() -> Run:
+    run = toy()
+    run.ccrl = CCRL(steps=12, global_batch=8, optimizer=OPTIMIZERS["maker"])
+    run.validation.every_steps = 6
+    return run
+
+
+if __name__ == "__main__":
+    main(pair, PairStage())
