@@ -160,8 +160,9 @@ def figures_table(figures: Figures, targets: Sequence[Target] = TARGETS) -> Any:
         figure = figures[name]
         value, low, high = _mark(figure)
         span = f"{low:.3f} .. {high:.3f}" if isinstance(figure, Figure) else ""
-        mine: list[Target | None] = [t for t in targets if t.name == name] or [None]  # type: ignore[assignment]
-        for i, target in enumerate(mine):
+        # A bar that counts from a figure that was not measured is none.
+        mine: list[Target | None] = [t for t in targets if t.name == name and not math.isnan(t.limit(figures))]
+        for i, target in enumerate(mine or [None]):
             bar = f"{target.sign} {target.limit(figures):.2f}" if target else ""
             shown = (name, _text(value), span) if i == 0 else ("", "", "")
             table.add_row(
