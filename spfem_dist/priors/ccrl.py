@@ -209,6 +209,14 @@ class CleanCCRL(nn.Module):
         attended = self.attend(ask, keys, values) + told
         return self.vectors(attended, heard=speech is not None)
 
+    def guidance(
+        self, source: Tensor, reference: Tensor, generated: Tensor, speech: Tensor | None, emotion: Tensor
+    ) -> dict[str, Tensor]:
+        """`ccrl/content`: 1 - cos of source and generated face, both under the source's speech. See `Prior.guidance`."""
+        with torch.no_grad():
+            wanted = self.embed(source, speech)
+        return {"ccrl/content": (1.0 - (wanted * self.embed(generated, speech)).sum(-1)).mean()}
+
     def embed_table(self, frames: Tensor, speech: Tensor) -> Tensor:
         """Every face under every speech: frames [J, 3, S, S], speech [I, W, F] -> unit vectors [I, J, D]."""
         keys, values = self.look(self.cropped(frames))

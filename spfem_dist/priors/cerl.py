@@ -129,6 +129,20 @@ class CleanCERL(nn.Module):
         """Emotion vectors [N, D], unit norm, of frames uint8 [N, 3, S, S]. Speech is not listened to."""
         return self.see(self.cropped(frames))
 
+    def guidance(
+        self, source: Tensor, reference: Tensor, generated: Tensor, speech: Tensor | None, emotion: Tensor
+    ) -> dict[str, Tensor]:
+        """`cerl/emotion`: 1 - cos of reference and generated face, each times the target's prior. See `Prior.guidance`."""
+        classes = self.class_of_emotion[emotion]
+        if bool((classes < 0).any()):
+            strange = list(Emotion)[int(emotion[classes < 0][0])]
+            raise ValueError(f"CERL has no prior for {strange.value!r}; it knows {', '.join(SEVEN)}")
+        with torch.no_grad():
+            target = self.priors()[classes]
+            wanted = F.normalize(self.embed(reference) * target, dim=-1)
+        shown = F.normalize(self.embed(generated) * target, dim=-1)
+        return {"cerl/emotion": (1.0 - (wanted * shown).sum(-1)).mean()}
+
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """`nearest`: for each emotion (a row) the batch's faces nearest to its prior, best first (green where it is theirs).

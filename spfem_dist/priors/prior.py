@@ -41,6 +41,17 @@ class Prior(Protocol):
         """
         ...
 
+    def guidance(
+        self, source: Tensor, reference: Tensor, generated: Tensor, speech: Tensor | None, emotion: Tensor
+    ) -> dict[str, Tensor]:
+        """Stage 2: how far generated frames are from what they should be, scalars by name, means over frames.
+
+        All frames [N, 3, S, S], uint8 or float in [-1, 1]. source: what shall be said. reference: the emotion that shall be
+        shown. speech: the source's windows [N, W, F]. emotion: the target, int64 [N], index into `list(Emotion)`.
+        Gradients reach `generated` alone. Call it on a frozen prior (`training.engines.freeze`).
+        """
+        ...
+
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """Pictures by name, uint8 [H, W, 3] RGB, that show what the prior does with the batch."""
         ...

@@ -296,6 +296,20 @@ class ReleasedCCRL(nn.Module):
         """`content_entropy` of presented images [N, 3, size, size], both under the same speech vectors [N, 1, D]."""
         return content_entropy(self.content(real, speech), self.content(fake, speech))
 
+    def guidance(
+        self,
+        source: torch.Tensor,
+        reference: torch.Tensor,
+        generated: torch.Tensor,
+        speech: torch.Tensor | None,
+        emotion: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """`ccrl/content`: the published stage-2 loss between source and generated frames. See `Prior.guidance`."""
+        heard = self._heard(speech, len(source))
+        with torch.no_grad():
+            wanted = self.content(self.images(source), heard)
+        return {"ccrl/content": content_entropy(wanted, self.content(self.images(generated), heard))}
+
     def forward(self, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Losses and monitors of a batch with at least two recordings and two frames of each.
 

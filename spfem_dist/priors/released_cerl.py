@@ -215,6 +215,17 @@ class ReleasedCERL(nn.Module):
         """`emotion_distance` of frames [N, 3, S, S] under the target emotions int64 [N]; gradients reach `generated`."""
         return emotion_distance(self.features(reference), self.features(generated), self.prior_of(emotion))
 
+    def guidance(
+        self,
+        source: torch.Tensor,
+        reference: torch.Tensor,
+        generated: torch.Tensor,
+        speech: torch.Tensor | None,
+        emotion: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """`cerl/emotion`: the published stage-2 loss between reference and generated frames. See `Prior.guidance`."""
+        return {"cerl/emotion": self.stage2_loss(reference.detach(), generated, emotion)}
+
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """`likeness`: the first sample's frames, and under each how it likes the seven priors (bars, SEVEN's order)."""

@@ -1,0 +1,77 @@
+"""Stage 2's question to a frozen prior: what gradients reach, what does not move, and which frames please it."""
+
+import pytest
+import torch
+
+from spfem_dist.config import CCRL, CERL, Data
+from spfem_dist.emotions import Emotion
+from spfem_dist.priors.prior import build_prior
+from spfem_dist.training.engines import freeze
+
+HAPPY = list(Emotion).index(Emotion.HAPPY)
+NAMES = {"ccrl": "ccrl/content", "cerl": "cerl/emotion"}
+
+
+def frozen(name, form="clean"):
+    torch.manual_seed(0)
+    settings = (CCRL if name == "ccrl" else CERL)(form=form)
+    return freeze(build_prior(name, settings, Data(), 160, pretrained=False))
+
+
+def frames(seed, count=4):
+    return 2 * torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def speech():
+    return torch.randn(4, 5, 160, generator=torch.Generator().manual_seed(5))
+
+
+def ask(prior, generated, source=None, reference=None):
+    return prior.guidance(
+        frames(0) if source is None else source,
+        frames(1) if reference is None else reference,
+        generated,
+        speech(),
+        torch.full((4,), HAPPY),
+    )
+
+
+@pytest.mark.parametrize("form", ["clean", "released"])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_the_generated_frames_alone_and_nothing_moves(name, form):
+    prior = frozen(name, form)
+    before = {key: value.clone() for key, value in prior.state_dict().items()}
+    made, source, reference = (frames(seed).requires_grad_() for seed in (2, 0, 1))
+    found = ask(prior, made, source, reference)
+    assert set(found) == {NAMES[name]}
+    found[NAMES[name]].backward()
+    assert made.grad.abs().sum() > 0
+    assert source.grad is None
+    assert reference.grad is None
+    assert all(p.grad is None for p in prior.parameters())
+    assert all(before[key].equal(value) for key, value in prior.state_dict().items())
+
+
+@pytest.mark.parametrize("form", ["clean", "released"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_frame_itself_is_the_best_answer(name, form):
+    prior = frozen(name, form)
+    wanted = frames(0) if name == "ccrl" else frames(1)
+    assert ask(prior, wanted)[NAMES[name]].item() == pytest.approx(0, abs=1e-4)
+    assert ask(prior, frames(2))[NAMES[name]] > ask(prior, wanted)[NAMES[name]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_and_unit_range_mean_the_same(name):
+    prior, made = frozen(name), frames(2)
+    levels = ((made + 1) * 127.5).round().to(torch.uint8)
+    assert ask(prior, levels)[NAMES[name]].item() == pytest.approx(
+        ask(prior, levels / 127.5 - 1)[NAMES[name]].item(), abs=1e-5
+    )
+
+
+def test_an_emotion_without_a_prior_is_named():
+    calm = torch.full((4,), list(Emotion).index(Emotion.CALM))
+    for form in ("clean", "released"):
+        with pytest.raises(ValueError, match="no prior for 'calm'"):
+            frozen("cerl", form).guidance(frames(0), frames(1), frames(2), None, calm)
