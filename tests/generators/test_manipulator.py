@@ -4,6 +4,7 @@ import pytest
 import torch
 from released_golden import filled, fixture, input_of, needs_golden, relative_error
 
+from spfem_dist.emotions import CERL_ORDER, SEVEN
 from spfem_dist.generators.ned import manipulator as ned
 
 NETWORKS = {
@@ -108,3 +109,22 @@ def test_each_emotion_has_its_own_head_of_style_and_judgement():
     scores = torch.cat([judge(window, torch.tensor([i])) for i in range(7)])
     assert len(styles.unique(dim=0)) == 7
     assert len(scores.unique()) == 7
+
+
+@pytest.mark.parametrize("name", ["discriminator", "mapping_network"])
+def test_heads_in_another_order_come_into_ours(name):
+    torch.manual_seed(0)
+    theirs, ours = NETWORKS[name](), NETWORKS[name]()
+    files = {f"module.{key}": value for key, value in theirs.state_dict().items()}
+    ned.load_released(ours, files, "20_nets.pth", heads=CERL_ORDER)
+    given = torch.randn(1, 10, 51) if name == "discriminator" else torch.randn(1, 4)
+    for emotion in SEVEN:
+        index = torch.tensor([CERL_ORDER.index(emotion)]), torch.tensor([SEVEN.index(emotion)])
+        torch.testing.assert_close(theirs(given, index[0]), ours(given, index[1]))
+
+
+def test_an_unknown_order_and_a_wrong_file_are_named():
+    with pytest.raises(ValueError, match=r"20_nets.pth: heads a, b; expected an order of neutral"):
+        ned.load_released(ned.Discriminator(), {}, "20_nets.pth", heads=("a", "b"))
+    with pytest.raises(ValueError, match=r"20_nets.pth does not fit Generator"):
+        ned.load_released(ned.Generator(), ned.StyleEncoder().state_dict(), "20_nets.pth")

@@ -32,7 +32,7 @@ def test_the_published_size_has_the_published_parameters(generator):
 def test_a_picture_equals_the_authors(generator, case):
     description, arrays, network = generator
     rule, mode = case.split("_")
-    network.load_released_state(filled(description, rule))
+    network.load_released(filled(description, rule), "golden")
     network.train(mode == "train")
     condition, previous = (input_of(description["inputs"][n], rule) for n in ("input", "img_prev"))
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_a_sequence_follows_the_authors(generator):
     Feeding the previous pictures in the other order gives .33.
     """
     description, arrays, network = generator
-    network.load_released_state(filled(description, "B"))
+    network.load_released(filled(description, "B"), "golden")
     network.train()
     conditions = masked(input_of({"shape": [1, 4, 10, 256, 256], "c": 0.3}, "B"))
     with torch.no_grad():
@@ -140,3 +140,8 @@ def test_a_small_renderer_draws_any_size(size):
     judged = ned.MultiscaleDiscriminator(width=8)(torch.rand(2, 12, size, size))
     assert len(judged) == 2
     assert all(len(scale) == 5 for scale in judged)
+
+
+def test_a_checkpoint_of_another_network_is_named():
+    with pytest.raises(ValueError, match=r"renderer\.pth does not fit Generator.*unknown: strange"):
+        ned.Generator(width=4, blocks=3).load_released({"strange": torch.zeros(1)}, "renderer.pth")

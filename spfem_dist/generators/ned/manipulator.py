@@ -8,18 +8,20 @@ Names of layers are the authors', so that their state_dicts load.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.nets.iresnet import load_exactly
+
 #: Column of the jaw's opening in a window; the expression coefficients follow.
 JAW = 0
 #: Coefficients of one frame: jaw and 50 expression coefficients.
 COEFFICIENTS = 51
-#: The published order of emotions in the discriminator's and the mapping network's heads.
-HEADS = ("neutral", "angry", "disgusted", "fear", "happy", "sad", "surprised")
 
 
 def _linear_relu(*widths: int) -> list[nn.Module]:
@@ -68,7 +70,7 @@ class StyleEncoder(WindowNetwork):
 class Discriminator(WindowNetwork):
     """How real a window is as one of an emotion: a logit for each emotion, the mean over frames."""
 
-    def __init__(self, emotions: int = len(HEADS), coefficients: int = COEFFICIENTS, width: int = 128):
+    def __init__(self, emotions: int = len(SEVEN), coefficients: int = COEFFICIENTS, width: int = 128):
         super().__init__((coefficients, 4 * width, 2 * width), width, (width, width // 2, emotions))
 
     def forward(self, window: Tensor, emotion: Tensor) -> Tensor:  # type: ignore[override]
@@ -79,7 +81,7 @@ class Discriminator(WindowNetwork):
 class MappingNetwork(nn.Module):
     """A style for an emotion from noise: layers that all emotions share, then a head for each."""
 
-    def __init__(self, noise: int = 4, style: int = 16, emotions: int = len(HEADS), width: int = 64):
+    def __init__(self, noise: int = 4, style: int = 16, emotions: int = len(SEVEN), width: int = 64):
         super().__init__()
         self.shared = nn.Sequential(*_linear_relu(noise, width, width, width))
         self.unshared = nn.ModuleList(
@@ -91,6 +93,33 @@ class MappingNetwork(nn.Module):
         shared = self.shared(noise)
         styles = torch.stack([head(shared) for head in self.unshared], 1)
         return styles[torch.arange(len(noise), device=noise.device), emotion]
+
+
+def load_released(
+    network: nn.Module, tensors: Mapping[str, Tensor], origin: str, heads: Sequence[Emotion] = SEVEN
+) -> None:
+    """Fill one of the four networks from the authors' state_dict.
+
+    heads: emotions in the order of the file's heads: `emotions.SEVEN` for NED's own files, `emotions.CERL_ORDER` for those that
+    CDRL trained on. They are brought into the order of SEVEN, so that index i means one emotion whoever trained. Names may
+    bear DataParallel's `module.`.
+    Raises ValueError where the order does not name the seven emotions or a tensor does not fit.
+    """
+    if sorted(heads) != sorted(SEVEN):
+        raise ValueError(f"{origin}: heads {', '.join(heads)}; expected an order of {', '.join(SEVEN)}")
+    found = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    order = [list(heads).index(emotion) for emotion in SEVEN]
+    if isinstance(network, Discriminator):
+        last = f"seq2.{len(network.seq2) - 1}"
+        found |= {n: found[n][order] for n in (f"{last}.weight", f"{last}.bias") if len(found.get(n, ())) == len(order)}
+    elif isinstance(network, MappingNetwork):
+        moved = {f"unshared.{ours}.": f"unshared.{theirs}." for ours, theirs in enumerate(order)}
+        found = {n: found.get(_renamed(n, moved), t) for n, t in found.items()}
+    load_exactly(network, found, origin)
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    return next((new + name.removeprefix(old) for old, new in prefixes.items() if name.startswith(old)), name)
 
 
 def initialise(network: nn.Module) -> nn.Module:

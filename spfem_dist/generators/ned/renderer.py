@@ -6,9 +6,13 @@ frames of them and its own last two pictures. Names of layers are the authors', 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from spfem_dist.nets.iresnet import load_exactly
 
 #: Condition channels of a frame, without and with the mask; frames that the generator sees; own pictures it sees.
 MAPS, CHANNELS, FRAMES, PREVIOUS = 9, 10, 3, 2
@@ -99,9 +103,12 @@ class Generator(nn.Module):
             previous = torch.cat([previous[:, 3:], made[-1].detach()], 1)
         return torch.stack(made, 1)
 
-    def load_released_state(self, tensors: dict[str, Tensor]) -> None:
-        """Fills it from the authors' state_dict, which holds each residual block twice under two names of one tensor."""
-        self.load_state_dict({n: t for n, t in tensors.items() if ".resnetblock_sequential." not in n})
+    def load_released(self, tensors: Mapping[str, Tensor], origin: str) -> None:
+        """Fill it from the authors' state_dict, which holds each residual block twice, under two names of one tensor.
+
+        Raises ValueError where a tensor is missing, unknown or does not fit.
+        """
+        load_exactly(self, {n: t for n, t in tensors.items() if ".resnetblock_sequential." not in n}, origin)
 
 
 class MultiscaleDiscriminator(nn.Module):
