@@ -1,0 +1,63 @@
+"""What editing and evaluation ask of a generator, whoever trained it: a motion for the face, then its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from spfem_dist.emotions import Emotion
+
+
+@dataclass(frozen=True)
+class Face:
+    """The moving face of one clip.
+
+    landmarks: float32 [T, L, 2], pixels of square crops of side `size`. valid: bool [T], False where they are filled in.
+    topology: order of the landmarks, `mesh468` or `ibug68`.
+    """
+
+    landmarks: np.ndarray
+    valid: np.ndarray
+    size: int
+    topology: str
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What the face of a clip is, and what it shall become. Made by `Generator.drive`, read by `Generator.render`.
+
+    source, target: float32 [T, L, 2], landmarks of the clip and of the edited clip, pixels of the generator's size.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+
+
+class Generator(Protocol):
+    """A trained generator, frozen.
+
+    size: side of the crops it draws, pixels. topology: landmarks that it was trained on.
+    """
+
+    size: int
+    topology: str
+
+    def drive(
+        self, source: Face, emotion: Emotion | None = None, reference: Face | None = None, strength: float = 1.0
+    ) -> Motion:
+        """The motion of the whole clip: the source's words, shown with `emotion` or in the manner of `reference` (or both).
+
+        strength: 0 leaves the face as it is, 1 is the full edit; more exaggerates.
+        Raises ValueError where neither is given, the emotion is not one of SEVEN, or a clip is too short.
+        """
+        ...
+
+    def render(self, frames: np.ndarray, motion: Motion, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Edited crops of frames first, first + 1, ... of the clip.
+
+        frames: uint8 [N, size, size, 3] RGB crops of the source. Returns crops uint8 [N, size, size, 3] and float32
+        [N, size, size] in [0, 1]: where the crop was redrawn (soft at the edge; 0 leaves the source's pixel).
+        """
+        ...
