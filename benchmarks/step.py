@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 import torch
 import tyro
 
-from spfem_dist.config import Data, Run
+from spfem_dist.config import Data, Stage1Run
 from spfem_dist.priors.prior import build_prior
 from spfem_dist.records import Batch
 from spfem_dist.stage import job_of_one
@@ -30,7 +30,7 @@ from spfem_dist.training.loop import Sums, optimiser_step
 FEATURES = 160
 
 
-def batch_of(run: Run, number: int) -> Batch:
+def batch_of(run: Stage1Run, number: int) -> Batch:
     """A batch of the recipe's shape with random content: arithmetic does not depend on what is in it."""
     data, size = run.data, run.ccrl.global_batch
     generator = torch.Generator().manual_seed(number)
@@ -53,7 +53,7 @@ def main(steps: int = 60, smoke: bool = False) -> None:
     steps = 3 if smoke else steps
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = Run(data=Data(), seed=0)
+    run = Stage1Run(data=Data(), seed=0)
     engines.connect(device)
     torch.manual_seed(0)
     network = build_prior("ccrl", run.ccrl, run.data, FEATURES)

@@ -8,14 +8,14 @@
     torchrun --nproc-per-node 2 recipes/cdrl_stage1.py                        # plain torch.distributed, same losses
 """
 
-from spfem_dist.config import CCRL, CERL, Data, Run, Scaling, Zero
+from spfem_dist.config import CCRL, CERL, Data, Scaling, Stage1Run, Zero
 from spfem_dist.priors.stage import Stage1
 from spfem_dist.training.launch import main
 
 
-def cdrl_stage1() -> Run:
+def cdrl_stage1() -> Stage1Run:
     """Both priors of CDRL in their clean form, on shards in shards/synthetic."""
-    return Run(
+    return Stage1Run(
         name="cdrl-stage1",
         recipe="cdrl_stage1",
         data=Data(shards="shards/synthetic", split="synthetic"),

@@ -12,7 +12,7 @@ import tyro
 from cdrl_stage1 import cdrl_stage1
 from rich.console import Console
 
-from spfem_dist.config import CERL, Data, Run
+from spfem_dist.config import CERL, Data, Stage1Run
 from spfem_dist.evaluation.runs import evaluate_run
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
@@ -26,7 +26,7 @@ RELEASED_STEPS = 100
 
 
 def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")) -> None:
-    """Run the demo.
+    """Stage1Run the demo.
 
     Args:
         seed: Seed of everything that is random.
@@ -60,7 +60,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     console.print(f"curves   .venv/bin/mlflow ui --backend-store-uri {uri}\n         then open {page}", soft_wrap=True)
 
 
-def configured(name: str, seed: int, corpus: Path, runs: Path) -> Run:
+def configured(name: str, seed: int, corpus: Path, runs: Path) -> Stage1Run:
     """The stage-1 recipe on the demo's shards."""
     run = cdrl_stage1()
     run.name, run.seed, run.data = name, seed, Data(shards=str(corpus), split="synthetic")
@@ -68,7 +68,7 @@ def configured(name: str, seed: int, corpus: Path, runs: Path) -> Run:
     return run
 
 
-def finish(run: Run) -> None:
+def finish(run: Stage1Run) -> None:
     """Train a run to its end; what an earlier call finished is not done again."""
     if start(run.absolute(), Stage1()) != "finished":
         raise SystemExit(130)

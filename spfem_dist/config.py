@@ -88,15 +88,12 @@ class Optimizer(Section):
     clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Largest gradient norm; 0 leaves gradients alone.")
 
 
-class PriorSettings(Section):
-    """What CCRL and CERL settings have in common."""
+class JobSettings(Section):
+    """What the training loop asks of every job."""
 
-    enabled: bool = Field(True, description="Train this prior in the run.")
+    enabled: bool = Field(True, description="Train this job in the run.")
     form: Literal["clean", "released"] = Field(
         "clean", description="clean is the corrected method; released computes what the published code does."
-    )
-    network: Literal["small", "paper"] = Field(
-        "small", description="small trains on a laptop; paper has the published sizes and needs their weights."
     )
     steps: Positive = Field(600, description="Optimiser steps.")
     global_batch: Positive = Field(
@@ -106,6 +103,14 @@ class PriorSettings(Section):
         None, description="Largest number of samples a worker holds at once; empty means its whole share."
     )
     optimizer: Optimizer = Field(default_factory=Optimizer)
+
+
+class PriorSettings(JobSettings):
+    """What CCRL and CERL settings have in common."""
+
+    network: Literal["small", "paper"] = Field(
+        "small", description="small trains on a laptop; paper has the published sizes and needs their weights."
+    )
 
 
 class CCRL(PriorSettings):
@@ -242,14 +247,12 @@ class Validation(Section):
 
 
 class Run(Section):
-    """One training run: priors, data, optimisers, cluster."""
+    """What every training run has: a name, data, a cluster, tracking. Each stage adds its jobs."""
 
-    name: str = Field("cdrl-stage1", description="Run name; the same name and storage resumes, a new name starts anew.")
-    recipe: str = Field("cdrl_stage1", description="Recipe that made this configuration.")
+    name: str = Field("run", description="Run name; the same name and storage resumes, a new name starts anew.")
+    recipe: str = Field("", description="Recipe that made this configuration.")
     seed: Natural = Field(0, description="Seed of initial weights, data order and augmentation.")
     data: Data = Field(default_factory=Data)
-    ccrl: CCRL = Field(default_factory=CCRL)
-    cerl: CERL = Field(default_factory=CERL)
     scaling: Scaling = Field(default_factory=Scaling)
     zero: Zero = Field(default_factory=Zero)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
@@ -260,24 +263,25 @@ class Run(Section):
     def _consistent(self) -> Run:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", self.name):
             raise ValueError(f"name {self.name!r} must be letters, digits, '.', '_' or '-' (it becomes a folder)")
-        for key, prior in self.priors().items():
-            if prior.global_batch % self.scaling.workers:
-                fits = [n for n in range(1, prior.global_batch + 1) if prior.global_batch % n == 0]
+        for key, job in self.jobs().items():
+            if job.global_batch % self.scaling.workers:
+                fits = [n for n in range(1, job.global_batch + 1) if job.global_batch % n == 0]
                 raise ValueError(
-                    f"{key}.global_batch {prior.global_batch} cannot be shared by scaling.workers {self.scaling.workers}: "
+                    f"{key}.global_batch {job.global_batch} cannot be shared by scaling.workers {self.scaling.workers}: "
                     f"use one of {fits} workers, or a global batch that is a multiple of {self.scaling.workers}"
                 )
-            share = prior.global_batch // self.scaling.workers
-            if prior.micro_batch and share % prior.micro_batch:
+            share = job.global_batch // self.scaling.workers
+            if job.micro_batch and share % job.micro_batch:
                 raise ValueError(
-                    f"{key}.micro_batch {prior.micro_batch} does not divide the {share} samples of one worker "
-                    f"(global_batch {prior.global_batch} / workers {self.scaling.workers}): use a divisor of {share}"
+                    f"{key}.micro_batch {job.micro_batch} does not divide the {share} samples of one worker "
+                    f"(global_batch {job.global_batch} / workers {self.scaling.workers}): use a divisor of {share}"
                 )
         return self
 
-    def priors(self) -> dict[str, PriorSettings]:
-        """The enabled priors by name."""
-        return {name: p for name, p in (("ccrl", self.ccrl), ("cerl", self.cerl)) if p.enabled}
+    def jobs(self) -> dict[str, JobSettings]:
+        """The enabled jobs by name: every field of the run that holds a job's settings."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: job for name, job in fields.items() if isinstance(job, JobSettings) and job.enabled}
 
     def folder(self) -> str:
         """Where this run's checkpoints, configuration and summary lie."""
@@ -309,3 +313,12 @@ class Run(Section):
         if run.tracking.uri.startswith("sqlite:///") and not run.tracking.uri.startswith("sqlite:////"):
             run.tracking.uri = f"sqlite:///{full(run.tracking.uri.removeprefix('sqlite:///'))}"
         return run
+
+
+class Stage1Run(Run):
+    """Stage 1: the priors."""
+
+    name: str = Field("cdrl-stage1", description="Run name; the same name and storage resumes, a new name starts anew.")
+    recipe: str = Field("cdrl_stage1", description="Recipe that made this configuration.")
+    ccrl: CCRL = Field(default_factory=CCRL)
+    cerl: CERL = Field(default_factory=CERL)

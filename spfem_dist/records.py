@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -137,7 +137,7 @@ class Batch:
     position: int64 [B, R, K], frame index within its recording. emotion: int64 [B, R], index into `spfem_dist.emotions`
     `list(Emotion)`; never stored. valid: bool [B, R, K]; False marks frames without a found face and padding.
     sample: int64 [B], global sample numbers; seed: int64 [B], the key of all randomness of that sample.
-    keys: the group key of each sample.
+    keys: the group key of each sample. landmarks: float32 [B, R, K, L, 2], pixels of the frames, where they were asked for.
     """
 
     frames: torch.Tensor
@@ -148,11 +148,21 @@ class Batch:
     sample: torch.Tensor
     seed: torch.Tensor
     keys: list[str]
+    landmarks: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device` (asynchronously where the memory is pinned)."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "keys"}
-        return Batch(**moved, keys=self.keys)
+        moved = {
+            f.name: value.to(device, non_blocking=True) if hasattr(value := getattr(self, f.name), "to") else value
+            for f in fields(self)
+        }
+        return Batch(**moved)
+
+    def part(self, which: slice) -> Batch:
+        """The samples `which`, in order."""
+        taken: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts: dict[str, Any] = {name: value if value is None else value[which] for name, value in taken.items()}
+        return Batch(**parts)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spfem_dist.config import Optimizer, PriorSettings, Run
+from spfem_dist.config import JobSettings, Optimizer, Run
 from spfem_dist.records import Batch
 
 Networks = Mapping[str, nn.Module]
@@ -47,7 +47,7 @@ class Job:
     networks: dict[str, nn.Module]
     optimizers: dict[str, Optimizer]
     phases: tuple[Phase, ...]
-    settings: PriorSettings
+    settings: JobSettings
     batches: Callable[[int], Iterator[tuple[Batch, float]]]
     validation: Callable[[], Iterable[Batch]]
     dataset: dict[str, Any]
@@ -59,7 +59,7 @@ class Job:
 def job_of_one(
     name: str,
     network: nn.Module,
-    settings: PriorSettings,
+    settings: JobSettings,
     batches: Callable[[int], Iterator[tuple[Batch, float]]],
     validation: Callable[[], Iterable[Batch]],
     dataset: dict[str, Any],

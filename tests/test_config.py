@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from spfem_dist.config import Data, Run, Zero
+from spfem_dist.config import Data, Stage1Run, Zero
 from spfem_dist.training.launch import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def recipe() -> Run:
-    return Run(name="test")
+def recipe() -> Stage1Run:
+    return Stage1Run(name="test")
 
 
 def test_every_field_says_what_it_means():
@@ -25,7 +25,7 @@ def test_every_field_says_what_it_means():
             else:
                 yield f"{path}{name}", field.description
 
-    silent = [name for name, description in walk(Run) if not description]
+    silent = [name for name, description in walk(Stage1Run) if not description]
     assert silent == []
 
 
@@ -40,11 +40,11 @@ def test_every_field_says_what_it_means():
     ],
 )
 def test_impossible_settings_are_refused_with_the_fix(change, says):
-    base = Run(name="x", ccrl={"global_batch": 12}, cerl={"global_batch": 12}).model_dump()
+    base = Stage1Run(name="x", ccrl={"global_batch": 12}, cerl={"global_batch": 12}).model_dump()
     for key, value in change.items():
         base[key] = base[key] | value if isinstance(value, dict) else value
     with pytest.raises(ValidationError) as refused:
-        Run.model_validate(base)
+        Stage1Run.model_validate(base)
     assert says in str(refused.value)
 
 
@@ -82,7 +82,7 @@ def test_an_impossible_override_ends_with_the_fix_and_no_traceback(capsys):
 
 
 def test_local_paths_become_absolute_and_urls_stay():
-    run = Run(data={"shards": "s3://bucket/mead"}, checkpoint={"storage": "runs"}).absolute()
+    run = Stage1Run(data={"shards": "s3://bucket/mead"}, checkpoint={"storage": "runs"}).absolute()
     assert run.data.shards == "s3://bucket/mead"
     assert Path(run.checkpoint.storage).is_absolute()
     assert run.tracking.uri.startswith("sqlite:////")
@@ -109,6 +109,6 @@ def test_a_job_in_an_uploaded_folder_must_say_where_relative_paths_start(tmp_pat
     monkeypatch.chdir(upload)
     monkeypatch.delenv("SPFEM_HOME", raising=False)
     with pytest.raises(ValueError, match="export SPFEM_HOME"):
-        Run().absolute()
+        Stage1Run().absolute()
     monkeypatch.setenv("SPFEM_HOME", str(tmp_path))
-    assert Run().absolute().checkpoint.storage == str(tmp_path / "runs")
+    assert Stage1Run().absolute().checkpoint.storage == str(tmp_path / "runs")

@@ -10,7 +10,7 @@ import pytest
 from documented import DOCS, ROOT, blocks, commands_in, documented
 from doors import command, well
 
-from spfem_dist.config import Run
+from spfem_dist.config import Stage1Run
 from spfem_dist.prepare.plan import PrepareSettings
 
 COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
@@ -119,7 +119,7 @@ def fields_of(model, prefix="") -> set[str]:
 
 def known_flags() -> set[str]:
     """Every flag of the recipes, of `spfem` and of the scripts, spelled with hyphens."""
-    names = fields_of(Run) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
+    names = fields_of(Stage1Run) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
     scripts = [ROOT / "spfem_dist" / "cli.py", ROOT / "recipes" / "demo.py", *(ROOT / "benchmarks").glob("*.py")]
     scripts.append(ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py")
     for script in scripts:
@@ -145,9 +145,11 @@ def test_flags_that_a_page_names_exist(page):
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_settings_that_a_page_names_exist(page):
-    sections = "|".join(name for name, field in Run.model_fields.items() if hasattr(field.annotation, "model_fields"))
+    sections = "|".join(
+        name for name, field in Stage1Run.model_fields.items() if hasattr(field.annotation, "model_fields")
+    )
     named = set(re.findall(rf"`({sections})\.([a-z_.]+)`", page.read_text()))
-    known = fields_of(Run) | {"data.md"}
+    known = fields_of(Stage1Run) | {"data.md"}
     assert [f"{section}.{field}" for section, field in named if f"{section}.{field}" not in known] == []
 
 
@@ -178,7 +180,7 @@ def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line)
     if script.endswith("cdrl_stage1.py"):
         from spfem_dist.training.launch import parse
 
-        parse(lambda: Run(), flags)  # an impossible combination ends the process
+        parse(lambda: Stage1Run(), flags)  # an impossible combination ends the process
 
 
 # --- files --------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from spfem_dist.config import Run
+from spfem_dist.config import Stage1Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation.pictures import report_pictures
 from spfem_dist.evaluation.priors import EvaluationGroup, EvaluationRecording, evaluate_priors
@@ -93,7 +93,7 @@ def _evaluate(location: str, released: str, probe_groups: int, console: Console,
     return figures
 
 
-def read_run(location: str) -> Run:
+def read_run(location: str) -> Stage1Run:
     """The resolved configuration of the run in `location`."""
     fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
     if not fs.exists(f"{root}/run.json"):
@@ -101,7 +101,7 @@ def read_run(location: str) -> Run:
             f"no run.json in {location}: give the folder of a training run, for instance runs/cdrl-stage1"
         )
     with fs.open(f"{root}/run.json", "r") as f:
-        return Run.model_validate(json.load(f))
+        return Stage1Run.model_validate(json.load(f))
 
 
 def exported(location: str) -> dict[str, nn.Module]:
@@ -117,7 +117,7 @@ def exported(location: str) -> dict[str, nn.Module]:
     return priors
 
 
-def read_groups(run: Run, source: Source, part: str, most: int | None = None) -> Iterator[EvaluationGroup]:
+def read_groups(run: Stage1Run, source: Source, part: str, most: int | None = None) -> Iterator[EvaluationGroup]:
     """The groups of a split part, decoded; at most `most` of them, spread evenly over the part."""
     split = Split.load(run.data.split)
     index = source.reader.index
@@ -154,7 +154,7 @@ def decoded(group: UtteranceGroup, recording: Recording, frames: torch.Tensor, t
 
 def write_down(
     location: str,
-    run: Run,
+    run: Stage1Run,
     figures: dict[str, Figure],
     priors: dict[str, nn.Module],
     test: list[EvaluationGroup],
@@ -184,7 +184,7 @@ def write_down(
         report = write_report(Path(scratch) / "report.html", f"Priors of {run.name}", figures, curves, pictures, facts)
         for file in (summary, report):
             fs.put_file(str(file), f"{root}/{file.name}")
-        samples = max((s.steps * s.global_batch for s in run.priors().values()), default=0)
+        samples = max((s.steps * s.global_batch for s in run.jobs().values()), default=0)
         following = tracker.attach(run, read("state.json", {}).get("mlflow_run", ""))
         following.metrics(numbers(figures), samples)
         for file in (summary, report):
@@ -196,7 +196,7 @@ def write_down(
         following.close()
 
 
-def held_out_batches(run: Run, priors: dict[str, nn.Module], source: Source) -> dict[str, Batch]:
+def held_out_batches(run: Stage1Run, priors: dict[str, nn.Module], source: Source) -> dict[str, Batch]:
     """A fixed held-out batch for each prior, for the pictures it draws of itself."""
     split = Split.load(run.data.split)
 

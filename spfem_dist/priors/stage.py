@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from spfem_dist.config import CCRL, CERL, Run
+from spfem_dist.config import CCRL, CERL, Stage1Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.records import Batch
@@ -26,13 +26,13 @@ class Stage1:
 
     name = "stage1"
 
-    def jobs(self, run: Run) -> list[str]:
+    def jobs(self, run: Stage1Run) -> list[str]:
         """The enabled priors."""
-        return list(run.priors())
+        return list(run.jobs())
 
-    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+    def job(self, run: Stage1Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """The prior `name` with its training stream and its held-out samples, as worker `rank` of `size` sees it."""
-        settings = run.priors()[name]
+        settings = run.jobs()[name]
         assert isinstance(settings, CCRL | CERL)
         source = Source(run.data, device)
         network = build_prior(name, settings, run.data, source.reader.index.feature_dim)
@@ -91,7 +91,7 @@ class Stage1:
 
         return job_of_one(name, network, settings, batches, validation, self.dataset(run, loader(0)), close)
 
-    def dataset(self, run: Run, loader: Loader) -> dict[str, Any]:
+    def dataset(self, run: Stage1Run, loader: Loader) -> dict[str, Any]:
         """What the data are: name, digest, where they lie, and what an epoch takes from them."""
         index, coverage = loader.reader.index, loader.order.coverage
         counts = {
@@ -104,9 +104,9 @@ class Stage1:
         }
         return {"name": index.corpus, "digest": index.digest, "source": run.data.shards, "counts": counts}
 
-    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
+    def export(self, run: Stage1Run, name: str, networks: Networks, folder: Path) -> None:
         """Write the prior as safetensors with the configuration that rebuilds it."""
-        settings = run.priors()[name]
+        settings = run.jobs()[name]
         assert isinstance(settings, CCRL | CERL)
         feature_dim = ShardReader.of(run.data).index.feature_dim
         facts = {

@@ -37,22 +37,34 @@ class Source:
 
     Whole recordings are decoded and kept, at the run's size and where the decoder puts them (on the GPU: GPU memory),
     while data.decoded_cache_mb has room; of the others only the part that a sample needs is decoded, every time.
+    landmarks: batches have them too. Raises ValueError where they are wanted and the shards hold none.
     """
 
-    def __init__(self, data: Data, device: torch.device | str | None = None):
-        self.data, self.device = data, device
+    def __init__(self, data: Data, device: torch.device | str | None = None, landmarks: bool = False):
+        self.data, self.device, self.landmarks = data, device, landmarks
         self.reader = ShardReader.of(data)
+        if landmarks and self.reader.index.landmarks == "none":
+            raise ValueError(
+                f"the shards in {data.shards} hold no landmarks, which this stage needs: run `spfem weights pull face-mesh`, "
+                "then `spfem prepare` with --faces mesh into a new folder"
+            )
         self.decoder = choose_decoder(data.decoder, device)
         self.cache = MemoryCache(data.decoded_cache_mb)
 
     def group(self, shard: int, group: int) -> UtteranceGroup:
-        """The group as training needs it (without sound, landmarks and truth); DamagedShard where it is broken."""
+        """The group as training needs it: without sound and truth, landmarks in pixels of data.size or none.
+
+        Raises DamagedShard where it is broken.
+        """
         key = (shard, group)
         if (kept := self.cache.get(key)) is not None:
             return kept
-        found = self.reader.read(shard, group, whole=False)
-        found.recordings = [replace(r, speech=b"") for r in found.recordings]
-        size = sum(len(r.video) + r.features.nbytes + r.valid.nbytes for r in found.recordings)
+        found = self.reader.read(shard, group, whole=False, landmarks=self.landmarks)
+        found.recordings = [replace(_at(r, self.data.size / found.size), speech=b"") for r in found.recordings]
+        size = sum(
+            len(r.video) + sum(a.nbytes for a in (r.features, r.valid, r.landmarks) if a is not None)
+            for r in found.recordings
+        )
         self.cache.put(key, found, size + sum(path.nbytes for path in found.warps.values()))
         return found
 
@@ -343,7 +355,7 @@ def whole_recordings(
                 continue
             try:
                 group = source.reader.read(s, g)
-                choices = [plain_view(r) for r in group.recordings]
+                choices = [plain_view(_at(r, data.size / group.size)) for r in group.recordings]
                 frames = source.frames(
                     [((s, g), r, c.positions[0]) for r, c in zip(group.recordings, choices, strict=True)]
                 )
@@ -352,6 +364,13 @@ def whole_recordings(
                 continue
             for recording, choice, pictures in zip(group.recordings, choices, frames, strict=True):
                 yield group, recording, collate([choice], [[pictures]], data, [-1], [0], [group.key])
+
+
+def _at(recording: Recording, scale: float) -> Recording:
+    """The recording with its landmarks in pixels of frames `scale` times as large."""
+    if recording.landmarks is None:
+        return recording
+    return replace(recording, landmarks=(recording.landmarks.astype(np.float32) * np.float32(scale)))
 
 
 def _share(rank: int, world: int, global_batch: int, micro_batch: int | None) -> int:

@@ -15,6 +15,7 @@ from spfem_dist.streaming.store import LocalStore, RemoteStore
 log = logging.getLogger(__name__)
 
 #: Optional members that training has no use for.
+_TRUTH = re.compile(r"\.truth_[a-z0-9_]+\.npy$")
 _FOR_EVALUATION = re.compile(r"\.(landmarks|truth_[a-z0-9_]+)\.npy$")
 
 
@@ -67,8 +68,10 @@ class ShardReader:
         """What the index says about a group."""
         return self.index.shards[shard].groups[group]
 
-    def read(self, shard: int, group: int, whole: bool = True) -> UtteranceGroup:
-        """The group `group` of shard `shard`, from one ranged read; whole False leaves out landmarks and truth.
+    def read(self, shard: int, group: int, whole: bool = True, landmarks: bool = False) -> UtteranceGroup:
+        """The group `group` of shard `shard`, from one ranged read.
+
+        whole: with landmarks and truth; landmarks: with these where it is not whole.
 
         Raises DamagedShard for bytes that are not what the index says (call `count_bad` then), MissingShard and
         UnreachableStorage where there are none.
@@ -78,7 +81,8 @@ class ShardReader:
         place, entry = self.index.shards[shard], self.entry(shard, group)
         members = members_of(self.store.read(place, entry.offset, entry.bytes))
         if not whole:  # half of the arrays of a group, and opening arrays is what reading a group costs
-            members = {name: content for name, content in members.items() if not _FOR_EVALUATION.search(name)}
+            left_out = _TRUTH if landmarks else _FOR_EVALUATION
+            members = {name: content for name, content in members.items() if not left_out.search(name)}
         found = decode_group(members)
         if found.key != entry.key:
             raise DamagedShard(

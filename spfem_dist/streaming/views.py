@@ -1,7 +1,8 @@
 """Views of an utterance group: which recordings and frames one sample takes from it. Pure functions of (group, generator).
 
 CCRL draws one sentence in two emotions with time-matched frames (`content_view`); CERL draws the sentence in each of the
-seven emotions (`emotion_view`); evaluation reads whole recordings (`plain_view`).
+seven emotions (`emotion_view`); generators draw moving windows of two emotions (`motion_view`); evaluation reads whole
+recordings (`plain_view`).
 """
 
 from __future__ import annotations
@@ -134,6 +135,34 @@ def serves_emotion(entry: GroupEntry) -> bool:
     return any(r.emotion in SEVEN for r in entry.recordings)
 
 
+def motion_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
+    """A generator's sample: R = 2 recordings, source and reference, K = data.frames_per_recording consecutive frames of each.
+
+    The recordings differ in emotion where the group has two of the seven; else they are two windows of one emotion. The windows are
+    drawn apart, among those with the most found faces; a shorter clip is filled up with its last frame, marked invalid.
+    """
+    recordings = [r for r in group.recordings if r.emotion in SEVEN]
+    if not recordings:
+        raise Unservable(f"group {group.key} shows none of {', '.join(SEVEN)}")
+    first = recordings[rng.integers(len(recordings))]
+    others = [r for r in recordings if r.emotion != first.emotion] or recordings
+    pair = (first, others[rng.integers(len(others))])
+    windows = [_window(recording, data.frames_per_recording, rng) for recording in pair]
+    return Choice(
+        pair, tuple(r.emotion for r in pair), np.stack([p for p, _ in windows]), np.stack([v for _, v in windows])
+    )
+
+
+def _window(recording: Recording, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [length] of consecutive frames, and where they are valid."""
+    starts = max(1, recording.frames - length + 1)
+    found = np.convolve(recording.valid.astype(int), np.ones(length, int))[length - 1 :][:starts]
+    best = np.flatnonzero(found == found.max())
+    positions = best[rng.integers(len(best))] + np.arange(length)
+    inside = np.minimum(positions, recording.frames - 1)
+    return inside.astype(np.int64), recording.valid[inside].astype(bool) & (positions < recording.frames)
+
+
 def plain_view(recording: Recording) -> Choice:
     """Every frame of one recording, in order: R = 1, K = its frames. For evaluation."""
     return Choice(
@@ -143,7 +172,8 @@ def plain_view(recording: Recording) -> Choice:
 
 CONTENT = View("content", serves_content, content_view)
 EMOTION = View("emotion", serves_emotion, emotion_view)
-VIEWS = {view.name: view for view in (CONTENT, EMOTION)}
+MOTION = View("motion", serves_emotion, motion_view)
+VIEWS = {view.name: view for view in (CONTENT, EMOTION, MOTION)}
 
 
 def warp_matches(group: UtteranceGroup, a: str, b: str) -> np.ndarray:
@@ -190,7 +220,11 @@ def collate(
     """
     pieces = [f for row in frames for f in row if f is not None]
     rows, count = choices[0].positions.shape
-    width = next(r.features.shape[1] for c in choices for r in c.recordings if r is not None)
+    known = [r for c in choices for r in c.recordings if r is not None]
+    width = known[0].features.shape[1]
+    landmarks = None
+    if all(r.landmarks is not None for r in known):
+        landmarks = np.zeros((len(choices), rows, count, *known[0].landmarks.shape[1:]), np.float32)  # type: ignore[union-attr]
     pictures = torch.zeros(
         (len(choices), rows, count, 3, data.size, data.size), dtype=torch.uint8, device=pieces[0].device
     )
@@ -200,6 +234,8 @@ def collate(
             if recording is not None and (decoded := frames[b][r]) is not None:
                 pictures[b, r] = decoded.permute(0, 3, 1, 2)
                 speech[b, r] = speech_window(recording.features, choice.positions[r], data.speech_window)
+                if landmarks is not None and recording.landmarks is not None:
+                    landmarks[b, r] = recording.landmarks[choice.positions[r]]
     return Batch(
         frames=pictures,
         speech=torch.from_numpy(speech),
@@ -209,6 +245,7 @@ def collate(
         sample=torch.tensor(samples, dtype=torch.int64),
         seed=torch.tensor(seeds, dtype=torch.int64),
         keys=list(keys),
+        landmarks=None if landmarks is None else torch.from_numpy(landmarks),
     )
 
 

@@ -180,6 +180,7 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
     TorchTrainer(
         _ray_worker,
         train_loop_config={
+            "kind": type(run),
             "run": run.model_dump(mode="json"),
             "stage": stage,
             "name": name,
@@ -210,7 +211,7 @@ def _ray_worker(config: dict[str, Any]) -> None:
     desk = config["desk"]
     if ray.get(desk.failure.remote()):
         return
-    run = Run.model_validate(config["run"])
+    run = config["kind"].model_validate(config["run"])
     world = RayWorld(f"{run.folder()}/{config['name']}", desk)
     logging.getLogger("spfem_dist").addHandler(_ToDesk(desk, world.rank))
     try:

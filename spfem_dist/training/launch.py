@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -27,11 +27,14 @@ class LaunchError(RuntimeError):
     """The run cannot start or could not end; the message says why and what to do."""
 
 
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
 @dataclass
-class Options:
+class Options(Generic[AnyRun]):
     """A training run."""
 
-    run: Annotated[Run, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+    run: Annotated[AnyRun, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     local: bool = False
     """Train in this process, without Ray."""
     dry_run: bool = False
@@ -58,12 +61,12 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
         sys.exit(130)
 
 
-def parse(recipe: Callable[[], Run], arguments: list[str]) -> Options:
+def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]:
     """The recipe's Run with the command line's overrides. A bad value ends the process with its fix, status 2."""
+    made = recipe()
+    kind: type[Options[AnyRun]] = Options[type(made)]  # type: ignore[assignment, misc]  # the recipe decides which fields there are
     try:
-        return tyro.cli(
-            Options, default=Options(recipe()), args=arguments, description=sys.modules[recipe.__module__].__doc__
-        )
+        return tyro.cli(kind, default=Options(made), args=arguments, description=sys.modules[recipe.__module__].__doc__)
     except ValidationError as error:
         lines = [
             f"  --{'.'.join(map(str, e['loc'])) or 'run'}: {e['msg'].removeprefix('Value error, ')}"

@@ -18,7 +18,7 @@ def train_plain(run: Run, stage: Stage) -> str:
     """Train every job of `run`, one after the other; returns `finished` or `stopped`."""
     probe = PlainWorld(run.folder(), run.checkpoint.keep)
     run = run.model_copy(update={"scaling": run.scaling.model_copy(update={"workers": probe.size})})
-    run = Run.model_validate(run.model_dump())  # the batch must divide by the real number of processes
+    run = type(run).model_validate(run.model_dump())  # the batch must divide by the real number of processes
     engines.connect(device_of(probe))
     folder = RunFolder(run)
     if probe.rank != 0:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from spfem_dist.config import PriorSettings, Run, Zero
+from spfem_dist.config import JobSettings, Run, Zero
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Stage
 from spfem_dist.tracking import store as tracking
@@ -113,11 +113,11 @@ def _beside(columns: dict[str, dict[str, str]]) -> Table:
 
 
 def _column(run: Run, job: Job) -> dict[str, str]:
-    settings: PriorSettings = job.settings
+    settings: JobSettings = job.settings
     share = settings.global_batch // run.scaling.workers
     micro = settings.micro_batch or share
     batch = next(iter(job.batches(0)))[0]
-    one = Batch(**{k: v[:1] for k, v in vars(batch).items()})
+    one = batch.part(slice(1))
     flops, activations = measure(job, one)
     networks = nn.ModuleDict(job.networks)
     trainable = sum(p.numel() for p in networks.parameters() if p.requires_grad)
@@ -175,10 +175,10 @@ def _resume(console: Console, run: Run, problems: list[str]) -> None:
     if not folder.exists():
         console.print(f"name {run.name!r} is new in {run.checkpoint.storage}: it would start a run", highlight=False)
         return
-    states = {name: folder.read(f"{name}/state.json", {"status": "not started"}) for name in run.priors()}
+    states = {name: folder.read(f"{name}/state.json", {"status": "not started"}) for name in run.jobs()}
     stand = ", ".join(f"{name} {state['status']} at step {state.get('step', '?')}" for name, state in states.items())
     console.print(f"name {run.name!r} exists: it would resume ({stand})", highlight=False)
-    stored = Run.model_validate(folder.read("run.json"))
+    stored = type(run).model_validate(folder.read("run.json"))
     from spfem_dist.training.runfolder import MAY_CHANGE
 
     for field, old, new in changed_fields(stored, run):

@@ -69,7 +69,7 @@ class RunFolder:
         """
         resumed = self.exists()
         if resumed:
-            stored = Run.model_validate(self.read("run.json"))
+            stored = type(self.run).model_validate(self.read("run.json"))
             differences = [d for d in changed_fields(stored, self.run) if not d[0].startswith(MAY_CHANGE)]
             if differences and self.has_begun():
                 listed = "\n".join(f"  --{field}: was {old!r}, now {new!r}" for field, old, new in differences)

@@ -39,6 +39,8 @@ def concatenated(batches: list[Batch]) -> dict[str, torch.Tensor | list[str]]:
     joined: dict[str, torch.Tensor | list[str]] = {}
     for f in fields(Batch):
         values = [getattr(b, f.name) for b in batches]
+        if values[0] is None:  # landmarks, which nobody asked for
+            continue
         joined[f.name] = torch.cat(values) if isinstance(values[0], torch.Tensor) else list(chain.from_iterable(values))
     return joined
 

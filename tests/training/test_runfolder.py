@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from spfem_dist.config import Run
+from spfem_dist.config import Stage1Run
 from spfem_dist.training.runfolder import RunConflict, RunFolder, changed_fields, set_aside
 
 
-def run_in(tmp_path, **changes) -> Run:
-    return Run.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}} | changes)
+def run_in(tmp_path, **changes) -> Stage1Run:
+    return Stage1Run.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}} | changes)
 
 
 def test_a_new_name_starts_and_a_known_name_resumes(tmp_path):
@@ -26,7 +26,9 @@ def test_other_losses_under_one_name_are_refused_with_the_field(tmp_path):
     folder.write("ccrl/state.json", {"status": "running"})
     with pytest.raises(RunConflict, match=r"--ccrl.temperature: was 0.07, now 0.5"):
         RunFolder(run_in(tmp_path, ccrl={"temperature": 0.5})).open()
-    assert Run.model_validate(RunFolder(run_in(tmp_path)).read("run.json")).ccrl.temperature == 0.07, "nothing was lost"
+    assert Stage1Run.model_validate(RunFolder(run_in(tmp_path)).read("run.json")).ccrl.temperature == 0.07, (
+        "nothing was lost"
+    )
 
 
 def test_a_start_that_failed_before_training_does_not_bind_the_name(tmp_path):
@@ -61,7 +63,7 @@ def test_two_runs_under_one_name_are_refused(tmp_path):
 
 
 def test_changed_fields_are_named_with_dots():
-    old, new = Run(), Run(zero={"stage": 3}, seed=4)
+    old, new = Stage1Run(), Stage1Run(zero={"stage": 3}, seed=4)
     assert changed_fields(old, new) == [("seed", 0, 4), ("zero.stage", 1, 3)]
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from toy_recipe import ToyStage, toy
 
-from spfem_dist.config import CCRL, Optimizer, Run
+from spfem_dist.config import CCRL, Optimizer, Stage1Run
 from spfem_dist.stage import Job, Phase
 from spfem_dist.training.launch import main
 
@@ -53,7 +53,7 @@ class PairStage(ToyStage):
 
     name = "pair"
 
-    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+    def job(self, run: Stage1Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         plain = super().job(run, name, rank, size, device)
         return Job(
             name,
@@ -74,7 +74,7 @@ class PairStage(ToyStage):
         save_file({key: value.contiguous().clone() for key, value in weights.items()}, folder / "model.safetensors")
 
 
-def pair() -> Run:
+def pair() -> Stage1Run:
     run = toy()
     run.ccrl = CCRL(steps=12, global_batch=8, optimizer=OPTIMIZERS["maker"])
     run.validation.every_steps = 6

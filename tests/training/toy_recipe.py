@@ -10,7 +10,7 @@ import time
 import torch
 from torch import nn
 
-from spfem_dist.config import CCRL, CERL, Checkpoint, Optimizer, Run, Tracking, Validation
+from spfem_dist.config import CCRL, CERL, Checkpoint, Optimizer, Stage1Run, Tracking, Validation
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, job_of_one
 from spfem_dist.training.launch import main
@@ -38,11 +38,11 @@ class ToyStage:
 
     name = "toy"
 
-    def jobs(self, run: Run):
-        return list(run.priors())
+    def jobs(self, run: Stage1Run):
+        return list(run.jobs())
 
-    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
-        settings = run.priors()[name]
+    def job(self, run: Stage1Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+        settings = run.jobs()[name]
         share = settings.global_batch // size
         micro = settings.micro_batch or share
 
@@ -111,9 +111,9 @@ def _happen(name: str, step: int, last: bool) -> None:
             time.sleep(0.1)
 
 
-def toy() -> Run:
+def toy() -> Stage1Run:
     optimizer = Optimizer(lr=1e-2, schedule="constant")
-    return Run(
+    return Stage1Run(
         name="toy",
         recipe="toy",
         ccrl=CCRL(steps=20, global_batch=8, optimizer=optimizer),
