@@ -1,9 +1,12 @@
-"""`spfem`: prepare recordings, evaluate what was trained, look after weights. Training is started by the recipes."""
+"""`spfem`: prepare recordings, evaluate what was trained, edit clips, look after weights. Training is started by the recipes."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from pathlib import Path
+from typing import Literal
 
 import tyro
 from pydantic import ValidationError
@@ -37,6 +40,63 @@ def evaluate_priors(run: tyro.conf.Positional[str], released: str = "", probe_gr
     from spfem_dist.evaluation.runs import evaluate_run
 
     evaluate_run(run, released, probe_groups)
+
+
+@app.command(name="edit")
+def edit(
+    source: tyro.conf.Positional[Path],
+    out: Path,
+    generator: str,
+    reference: Path | None = None,
+    emotion: str = "",
+    strength: float = 1.0,
+    preview: Path | None = None,
+    faces: Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"] = "auto",
+    landmarks: Path | None = None,
+    reference_landmarks: Path | None = None,
+    ray: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Show a clip's words with another emotion: `spfem edit talk.mp4 --emotion happy --out edited.mp4 --generator RUN`.
+
+    Args:
+        source: A clip (mp4, mov, mkv, webm), or a folder of clips.
+        out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done already is kept.
+        generator: A finished stage-2 run, or an exported generator.
+        reference: A clip of anybody, whose manner the face takes on; it needs no sound.
+        emotion: neutral, angry, disgusted, fear, happy, sad or surprised.
+        strength: 0 leaves the face as it is, 1 is the full edit, more exaggerates.
+        preview: Where to write source and result side by side (a folder for a folder).
+        faces: How the face is found, as in `spfem prepare`.
+        landmarks: The source's landmarks, .npy [frames, 68 or 468, 2] in pixels of the frame; for a folder one of such files.
+        reference_landmarks: The reference's landmarks, likewise.
+        ray: Edit a folder's clips in parallel Ray tasks.
+        overwrite: Make again what is there.
+    """
+    from spfem_dist.editing import job
+    from spfem_dist.editing.request import EditRequest
+    from spfem_dist.generators.load import load_generator
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends as Ctrl-C does: no half file stays
+    request = EditRequest(
+        source,
+        out,
+        generator,
+        reference,
+        emotion,
+        strength,
+        preview,
+        faces,
+        landmarks,
+        reference_landmarks,
+        ray,
+        overwrite,
+    )
+    try:
+        failed = job.run(request, load_generator).failed
+    except KeyboardInterrupt:
+        sys.exit("stopped; clips that were whole are kept, and no half file is left")
+    sys.exit(1 if failed else 0)
 
 
 @weights.command(name="list")

@@ -24,6 +24,28 @@ _POINTS: dict[str, dict[str, tuple[int, ...]]] = {
 }
 TOPOLOGIES = tuple(_POINTS)
 
+#: The points of the mesh that lie where each iBUG point does; two are averaged. iBUG counts from the left of the picture:
+#: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, outer lips 48-59, inner lips 60-67.
+_IBUG68: tuple[tuple[int, ...], ...] = (
+    *((127,), (234,), (93,), (132, 58), (58, 172), (136,), (150,), (176,), (152,)),
+    *((400,), (379,), (365,), (397, 288), (361, 288), (323,), (454,), (356,)),
+    *((70,), (63,), (105,), (66,), (107,), (336,), (296,), (334,), (293,), (300,)),
+    *((168, 6), (197, 195), (5,), (4,), (75,), (97,), (2,), (326,), (305,)),
+    *((33,), (160,), (158,), (133,), (153,), (144,), (362,), (385,), (387,), (263,), (373,), (380,)),
+    *((61,), (39,), (37,), (0,), (267,), (269,), (291,), (321,), (314,), (17,), (84,), (91,)),
+    *((78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,)),
+)
+
+
+def ibug68_of_mesh(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks mesh468 [..., 468, 2] as ibug68 [..., 68, 2], in the same unit and type.
+
+    iBUG's jaw is the visible outline and the mesh's lies on the head, so the jaw of a turned face differs.
+    """
+    _checked(landmarks, "mesh468")
+    first, second = ([points[at] for points in _IBUG68] for at in (0, -1))
+    return ((landmarks[..., first, :] + landmarks[..., second, :]) / 2).astype(landmarks.dtype)
+
 
 def mouth_opening(landmarks: np.ndarray, topology: str) -> np.ndarray:
     """Distance between the inner lips in outer-eye distances, [...], of landmarks [..., L, 2] in any unit.

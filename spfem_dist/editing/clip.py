@@ -1,0 +1,153 @@
+"""One clip edited: the face is followed, its motion decided for the whole clip, and the clip read again and redrawn.
+
+Memory does not grow with the clip but for its landmarks: pictures live in chunks of a few frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spfem_dist.editing.blend import blend
+from spfem_dist.editing.face import Followed, follow
+from spfem_dist.editing.film import Film
+from spfem_dist.editing.preview import side_by_side
+from spfem_dist.editing.video import EditError, Footage, Picture, pictures
+from spfem_dist.emotions import Emotion
+from spfem_dist.generators.generator import Face, Generator, Motion
+from spfem_dist.prepare.faces import FaceFinder, cut_face
+
+_CHUNK = 16
+#: Pictures of one chunk take at most about this many bytes, so that a chunk of a 4K clip has fewer.
+_CHUNK_BYTES = 96 * 2**20
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a clip shall become, as `Generator.drive` takes it. reference: the face of another clip."""
+
+    emotion: Emotion | None = None
+    reference: Face | None = None
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What was done to one clip. packets: of sound, copied. lost: frames left as they are. remarks: what a user should know."""
+
+    out: Path
+    frames: int
+    seconds: float
+    packets: int
+    lost: int
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a clip is worked on, whichever it is. comment: written into the file. threads: of decoder and encoder, 0: any."""
+
+    comment: str = ""
+    threads: int = 0
+
+
+Advance = Callable[[str], None]
+
+
+def edit_clip(
+    film: Footage,
+    out: Path,
+    generator: Generator,
+    wish: Wish,
+    finder: FaceFinder,
+    landmarks: Path | None = None,
+    preview: Path | None = None,
+    settings: Settings | None = None,
+    advance: Advance = lambda what: None,
+) -> Edited:
+    """Write `film` with another emotion to `out`: the same frames at the same times, the sound copied.
+
+    landmarks: a file of the source's, instead of the finder's. preview: where to write source and result side by side.
+    advance: called with what was done after each frame, twice for every frame.
+    Raises EditError (no face, too short a clip, a damaged file, an `out` that cannot be written); `out` is then as before.
+    """
+    settings = settings or Settings()
+    with ExitStack() as films:
+        # Opened first: what cannot be written is to be said before a long search for the face.
+        writers = [films.enter_context(Film(out, film, settings.comment, settings.threads))]
+        if preview is not None:
+            writers.append(films.enter_context(Film(preview, film, settings.comment, settings.threads)))
+        followed = follow(
+            film,
+            finder,
+            generator.size,
+            generator.topology,
+            landmarks,
+            lambda: advance("finding the face"),
+            settings.threads,
+        )
+        try:
+            motion = generator.drive(followed.face, wish.emotion, wish.reference, wish.strength)
+        except ValueError as error:
+            raise EditError(f"{film.path}: {error}") from error
+        count = 0
+        for picture, edited in redrawn(film, followed, generator, motion, settings.threads):
+            writers[0].write(edited)
+            if preview is not None:
+                writers[1].write(side_by_side(picture, edited))
+            advance("editing")
+            count += 1
+        if count != len(followed.regions):
+            raise EditError(
+                f"{film.path}: {len(followed.regions)} frames at first reading, {count} at the second; is it being written?"
+            )
+    return Edited(out, count, count / film.fps, writers[0].packets, followed.lost, _remarks(film, followed))
+
+
+def redrawn(
+    film: Footage, followed: Followed, generator: Generator, motion: Motion, threads: int = 0
+) -> Iterator[tuple[Picture, Picture]]:
+    """Each picture of `film` with its edit, read and rendered a few at a time."""
+    first = 0
+    for chunk in _chunks(pictures(film, threads)):
+        frames = slice(first, first + len(chunk))
+        regions, weights = followed.regions[frames], followed.weights[frames]
+        if not weights.any():
+            yield from zip(chunk, chunk, strict=True)
+        else:
+            crops = np.stack([cut_face(p.rgb(), r, generator.size) for p, r in zip(chunk, regions, strict=False)])
+            drawn, masks = generator.render(crops, motion, first)
+            masks = masks * weights[:, None, None]
+            for picture, region, crop, edit, mask in zip(chunk, regions, crops, drawn, masks, strict=True):
+                yield picture, blend(picture, region, crop, edit, mask)
+        first += len(chunk)
+
+
+def _chunks(source: Iterator[Picture]) -> Iterator[list[Picture]]:
+    chunk: list[Picture] = []
+    for picture in source:
+        chunk.append(picture)
+        # Source and result of a chunk, and one picture as RGB: 1.5 + 1.5 + 3 bytes for a pixel.
+        if len(chunk) == max(1, min(_CHUNK, math.floor(_CHUNK_BYTES / (3 * picture.y.size)))):
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _remarks(film: Footage, followed: Followed) -> tuple[str, ...]:
+    said = []
+    if not film.sound:
+        said.append("there was no sound to copy")
+    if film.left_out:
+        said.append(f"left out: {', '.join(film.left_out)}")
+    if followed.faces > 1:
+        said.append(f"{followed.faces} faces are in it: the largest was edited, the others stay as they are")
+    if followed.lost:
+        said.append(f"{followed.lost} of {len(followed.weights)} frames show no face and stay as they are")
+    return tuple(said)

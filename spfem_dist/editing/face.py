@@ -1,0 +1,206 @@
+"""One face followed through a clip: where its crops lie, its landmarks, and where it is not to be edited."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from spfem_dist import weights
+from spfem_dist.editing.video import EditError, Footage, Picture, pictures
+from spfem_dist.generators.generator import Face
+from spfem_dist.prepare.faces import (
+    AlignedFinder,
+    FaceFinder,
+    FaceTrack,
+    MeshFinder,
+    crop_landmarks,
+    crop_regions,
+    face_finder,
+)
+from spfem_dist.prepare.landmarks import ibug68_of_mesh
+from spfem_dist.prepare.mesh import Region
+from spfem_dist.records import Unusable
+
+#: Faces are sought in pictures of at most about this many pixels a side; the mesh looks at 192 of them.
+_LONGEST_SIDE = 1920
+#: A face lost for less is filled in, as a wink of the finder; after more the edit fades, each in seconds.
+_BRIDGED, _FADE = 0.12, 0.2
+_TOPOLOGIES = {68: "ibug68", 468: "mesh468"}
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A face through a clip of T frames.
+
+    regions: the crop of each frame, steady over time. face: its landmarks in crops. weights: float32 [T] in 0..1, how much
+    of an edit each frame takes: 0 where the face is gone. faces: the most that were seen together.
+    """
+
+    regions: list[Region]
+    face: Face
+    weights: np.ndarray
+    faces: int
+
+    @property
+    def lost(self) -> int:
+        """Frames that stay as they are, as the face is not in them."""
+        return int((self.weights == 0).sum())
+
+
+class SameFace(MeshFinder):
+    """The mesh, kept to the face that was largest when the clip began to show one.
+
+    MeshFinder takes whatever face is nearest to where the last one was; here, once several were seen together, one that
+    is elsewhere or of another size is somebody else. faces: the most that were seen together.
+    """
+
+    def __init__(self, threads: int = 1, minimum_score: float = 0.5):
+        super().__init__(threads, minimum_score)
+        self.faces = 0
+
+    def track(self, frames: Iterable[np.ndarray]) -> FaceTrack:
+        """See `FaceFinder`."""
+        self.faces = 0
+        return super().track(self._counted(frames))
+
+    def _counted(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for number, frame in enumerate(frames):
+            if number % 24 == 0:  # about every second: who comes in later is nobody to be taken for the first
+                self.faces = max(self.faces, len(self.models.detect(frame, self.minimum_score)))
+            yield frame
+
+    def _found_anew(self, frame: np.ndarray, last: Region | None) -> np.ndarray | None:
+        points = super()._found_anew(frame, last)
+        if points is None or last is None or self.faces < 2:
+            return points
+        low, high = points.min(0), points.max(0)
+        away = math.hypot(*((low + high) / 2 - (last.x, last.y)))
+        return points if away < 0.5 * last.side and 0.4 < 1.5 * (high - low).max() / last.side < 2.5 else None
+
+
+def finder_for(faces: str, landmarks_given: bool, flag: str = "--landmarks", threads: int = 1) -> FaceFinder:
+    """The finder called `faces` (see `prepare.faces.face_finder`); `auto` is the mesh where its weights are.
+
+    flag: what the error calls the landmarks. Raises ValueError where it finds none and none are given, and
+    weights.MissingWeights where the mesh is not there.
+    """
+    if faces == "auto":
+        try:
+            weights.locate("face-mesh")
+            faces = "mesh"
+        except weights.MissingWeights:
+            faces = "cascade"
+    if faces.endswith("mesh"):
+        weights.locate("face-mesh")  # now, and not after the first seconds of work
+    if faces == "mesh":
+        return SameFace(threads)
+    finder = AlignedFinder(SameFace(threads)) if faces == "aligned-mesh" else face_finder(faces, threads)
+    if finder.topology == "none" and not landmarks_given:
+        raise ValueError(
+            f"an edit follows landmarks, and faces {faces!r} finds none: run `spfem weights pull face-mesh` and give "
+            f"--faces mesh (or aligned-mesh for face crops), or give {flag} with an array of them"
+        )
+    return finder
+
+
+def read_landmarks(path: Path) -> np.ndarray:
+    """float32 [T, 68 or 468, 2] of an .npy file, NaN where unknown; raises EditError for anything else."""
+    try:
+        points = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise EditError(f"{path}: no landmarks can be read ({error}); write them with numpy.save") from error
+    if (
+        not isinstance(points, np.ndarray)
+        or points.ndim != 3
+        or points.shape[1] not in _TOPOLOGIES
+        or points.shape[2] != 2
+    ):
+        found = list(points.shape) if isinstance(points, np.ndarray) else type(points).__name__
+        raise EditError(f"{path}: landmarks have the shape [frames, 68 or 468, 2], found {found}")
+    return points.astype(np.float32)
+
+
+def follow(
+    film: Footage,
+    finder: FaceFinder,
+    size: int,
+    topology: str,
+    landmarks: Path | None = None,
+    advance: Callable[[], None] = lambda: None,
+    threads: int = 0,
+) -> Followed:
+    """The face of `film` in crops of `size` pixels, with landmarks of `topology`; the film is read once, frame by frame.
+
+    landmarks: a file of them, in pixels of the upright frame, instead of the finder's. advance: called after each frame.
+    Raises EditError where there is no face, and where the landmarks are not those of this film or generator.
+    """
+    shrink = 1
+
+    def seen() -> Iterator[np.ndarray]:
+        nonlocal shrink
+        for picture in pictures(film, threads):
+            shrink = _shrink(picture)
+            yield picture.rgb(shrink)
+            advance()
+
+    try:
+        track = finder.track(seen())
+    except Unusable as error:
+        raise EditError(f"{film.path}: {error.detail}") from error
+    track.poses[:, :3] *= shrink
+    if track.landmarks is not None:
+        track.landmarks *= np.float32(shrink)
+    track, order = _with_landmarks(track, finder.topology, film.path, landmarks)
+    if topology != order:
+        if (order, topology) != ("mesh468", "ibug68") or track.landmarks is None:
+            raise EditError(
+                f"{landmarks or film.path}: its landmarks are {order}, and this generator was trained on {topology}: run "
+                "`spfem weights pull face-mesh` and leave the landmarks to --faces mesh (aligned-mesh for face crops)"
+            )
+        track = dataclasses.replace(track, landmarks=ibug68_of_mesh(track.landmarks))
+    try:
+        regions = crop_regions(track, film.fps)
+    except Unusable as error:
+        raise EditError(f"{film.path}: {error.detail}") from error
+    points = crop_landmarks(track, regions, size)
+    assert points is not None
+    face = Face(points, track.found.astype(bool), size, topology)
+    return Followed(regions, face, _weights(track.found, film.fps), _faces(finder))
+
+
+def _with_landmarks(track: FaceTrack, topology: str, film: Path, given: Path | None) -> tuple[FaceTrack, str]:
+    if given is None:
+        return track, topology
+    points = read_landmarks(given)
+    if len(points) != len(track.found):
+        raise EditError(f"{given} has landmarks of {len(points)} frames, and {film} has {len(track.found)} frames")
+    found = track.found & np.isfinite(points).all((1, 2))
+    return FaceTrack(track.poses, found, points), _TOPOLOGIES[points.shape[1]]
+
+
+def _faces(finder: FaceFinder) -> int:
+    counting = finder.mesh if isinstance(finder, AlignedFinder) else finder
+    return counting.faces if isinstance(counting, SameFace) else 1
+
+
+def _shrink(picture: Picture) -> int:
+    return max(1, round(max(picture.y.shape) / _LONGEST_SIDE))
+
+
+def _weights(found: np.ndarray, fps: float) -> np.ndarray:
+    """1 where the face is there, 0 where it is gone for long, rising over `_FADE` seconds between them."""
+    gone = ~found
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], gone, [0]])))
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start <= _BRIDGED * fps:
+            gone[start:stop] = False
+    if not gone.any():
+        return np.ones(len(gone), np.float32)
+    frames_away = distance_transform_edt(~gone)
+    return np.clip(frames_away / max(1.0, _FADE * fps), 0, 1).astype(np.float32)

@@ -1,0 +1,172 @@
+"""`spfem edit`: one clip, or a folder of them here or in parallel Ray tasks; what is done already is kept."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from spfem_dist.editing.clip import Edited, Settings, Wish, edit_clip
+from spfem_dist.editing.face import finder_for, follow
+from spfem_dist.editing.progress import Progress
+from spfem_dist.editing.request import EditRequest, Task, checked_emotion, is_done, tasks
+from spfem_dist.editing.video import footage
+from spfem_dist.generators.generator import Face, Generator
+
+Load = Callable[[str], Generator]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A clip of a folder that could not be edited, and why; the others are."""
+
+    source: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class EditSummary:
+    """What a call of `run` did. kept: clips that were done already."""
+
+    edited: list[Edited]
+    failed: list[Failed]
+    kept: int
+
+
+def run(request: EditRequest, load: Load, console: Console | None = None) -> EditSummary:
+    """Edit what `request` names with the generator that `load` makes of its location.
+
+    Raises ValueError or OSError, with one message that names the fix, for a bad request or a single clip that cannot be
+    edited; the bad clips of a folder are in the summary instead. A file appears when it is whole.
+    """
+    console = console or Console(soft_wrap=True)
+    started = time.monotonic()
+    emotion = checked_emotion(request)
+    finder_for(request.faces, request.landmarks is not None)  # raises before a generator is loaded
+    found = tasks(request)
+    todo = [task for task in found if not is_done(request, task)]
+    summary = EditSummary([], [], len(found) - len(todo))
+    if summary.kept:
+        console.print(f"{summary.kept} of {len(found)} done already and kept (--overwrite makes them again)")
+    if not todo:
+        return summary
+    work = _Work(request, Wish(emotion, None, request.strength), load, request.generator)
+    if request.reference is not None:
+        work = replace(work, wish=replace(work.wish, reference=_reference(request, work.generator(), console)))
+    if not request.source.is_dir():
+        with Progress(console, 2 * footage(request.source).frames, "frames") as progress:
+            # Every frame is read twice, once to find the face and once to edit it.
+            edited = work.edit(todo[0], advance=lambda what: progress.advance(what, frames=0.5))
+        summary.edited.append(edited)
+        console.print(_line(edited, time.monotonic() - started))
+        return summary
+    with Progress(console, len(todo), "clips") as progress:
+        for done in _on_ray(work, todo) if request.ray else _here(work, todo, progress):
+            (summary.edited if isinstance(done, Edited) else summary.failed).append(done)  # type: ignore[arg-type]
+            progress.advance("editing", 1, done.frames if request.ray and isinstance(done, Edited) else 0)
+            if isinstance(done, Edited) and done.remarks:
+                console.print(f"{done.out.name}: {'; '.join(done.remarks)}")
+    frames, seconds = sum(e.frames for e in summary.edited), time.monotonic() - started
+    console.print(
+        f"{len(summary.edited)} clips edited into {request.out}, {frames:,} frames in {seconds:,.1f} s "
+        f"({frames / max(seconds, 1e-3):,.1f} frames/s)"
+    )
+    for failure in summary.failed:
+        console.print(f"not edited: {failure.message}", markup=False)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for every clip; it travels to Ray's workers, each of which loads the generator once."""
+
+    request: EditRequest
+    wish: Wish
+    load: Load
+    location: str
+    threads: int = 0
+
+    def generator(self) -> Generator:
+        return _loaded(self.load, self.location)
+
+    def edit(self, task: Task, advance: Callable[[str], None] = lambda what: None) -> Edited:
+        finder = finder_for(self.request.faces, task.landmarks is not None)
+        settings = Settings(self.request.comment, self.threads)
+        film = footage(task.source)
+        return edit_clip(
+            film, task.out, self.generator(), self.wish, finder, task.landmarks, task.preview, settings, advance
+        )
+
+    def attempt(self, task: Task, advance: Callable[[str], None] = lambda what: None) -> Edited | Failed:
+        try:
+            return self.edit(task, advance)
+        except (OSError, ValueError, RuntimeError) as error:
+            return Failed(task.source, str(error) if str(task.source) in str(error) else f"{task.source}: {error}")
+
+
+@functools.cache
+def _loaded(load: Load, location: str) -> Generator:
+    return load(location)
+
+
+def _reference(request: EditRequest, generator: Generator, console: Console) -> Face:
+    assert request.reference is not None
+    film = footage(request.reference)
+    finder = finder_for(request.faces, request.reference_landmarks is not None, "--reference-landmarks")
+    with Progress(console, film.frames, "frames") as progress:
+        followed = follow(
+            film,
+            finder,
+            generator.size,
+            generator.topology,
+            request.reference_landmarks,
+            lambda: progress.advance("reading the reference"),
+        )
+    if followed.faces > 1:
+        console.print(f"{request.reference.name}: {followed.faces} faces are in it, the largest is the reference")
+    return followed.face
+
+
+def _here(work: _Work, todo: list[Task], progress: Progress) -> Iterator[Edited | Failed]:
+    for task in todo:
+        yield work.attempt(task, lambda what: progress.advance(what, 0, 0.5))
+
+
+def _on_ray(work: _Work, todo: list[Task]) -> Iterator[Edited | Failed]:
+    import ray
+
+    from spfem_dist.prepare.job import _ray as ray_running
+
+    absolute = [replace(t, **{n: p.resolve() for n, p in vars(t).items() if p is not None}) for t in todo]
+    location = Path(work.location)
+    if location.exists():  # workers have another working folder
+        work = replace(work, location=str(location.resolve()))
+    with ray_running(None, len(todo)):
+        gpus = ray.cluster_resources().get("GPU", 0)
+        attempt = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_attempt_alone)
+        shared = ray.put(work)
+        waiting = [attempt.remote(shared, task) for task in absolute]
+        try:
+            while waiting:
+                ready, waiting = ray.wait(waiting, num_returns=1)
+                yield from ray.get(ready)
+        finally:
+            for task in waiting:
+                ray.cancel(task)
+
+
+def _attempt_alone(work: _Work, task: Task) -> Edited | Failed:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each task
+    return replace(work, threads=1).attempt(task)
+
+
+def _line(edited: Edited, seconds: float) -> str:
+    sound = f"{edited.packets:,} packets of sound copied" if edited.packets else "no sound"
+    remarks = "".join(f"\n  {remark}" for remark in edited.remarks)
+    rate = edited.frames / max(seconds, 1e-3)
+    return f"{edited.out}: {edited.frames:,} frames ({edited.seconds:.1f} s), {sound}, {rate:,.1f} frames/s{remarks}"

@@ -1,0 +1,152 @@
+"""What one call of `spfem edit` asks for, checked before any work: which clips become which files, and what is done already."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import av
+
+from spfem_dist.editing.film import CONTAINERS, refuse_unfit_sound, suffix_for
+from spfem_dist.editing.video import EditError, footage
+from spfem_dist.emotions import SEVEN, Emotion
+
+Faces = Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"]
+#: Names under which films are sought in a folder.
+_FILMS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv", ".3gp"}
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One call of `spfem edit`; the fields are the command's flags (see `spfem_dist.cli.edit`)."""
+
+    source: Path
+    out: Path
+    generator: str
+    reference: Path | None = None
+    emotion: str = ""
+    strength: float = 1.0
+    preview: Path | None = None
+    faces: Faces = "auto"
+    landmarks: Path | None = None
+    reference_landmarks: Path | None = None
+    ray: bool = False
+    overwrite: bool = False
+
+    @property
+    def comment(self) -> str:
+        """What the result says about itself; by it a second call knows a clip that is done."""
+        manner = [f"emotion {self.emotion}"] if self.emotion else []
+        manner += [f"in the manner of {self.reference.name}"] if self.reference else []
+        return f"edited by spfem: {', '.join(manner)}, strength {self.strength:g}, generator {self.generator}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip to edit."""
+
+    source: Path
+    out: Path
+    landmarks: Path | None
+    preview: Path | None
+
+
+def checked_emotion(request: EditRequest) -> Emotion | None:
+    """The wish's emotion, after a check of the whole request; raises EditError that names the flag and the fix."""
+    if not request.emotion and request.reference is None:
+        raise EditError("say what the face shall become: give --emotion happy, or --reference angry.mp4 (or both)")
+    if not (math.isfinite(request.strength) and request.strength >= 0):
+        raise EditError(
+            f"--strength is {request.strength}: 0 leaves the face as it is, 1 is the full edit, more exaggerates"
+        )
+    if request.reference_landmarks is not None and request.reference is None:
+        raise EditError("--reference-landmarks are those of a --reference, and none is given")
+    files = {"source": request.source, "--reference": request.reference, "--landmarks": request.landmarks}
+    files["--reference-landmarks"] = request.reference_landmarks
+    for name, path in files.items():
+        if path is not None and not path.exists():
+            raise EditError(f"{name} {path} does not exist")
+    if not request.emotion:
+        return None
+    emotion = Emotion.parse(request.emotion)
+    if emotion not in SEVEN:
+        raise EditError(f"--emotion {emotion}: generators know {', '.join(SEVEN)}")
+    return emotion
+
+
+def tasks(request: EditRequest) -> list[Task]:
+    """What is to be edited, a clip or a folder of them in order of names. Raises EditError where names do not fit."""
+    if not request.source.is_dir():
+        single = Task(request.source, request.out, request.landmarks, request.preview)
+        _refuse_names(request, single)
+        refuse_unfit_sound(footage(request.source), request.out)
+        return [single]
+    for flag, path in (("--out", request.out), ("--preview", request.preview)):
+        if path is not None and (path.is_file() or path.suffix.lower() in CONTAINERS):
+            raise EditError(f"{request.source} is a folder, so {flag} {path} must be one too")
+    written = [path.resolve() for path in (request.out, request.preview) if path is not None]
+    clips = [
+        path
+        for path in sorted(request.source.rglob("*"))
+        if path.suffix.lower() in _FILMS and path.is_file() and not path.name.startswith(".")
+        if not any(folder in path.resolve().parents for folder in written if folder != request.source.resolve())
+    ]
+    if not clips:
+        raise EditError(f"{request.source}: no films in it ({', '.join(sorted(_FILMS))})")
+    found = [_in_folder(request, clip) for clip in clips]
+    by_name: dict[Path, Task] = {}
+    for task in found:
+        _refuse_names(request, task)
+        other = by_name.setdefault(task.out, task)
+        if other is not task:
+            raise EditError(f"{other.source} and {task.source} would both become {task.out}: rename one of them")
+    return found
+
+
+def is_done(request: EditRequest, task: Task) -> bool:
+    """Whether `task.out` is there from an equal call; raises EditError where another file is in its place."""
+    if request.overwrite or not task.out.exists():
+        return False
+    given = (task.source, task.landmarks, request.reference, request.reference_landmarks)
+    inputs = [path for path in given if path is not None and path.exists()]
+    if _comment(task.out) != request.comment:
+        raise EditError(f"{task.out} is there, and not from a call like this: give --overwrite, or another --out")
+    newer = any(path.stat().st_mtime > task.out.stat().st_mtime for path in inputs)
+    return not newer and (task.preview is None or task.preview.exists())
+
+
+def _in_folder(request: EditRequest, clip: Path) -> Task:
+    inside = clip.relative_to(request.source)
+    try:
+        suffix = suffix_for(footage(clip))
+    except (EditError, OSError):
+        suffix = ".mp4"  # what is wrong with it is said when its turn comes
+    marks = request.landmarks / inside.with_suffix(".npy") if request.landmarks is not None else None
+    preview = request.preview / inside.with_suffix(suffix) if request.preview is not None else None
+    return Task(clip, request.out / inside.with_suffix(suffix), marks, preview)
+
+
+def _refuse_names(request: EditRequest, task: Task) -> None:
+    read = [task.source, *(path for path in (request.reference, task.landmarks) if path is not None)]
+    for flag, path in (("--out", task.out), ("--preview", task.preview)):
+        if path is None:
+            continue
+        if path.is_dir() or path.suffix.lower() not in CONTAINERS:
+            raise EditError(f"{flag} {path} must be a file's name that ends in {', '.join(CONTAINERS)}")
+        for other in read:
+            if path.resolve() == other.resolve():
+                raise EditError(f"{flag} {path} is the file that is read: give another name, the original is kept")
+    if task.preview is not None and task.preview.resolve() == task.out.resolve():
+        raise EditError(f"--preview and --out are both {task.out}: give the preview another name")
+
+
+def _comment(path: Path) -> str | None:
+    try:
+        with av.open(str(path)) as container:
+            # Matroska spells its names in capitals.
+            found = {name.lower(): value for name, value in container.metadata.items()}
+    except (OSError, ValueError):
+        return None
+    return found.get("comment")

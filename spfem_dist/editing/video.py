@@ -1,0 +1,178 @@
+"""A clip read frame by frame: upright pictures in the video's own colours, each with its time; the whole is never held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from spfem_dist.prepare.recording import probe
+from spfem_dist.records import Unusable
+
+#: What libavformat also opens as if it were a film: single pictures, and text drawn on a terminal.
+_NOT_FILMS = ("image2", "tty", "_pipe")
+#: Shares of red and blue in luma, by the number of the matrix in H.273; the others are BT.601's, also where none is named.
+_LUMA = {1: (0.2126, 0.0722), 7: (0.212, 0.087), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
+_MATRICES = {1, 2, 4, 5, 6, 7, 9, 10}
+_UNSPECIFIED, _FULL = 2, 2
+
+
+class EditError(ValueError):
+    """A clip that cannot be edited; the text names the file and the fix."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What a clip's packets say, before anything is decoded.
+
+    frames: pictures in the file. fps: their mean rate. rate: the same as the file states it. time_base: seconds in one tick
+    of its timestamps. sound: the codec of each sound track. left_out: kinds of other tracks (subtitles, data).
+    """
+
+    path: Path
+    frames: int
+    fps: float
+    rate: Fraction
+    time_base: Fraction
+    sound: tuple[str, ...]
+    left_out: tuple[str, ...]
+    title: str
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How a picture's numbers are colours. matrix, primaries, transfer: by H.273. full: 0..255, else 16..235."""
+
+    matrix: int
+    full: bool
+    primaries: int
+    transfer: int
+
+    def from_rgb(self) -> np.ndarray:
+        """float32 [3, 3]: a difference in R, G, B (0..255) becomes the difference in Y, Cb, Cr of the picture."""
+        red, blue = _LUMA.get(self.matrix, (0.299, 0.114))
+        luma = np.array([red, 1 - red - blue, blue])
+        cb, cr = ((np.eye(3)[at] - luma) / (2 * (1 - luma[at])) for at in (2, 0))
+        scale = np.ones(3) if self.full else np.array([219, 224, 224]) / 255
+        return (np.stack([luma, cb, cr]) * scale[:, None]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame, upright, with square pixels and even sides (an odd side has its last line doubled), 4:2:0.
+
+    y: uint8 [H, W]. u, v: uint8 [H/2, W/2]. pts, duration: ticks of the footage's `time_base`.
+    """
+
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    colour: Colour
+    pts: int
+    duration: int
+
+    def frame(self) -> av.VideoFrame:
+        """The picture for the encoder, its timestamps not yet set."""
+        height, width = self.y.shape
+        flat = np.concatenate([plane.ravel() for plane in (self.y, self.u, self.v)])
+        frame = av.VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format="yuv420p")
+        frame.colorspace, frame.color_range = self.colour.matrix, _FULL if self.colour.full else 1
+        frame.color_primaries, frame.color_trc = self.colour.primaries, self.colour.transfer
+        return frame
+
+    def rgb(self, shrink: int = 1) -> np.ndarray:
+        """uint8 [H/shrink, W/shrink, 3], RGB."""
+        height, width = self.y.shape
+        how = Interpolation.BILINEAR if shrink == 1 else Interpolation.AREA
+        small = {"width": width // shrink, "height": height // shrink}
+        return self.frame().to_ndarray(format="rgb24", interpolation=how, **small)
+
+
+def footage(path: Path) -> Footage:
+    """What is in `path`. Raises EditError where it is no video, empty, cut short, or cannot be read."""
+    try:
+        facts = probe(path)
+    except Unusable as error:
+        raise EditError(error.detail) from error
+    if facts.declared_frames - facts.frames > 1 + 0.01 * facts.declared_frames:
+        raise EditError(
+            f"{path}: {facts.frames} of {facts.declared_frames} frames are there, it was cut short; fetch the file again"
+        )
+    with av.open(str(path)) as container:
+        if any(name in container.format.name for name in _NOT_FILMS):
+            raise EditError(f"{path} is no video but {container.format.long_name}; give a film (mp4, mov, mkv, webm)")
+        stream = container.streams.video[0]
+        return Footage(
+            path=path,
+            frames=facts.frames,
+            fps=facts.fps,
+            rate=stream.average_rate or stream.guessed_rate or Fraction(facts.fps).limit_denominator(1001),
+            time_base=stream.time_base or Fraction(1, 90_000),
+            sound=tuple(track.codec_context.name for track in container.streams.audio),
+            left_out=tuple(sorted({track.type for track in container.streams} - {"video", "audio"})),
+            title=container.metadata.get("title", ""),
+        )
+
+
+def pictures(film: Footage, threads: int = 0) -> Iterator[Picture]:
+    """The frames of `film` in order. threads: of the decoder, 0 lets it choose.
+
+    Raises EditError where the file is damaged, or its pictures change their size on the way.
+    """
+    count, last = 0, None
+    with av.open(str(film.path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = threads
+        stream.thread_type = "AUTO"
+        aspect = float(stream.sample_aspect_ratio or 1)
+        step = max(1, round(1 / (film.fps * film.time_base)))
+        try:
+            for frame in container.decode(stream):
+                picture = _picture(frame, aspect, _ticks(frame, last, step), frame.duration or step)
+                if last is not None and picture.y.shape != last.y.shape:
+                    raise EditError(
+                        f"{film.path}: the picture's size changes at frame {count}; bring it to one size first "
+                        f"(ffmpeg -i {film.path.name} -vf scale={last.y.shape[1]}:{last.y.shape[0]} one-size.mp4)"
+                    )
+                last, count = picture, count + 1
+                yield picture
+        except av.error.FFmpegError as error:
+            raise EditError(
+                f"{film.path}: decoding stopped after {count} of {film.frames} frames ({error}); fetch the file again"
+            ) from error
+    if count < 0.9 * film.frames - 1:  # some codecs have a few packets without a picture of their own
+        raise EditError(f"{film.path}: only {count} of {film.frames} frames can be decoded; fetch the file again")
+
+
+def _ticks(frame: av.VideoFrame, last: Picture | None, step: int) -> int:
+    """The frame's own time; later than the one before even where the file says otherwise, as no film can be written so."""
+    if last is None:
+        return frame.pts or 0
+    return last.pts + step if frame.pts is None else max(frame.pts, last.pts + 1)
+
+
+def _picture(frame: av.VideoFrame, aspect: float, pts: int, duration: int) -> Picture:
+    turns = round((frame.rotation or 0) / 90) % 4  # counter-clockwise quarter turns
+    if frame.colorspace not in _MATRICES:
+        frame.colorspace = _UNSPECIFIED
+    wide = max(1, round(frame.width * aspect))
+    # yuvj420p is yuv420p of full range under an old name, which a conversion would compress.
+    if frame.format.name not in ("yuv420p", "yuvj420p") or wide != frame.width:
+        frame = frame.reformat(width=wide, format="yuv420p", interpolation=Interpolation.BICUBIC)
+    full = frame.format.name == "yuvj420p" or frame.color_range == _FULL
+    colour = Colour(frame.colorspace, full, frame.color_primaries, frame.color_trc)
+    planes = []
+    for plane, unit in zip(frame.planes, (2, 1, 1), strict=True):
+        rows = np.asarray(memoryview(plane)).reshape(plane.height, plane.line_size)[:, : plane.width]
+        down, right = -plane.height % unit, -plane.width % unit
+        if down or right:
+            rows = cv2.copyMakeBorder(rows, 0, down, 0, right, cv2.BORDER_REPLICATE)
+        planes.append(np.ascontiguousarray(np.rot90(rows, turns)).copy())
+    y, u, v = planes
+    return Picture(y, u, v, colour, pts, duration)
