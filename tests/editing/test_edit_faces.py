@@ -1,0 +1,137 @@
+"""One face is followed: the largest, through gaps, with landmarks of the kind that the generator was trained on."""
+
+import numpy as np
+import pytest
+from toy_generator import Brightener, film, shown, talking_head
+
+from spfem_dist import weights
+from spfem_dist.editing.clip import Wish, edit_clip
+from spfem_dist.editing.face import finder_for, follow, read_landmarks
+from spfem_dist.editing.video import EditError, footage
+from spfem_dist.prepare.faces import MeshFinder
+from spfem_dist.prepare.landmarks import ibug68_of_mesh
+
+
+def followed(path, topology="mesh468", faces="mesh", landmarks=None, size=64):
+    return follow(footage(path), finder_for(faces, landmarks is not None), size, topology, landmarks)
+
+
+def beside(left, right) -> list[np.ndarray]:
+    """Two rows of pictures joined, the smaller ones padded below."""
+    height = max(left[0].shape[0], right[0].shape[0])
+    pad = [[np.pad(f, ((0, height - f.shape[0]), (0, 0), (0, 0)), "edge") for f in row] for row in (left, right)]
+    return [np.concatenate(pair, axis=1) for pair in zip(*pad, strict=True)]
+
+
+def test_the_largest_of_two_faces_is_edited_and_it_is_said(tmp_path, mesh):
+    frames = beside(talking_head(2, 128).frames, talking_head(1, 192).frames)
+    source = film(tmp_path / "a.mp4", frames, sound=None)
+    done = edit_clip(footage(source), tmp_path / "e.mp4", Brightener(), Wish(), finder_for(mesh, False))
+    change = np.stack(shown(tmp_path / "e.mp4")[1]).astype(float) - np.stack(shown(source)[1])
+    assert change[:, 86:106, 214:234].mean() > 25
+    assert np.abs(change[:, :, :100]).mean() < 3
+    assert any("2 faces" in remark and "largest" in remark for remark in done.remarks)
+
+
+def test_another_face_is_not_taken_for_the_one_that_left(tmp_path, mesh):
+    small, large = talking_head(2, 128, 48).frames, talking_head(1, 192, 48).frames.copy()
+    large[16:32] = 110
+    track = followed(film(tmp_path / "a.mp4", beside(small, large), sound=None))
+    assert track.faces == 2
+    assert track.lost == 16
+    assert all(region.x > 128 for region in track.regions)
+    assert track.face.valid[34:].all()
+
+
+def test_frames_without_the_face_stay_as_they_are_and_the_edit_fades(tmp_path, mesh):
+    frames = talking_head(1, 128, 48).frames.copy()
+    frames[18:30] = 110
+    source = film(tmp_path / "a.mp4", frames, sound=None)
+    done = edit_clip(footage(source), tmp_path / "e.mp4", Brightener(), Wish(), finder_for(mesh, False))
+    assert done.lost == 12
+    assert any("12 of 48 frames show no face" in remark for remark in done.remarks)
+    change = np.stack(shown(tmp_path / "e.mp4")[1]).astype(float) - np.stack(shown(source)[1])
+    middle = change[:, 54:74, 54:74].mean((1, 2, 3))
+    assert np.abs(middle[18:30]).max() < 3
+    assert middle[:12].min() > 30
+    rising = middle[30:35]
+    assert (np.diff(rising) > 2).all()
+
+
+def test_a_face_lost_for_two_frames_is_carried_on(tmp_path, mesh):
+    frames = talking_head(1, 128, 24).frames.copy()
+    frames[10:12] = 110
+    track = followed(film(tmp_path / "a.mp4", frames, sound=None))
+    assert track.lost == 0
+    assert list(np.flatnonzero(~track.face.valid)) == [10, 11]
+    assert (track.weights == 1).all()
+
+
+def test_a_generator_trained_on_68_points_gets_them_from_the_mesh(tmp_path, mesh):
+    source = film(tmp_path / "a.mp4", talking_head().frames[:8], sound=None)
+    many, few = followed(source), followed(source, "ibug68")
+    assert few.face.topology == "ibug68"
+    np.testing.assert_allclose(few.face.landmarks, ibug68_of_mesh(many.face.landmarks), atol=1e-3)
+
+
+def test_landmarks_given_are_the_ones_used_in_pixels_of_the_crop(tmp_path, known):
+    source = film(tmp_path / "a.mp4", talking_head().frames, sound=None)
+    track = followed(source, "ibug68", "aligned", known, size=64)
+    np.testing.assert_allclose(track.face.landmarks, talking_head().landmarks / 2, atol=1e-3)
+    assert track.face.size == 64
+    assert track.face.valid.all()
+
+
+def test_unknown_rows_of_given_landmarks_are_frames_without_the_face(tmp_path):
+    points = talking_head().landmarks.copy()
+    points[10:20] = np.nan
+    np.save(tmp_path / "p.npy", points)
+    source = film(tmp_path / "a.mp4", talking_head().frames, sound=None)
+    track = followed(source, "ibug68", "aligned", tmp_path / "p.npy")
+    assert list(np.flatnonzero(track.weights == 0)) == list(range(10, 20))
+    assert np.isfinite(track.face.landmarks).all()
+
+
+@pytest.mark.parametrize("faces", ["cascade", "aligned"])
+def test_a_finder_without_landmarks_names_the_weights_to_pull(faces):
+    with pytest.raises(ValueError, match=r"spfem weights pull face-mesh.*--landmarks"):
+        finder_for(faces, landmarks_given=False)
+
+
+def test_auto_without_the_mesh_names_the_weights_to_pull(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPFEM_WEIGHTS", str(tmp_path))
+    with pytest.raises(ValueError, match="spfem weights pull face-mesh"):
+        finder_for("auto", landmarks_given=False)
+    with pytest.raises(weights.MissingWeights, match="face-mesh"):
+        finder_for("mesh", landmarks_given=False)
+    assert not isinstance(finder_for("auto", landmarks_given=True), MeshFinder)
+
+
+def test_landmarks_of_68_points_are_no_mesh(tmp_path, known):
+    source = film(tmp_path / "a.mp4", talking_head().frames, sound=None)
+    with pytest.raises(EditError, match=r"head\.npy.*ibug68.*mesh468.*spfem weights pull face-mesh"):
+        followed(source, "mesh468", "aligned", known)
+
+
+def test_landmarks_of_another_clip_are_refused(tmp_path, known):
+    source = film(tmp_path / "a.mp4", talking_head().frames[:20], sound=None)
+    with pytest.raises(EditError, match=r"head\.npy.*30 frames.*a\.mp4 has 20"):
+        followed(source, "ibug68", "aligned", known)
+
+
+def test_a_file_that_holds_no_landmarks_is_refused(tmp_path):
+    np.save(tmp_path / "p.npy", np.zeros((30, 5, 2)))
+    with pytest.raises(EditError, match=r"p\.npy.*68 or 468.*\[30, 5, 2\]"):
+        read_landmarks(tmp_path / "p.npy")
+    (tmp_path / "q.npy").write_bytes(b"no array")
+    with pytest.raises(EditError, match=r"q\.npy.*numpy\.save"):
+        read_landmarks(tmp_path / "q.npy")
+    np.save(tmp_path / "r.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(EditError, match=r"r\.npy"):
+        read_landmarks(tmp_path / "r.npy")
+
+
+def test_a_clip_without_a_face_is_refused(tmp_path, mesh):
+    grey = [np.full((96, 96, 3), 100 + i, np.uint8) for i in range(10)]
+    with pytest.raises(EditError, match=r"a\.mp4: no face in any of 10 frames"):
+        followed(film(tmp_path / "a.mp4", grey, sound=None))
