@@ -1,0 +1,129 @@
+"""Trained judges in a folder: safetensors and a config.json that rebuilds them, with the figures that vouch for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from spfem_dist.evaluation.judges.networks import IdentityNetwork, OracleNetwork, SynchronyNetwork
+from spfem_dist.evaluation.judges.settings import Identity, JudgeSettings, Oracle, Synchrony
+
+FORMAT = "spfem-judge/1"
+NAMES = ("oracle", "identity", "synchrony")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The three judges, frozen, and what their config.json files say.
+
+    configs: by judge name; `facts` holds the run, the corpus and `figures`, their scores on held-out speakers and sentences.
+    digest: of all their weights; equal judges give equal scores. kind: which networks they are, for every table.
+    """
+
+    oracle: OracleNetwork
+    identity: IdentityNetwork
+    synchrony: SynchronyNetwork
+    configs: dict[str, dict[str, Any]]
+    digest: str
+    kind: str = "corpus"
+
+    def __str__(self) -> str:
+        facts = self.configs["oracle"]["facts"]
+        return f"{self.kind}-trained judges {facts['run']!r}, corpus {facts['corpus']} {facts['digest'][:12]}, weights {self.digest}"
+
+    def figures(self) -> dict[str, float]:
+        """The judges' own scores on held-out data, by path: `oracle/emotion_accuracy`, ..."""
+        found = {}
+        for name, config in self.configs.items():
+            found |= {f"{name}/{key}": value for key, value in config["facts"].get("figures", {}).items()}
+        return found
+
+
+def build_judge(name: str, settings: JudgeSettings, shape: dict[str, Any]) -> nn.Module:
+    """A fresh judge. shape: what the corpus decides: `topology` (oracle), `speakers` (identity), `feature_dim` and
+    `speech_window` (synchrony). Raises ValueError for a name or settings that belong to no judge.
+    """
+    if name == "oracle" and isinstance(settings, Oracle):
+        return OracleNetwork(settings, shape["topology"])
+    if name == "identity" and isinstance(settings, Identity):
+        return IdentityNetwork(settings, shape["speakers"], shape.get("speaker_of"))
+    if name == "synchrony" and isinstance(settings, Synchrony):
+        return SynchronyNetwork(settings, shape["feature_dim"], shape["speech_window"])
+    raise ValueError(f"no judge called {name!r} takes settings of type {type(settings).__name__}; judges: {NAMES}")
+
+
+def save_judge(
+    folder: Path | str,
+    judge: nn.Module,
+    *,
+    name: str,
+    settings: JudgeSettings,
+    shape: dict[str, Any],
+    facts: dict[str, Any],
+) -> Path:
+    """Write `model.safetensors` and `config.json` into `folder` (made if missing) and return the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in judge.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    kept = {key: value for key, value in shape.items() if key != "speaker_of"}
+    config = {"format": FORMAT, "name": name, "settings": settings.model_dump(mode="json"), "shape": kept}
+    (folder / "config.json").write_text(json.dumps(config | {"facts": facts}, indent=2, sort_keys=True) + "\n")
+    return folder
+
+
+def load_judge(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
+    """The judge saved in `folder`, frozen, and its config.json.
+
+    Raises FileNotFoundError where a file is missing and ValueError where the folder holds something else.
+    """
+    folder = Path(folder)
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(
+                f"no {file} in {folder}: give the folder of one judge, as recipes/metric_nets.py left it"
+            )
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder / 'config.json'} has format {config.get('format')!r}, expected {FORMAT!r}: train it again"
+        )
+    kind = {"oracle": Oracle, "identity": Identity, "synchrony": Synchrony}[config["name"]]
+    judge = build_judge(config["name"], kind(**config["settings"]), config["shape"])
+    judge.load_state_dict(load_file(folder / "model.safetensors"))
+    return judge.eval().requires_grad_(False), config
+
+
+def load_judges(location: str) -> Judges:
+    """The three judges of a finished run of recipes/metric_nets.py: a folder, or s3://bucket/prefix.
+
+    Raises FileNotFoundError that names the judge which is missing.
+    """
+    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    found: dict[str, nn.Module] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    digest = hashlib.sha256()
+    for name in NAMES:
+        if not fs.exists(f"{root}/{name}/model/model.safetensors"):
+            raise FileNotFoundError(
+                f"no judge {name!r} under {location}: train the judges to their end (python recipes/metric_nets.py) "
+                "and give the folder of that run"
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            for file in ("config.json", "model.safetensors"):
+                fs.get_file(f"{root}/{name}/model/{file}", f"{scratch}/{file}")
+            found[name], configs[name] = load_judge(scratch)
+            digest.update((Path(scratch) / "model.safetensors").read_bytes())
+    oracle, identity, synchrony = (found[name] for name in NAMES)
+    assert isinstance(oracle, OracleNetwork)
+    assert isinstance(identity, IdentityNetwork)
+    assert isinstance(synchrony, SynchronyNetwork)
+    return Judges(oracle, identity, synchrony, configs, digest.hexdigest()[:12])

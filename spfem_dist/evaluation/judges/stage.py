@@ -1,0 +1,148 @@
+"""The training of the judges, each a job of its own, for the same loop as every stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spfem_dist.corpora.splits import Split
+from spfem_dist.evaluation.clips import read_clips, topology_of
+from spfem_dist.evaluation.judges.check import check
+from spfem_dist.evaluation.judges.saved import build_judge, load_judge, save_judge
+from spfem_dist.evaluation.judges.settings import JudgeSettings, JudgesRun
+from spfem_dist.records import Batch
+from spfem_dist.shard_format import GroupEntry
+from spfem_dist.stage import Job, Networks, job_of_one
+from spfem_dist.streaming.loader import Loader, Source, fixed_batches
+from spfem_dist.streaming.reader import ShardReader
+from spfem_dist.streaming.views import VIEWS
+
+#: Shards whose groups are mixed at a time. Neighbouring shards hold few speakers: mixed less, the identity judge forgets
+#: the earlier ones while it learns the next.
+MIXED_SHARDS = 64
+
+
+class JudgeStage:
+    """Oracle, identity and synchrony learn from the training part; their check reads the test part at the end."""
+
+    name = "judges"
+    #: Judges are no priors: no registered model that stage 2 could name.
+    registers = False
+
+    def jobs(self, run: JudgesRun) -> list[str]:
+        """The enabled judges."""
+        return list(run.jobs())
+
+    def job(self, run: JudgesRun, name: str, rank: int, size: int, device: torch.device) -> Job:
+        """The judge `name` with its training stream and its held-out samples, as worker `rank` of `size` sees it."""
+        settings = run.jobs()[name]
+        assert isinstance(settings, JudgeSettings)
+        source = Source(run.data, device, landmarks=name == "oracle")
+        network = build_judge(name, settings, self.shape(run, name))
+        view = VIEWS[str(network.view)]
+        split = Split.load(run.data.split)
+        share = settings.global_batch // size
+        micro = settings.micro_batch or share
+        loaders: list[Loader] = []
+
+        def part(which: str) -> Callable[[GroupEntry], bool]:
+            return lambda entry: split.accepts(which, entry.speaker, entry.sentence)
+
+        def loader(start_sample: int) -> Loader:
+            made = Loader(
+                run.data,
+                view,
+                seed=run.seed,
+                rank=rank,
+                world=size,
+                global_batch=settings.global_batch,
+                micro_batch=micro,
+                start_sample=start_sample,
+                accept=part("train"),
+                device=device,
+                draws_per_group=1,
+                block=MIXED_SHARDS,
+                source=source,
+            )
+            loaders.append(made)
+            return made
+
+        def batches(start_sample: int) -> Iterator[tuple[Batch, float]]:
+            return iter(loader(start_sample))
+
+        @cache
+        def validation() -> list[Batch]:
+            held_out = part("validation")
+            if not any(held_out(e) and view.serves(e) for shard in source.reader.index.shards for e in shard.groups):
+                return []
+            return fixed_batches(
+                run.data,
+                view,
+                seed=run.seed,
+                samples=run.validation.samples // size * size,
+                micro_batch=math.gcd(run.validation.samples // size, micro),
+                accept=held_out,
+                rank=rank,
+                world=size,
+                source=source,
+            )
+
+        def close() -> None:
+            for made in loaders:
+                made.close()
+
+        first = loader(0)
+        index, coverage = first.reader.index, first.order.coverage
+        counts = {
+            "groups": coverage.accepted,
+            "groups_in_index": coverage.groups,
+            "recordings": coverage.recordings,
+            "frames": coverage.frames,
+            "samples_per_epoch": coverage.samples_per_epoch,
+            "bytes_per_epoch": coverage.group_bytes,
+        }
+        dataset = {"name": index.corpus, "digest": index.digest, "source": run.data.shards, "counts": counts}
+        return job_of_one(name, network, settings, batches, validation, dataset, close)
+
+    def shape(self, run: JudgesRun, name: str) -> dict[str, Any]:
+        """What the corpus decides about the judge `name` (see `saved.build_judge`)."""
+        index = ShardReader.of(run.data).index
+        if name == "oracle":
+            return {"topology": topology_of(index)}
+        if name == "identity":
+            split = Split.load(run.data.split)
+            entries = [entry for shard in index.shards for entry in shard.groups]
+            trained = {e.speaker for e in entries if split.accepts("train", e.speaker, e.sentence)}
+            return {"speakers": sorted(trained), "speaker_of": {e.key: e.speaker for e in entries}}
+        return {"feature_dim": index.feature_dim, "speech_window": run.data.speech_window}
+
+    def export(self, run: JudgesRun, name: str, networks: Networks, folder: Path) -> None:
+        """Write the judge, then read it back, check it on the test part and keep the figures in its config.json."""
+        settings = run.jobs()[name]
+        assert isinstance(settings, JudgeSettings)
+        index, split, shape = ShardReader.of(run.data).index, Split.load(run.data.split), self.shape(run, name)
+        facts: dict[str, Any] = {
+            "run": run.name,
+            "seed": run.seed,
+            "steps": settings.steps,
+            "samples": settings.steps * settings.global_batch,
+            "corpus": index.corpus,
+            "digest": index.digest,
+            "split": run.data.split,
+        }
+        save_judge(folder, networks[name], name=name, settings=settings, shape=shape, facts=facts)
+        judge, _ = load_judge(folder)
+        source = Source(run.data, landmarks=True) if index.landmarks != "none" else None
+        clips = (
+            list(read_clips(run.data, lambda e: split.accepts("test", e.speaker, e.sentence), source)) if source else []
+        )
+        figures = check(judge, clips)
+        facts["figures"] = {key: figure.value for key, figure in figures.items()}
+        facts["intervals"] = {key: [figure.low, figure.high] for key, figure in figures.items()}
+        save_judge(folder, judge, name=name, settings=settings, shape=shape, facts=facts)
+        print("\n".join(f"{name}/{key}: {figure}" for key, figure in figures.items()), flush=True)
