@@ -14,6 +14,7 @@ from spfem_dist.config import Stage1Run
 from spfem_dist.prepare.plan import PrepareSettings
 
 COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
+EDITING = "tests/editing/test_edit_command.py"
 
 #: Documented command -> the test that runs it, or .ci/run for what continuous integration runs as it stands.
 RUN_BY = {
@@ -35,6 +36,18 @@ RUN_BY = {
     ),
     "spfem evaluate priors runs/mead": f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors",
     "spfem evaluate priors runs/cdrl-stage1": f"{STAGE1}::test_the_priors_are_scored_and_reported",
+    "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/demo-stage2": (
+        f"{EDITING}::test_a_clip_takes_on_the_manner_of_a_reference"
+    ),
+    "spfem edit talk.mp4 --emotion happy --strength 0.7 --out edited.mp4 --preview side.mp4 --generator runs/demo-stage2": (
+        f"{EDITING}::test_a_clip_takes_on_an_emotion_and_is_shown_beside_its_source"
+    ),
+    "spfem edit clips --emotion happy --out edited --ray --generator runs/demo-stage2": (
+        f"{EDITING}::test_a_folder_is_edited_in_parallel_and_only_what_is_missing_again"
+    ),
+    "spfem edit head.mp4 --faces aligned --landmarks head.npy --emotion sad --out sad.mp4 --generator runs/demo-stage2": (
+        f"{EDITING}::test_a_face_crop_is_edited_by_its_known_landmarks"
+    ),
     "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",

@@ -36,6 +36,7 @@ class Film:
         self._video: av.VideoStream | None = None
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
+            self._part.touch()  # now, and not when the first picture comes
             self._container = _container(str(self._part), CONTAINERS[out.suffix.lower()])
         except OSError as error:
             raise EditError(f"{out} cannot be written ({error.strerror}): give another --out") from error

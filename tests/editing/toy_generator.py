@@ -1,5 +1,6 @@
 """Generators that need no training, and the synthetic talking heads as films, for the tests of editing."""
 
+import itertools
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -59,9 +60,10 @@ def film(
     """`frames` (RGB arrays) as a film. times: of each frame, seconds. sound: a codec, or None. turned: degrees of its flag."""
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = codec or ("libvpx-vp9" if path.suffix == ".webm" else "libx264")
-    frames = list(frames)
+    frames = iter(frames)
+    first = next(frames)
     with av.open(str(path), "w") as container:
-        height, width = frames[0].shape[:2]
+        height, width = first.shape[:2]
         video = container.add_stream(codec, rate=rate, width=width, height=height, pix_fmt=pixels)
         video.options = {"libx264": {"crf": "8", "preset": "ultrafast"}, "libvpx-vp9": {"cpu-used": "8"}}.get(codec, {})
         if codec == "libvpx-vp9":
@@ -72,14 +74,14 @@ def film(
         if turned:
             video.set_display_rotation(turned)
         audio = container.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
-        for index, pixels_of in enumerate(frames):
+        for index, pixels_of in enumerate(itertools.chain([first], frames)):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_of), format="rgb24")
             frame.pts = round(times[index] * 90_000) if times is not None else index
             frame.time_base = video.codec_context.time_base
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None:
-            _add_sound(container, audio, sound_seconds or len(frames) / rate, sound_rate)
+            _add_sound(container, audio, sound_seconds or (index + 1) / rate, sound_rate)
     return path
 
 
