@@ -123,7 +123,7 @@ def redrawn(
             crops = np.stack([cut_face(p.rgb(), r, generator.size) for p, r in zip(chunk, regions, strict=False)])
             drawn, masks = generator.render(crops, motion, first)
             masks = masks * weights[:, None, None]
-            for picture, region, crop, edit, mask in zip(chunk, regions, crops, drawn, masks, strict=True):
+            for picture, region, crop, edit, mask in zip(chunk, regions, crops, drawn, masks, strict=False):
                 yield picture, blend(picture, region, crop, edit, mask)
         first += len(chunk)
 

@@ -61,7 +61,7 @@ class Film:
         frame.pict_type = PictureType.NONE  # the encoder decides where its key frames are
         try:
             self._mux(self._video.encode(frame))
-        except OSError as error:
+        except av.error.FFmpegError as error:
             raise self._failed(error) from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -71,13 +71,13 @@ class Film:
                 self._sound_until(float("inf"))
                 self._container.close()
                 os.replace(self._part, self.out)
-        except OSError as failure:
+        except (av.error.FFmpegError, OSError) as failure:
             raise self._failed(failure) from failure
         finally:
             self._discard()
 
-    def _failed(self, error: OSError) -> EditError:
-        return EditError(f"{self.out} cannot be written to its end ({error.strerror}): is the disk full?")
+    def _failed(self, error: Exception) -> EditError:
+        return EditError(f"{self.out} cannot be written to its end ({error}): is the disk full?")
 
     def _discard(self) -> None:
         self._sound_source.close()
@@ -101,11 +101,16 @@ class Film:
     def _sound_packets(self, tracks: dict[int, av.AudioStream]) -> Iterator[tuple[float, av.Packet]]:
         """(seconds, packet) of all sound tracks, as they lie in the source."""
         now = 0.0
-        for packet in self._sound_source.demux(*self._sound_source.streams.audio) if tracks else ():
-            if packet.size:
-                now = float(packet.dts * packet.time_base) if packet.dts is not None else now
-                packet.stream = tracks[packet.stream.index]
-                yield now, packet
+        try:
+            for packet in self._sound_source.demux(*self._sound_source.streams.audio) if tracks else ():
+                if packet.size:
+                    now = float(packet.dts * packet.time_base) if packet.dts is not None else now
+                    packet.stream = tracks[packet.stream.index]
+                    yield now, packet
+        except av.error.FFmpegError as error:
+            raise EditError(
+                f"{self.source.path}: its sound breaks off after {now:.2f} s ({error}); fetch the file again"
+            ) from error
 
     def _sound_tracks(self) -> dict[int, av.AudioStream]:
         refuse_unfit_sound(self.source, self.out)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 from rich.console import Console
 
 from spfem_dist.editing.clip import Edited, Settings, Wish, edit_clip
@@ -161,7 +161,7 @@ def _on_ray(work: _Work, todo: list[Task]) -> Iterator[Edited | Failed]:
 
 
 def _attempt_alone(work: _Work, task: Task) -> Edited | Failed:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each task
+    cv2.setNumThreads(1)  # a task has one core
     return replace(work, threads=1).attempt(task)
 
 

@@ -63,17 +63,25 @@ def checked_emotion(request: EditRequest) -> Emotion | None:
         )
     if request.reference_landmarks is not None and request.reference is None:
         raise EditError("--reference-landmarks are those of a --reference, and none is given")
-    files = {"source": request.source, "--reference": request.reference, "--landmarks": request.landmarks}
-    files["--reference-landmarks"] = request.reference_landmarks
-    for name, path in files.items():
-        if path is not None and not path.exists():
-            raise EditError(f"{name} {path} does not exist")
+    _refuse_missing(request)
     if not request.emotion:
         return None
     emotion = Emotion.parse(request.emotion)
     if emotion not in SEVEN:
         raise EditError(f"--emotion {emotion}: generators know {', '.join(SEVEN)}")
     return emotion
+
+
+def _refuse_missing(request: EditRequest) -> None:
+    if not request.source.exists():
+        raise EditError(f"{request.source} does not exist: give a film or a folder of films")
+    many = request.source.is_dir()
+    if request.landmarks is not None and not (request.landmarks.is_dir() if many else request.landmarks.is_file()):
+        kind = "folder with an .npy file for each clip" if many else ".npy file"
+        raise EditError(f"--landmarks {request.landmarks} does not exist: give a {kind}")
+    for flag, path in (("--reference", request.reference), ("--reference-landmarks", request.reference_landmarks)):
+        if path is not None and not path.is_file():
+            raise EditError(f"{flag} {path} does not exist: give one file")
 
 
 def tasks(request: EditRequest) -> list[Task]:

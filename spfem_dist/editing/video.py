@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from spfem_dist.prepare.recording import probe
 from spfem_dist.records import Unusable
@@ -67,7 +67,8 @@ class Colour:
 class Picture:
     """One frame, upright, with square pixels and even sides (an odd side has its last line doubled), 4:2:0.
 
-    y: uint8 [H, W]. u, v: uint8 [H/2, W/2]. pts, duration: ticks of the footage's `time_base`.
+    y: uint8 [H, W]. u, v: uint8 [H/2, W/2]. pts, duration: ticks of the footage's `time_base`. converter: one for all
+    pictures of a film, as making one takes longer than using it.
     """
 
     y: np.ndarray
@@ -76,6 +77,7 @@ class Picture:
     colour: Colour
     pts: int
     duration: int
+    converter: VideoReformatter = field(default_factory=VideoReformatter, repr=False)
 
     def frame(self) -> av.VideoFrame:
         """The picture for the encoder, its timestamps not yet set."""
@@ -90,8 +92,10 @@ class Picture:
         """uint8 [H/shrink, W/shrink, 3], RGB."""
         height, width = self.y.shape
         how = Interpolation.BILINEAR if shrink == 1 else Interpolation.AREA
-        small = {"width": width // shrink, "height": height // shrink}
-        return self.frame().to_ndarray(format="rgb24", interpolation=how, **small)
+        converted = self.converter.reformat(
+            self.frame(), width // shrink, height // shrink, format="rgb24", interpolation=how, threads=1
+        )
+        return converted.to_ndarray()
 
 
 def footage(path: Path) -> Footage:
@@ -100,14 +104,12 @@ def footage(path: Path) -> Footage:
         facts = probe(path)
     except Unusable as error:
         raise EditError(error.detail) from error
-    if facts.declared_frames - facts.frames > 1 + 0.01 * facts.declared_frames:
-        raise EditError(
-            f"{path}: {facts.frames} of {facts.declared_frames} frames are there, it was cut short; fetch the file again"
-        )
     with av.open(str(path)) as container:
         if any(name in container.format.name for name in _NOT_FILMS):
             raise EditError(f"{path} is no video but {container.format.long_name}; give a film (mp4, mov, mkv, webm)")
         stream = container.streams.video[0]
+        if facts.declared_frames - facts.frames > 1 + 0.01 * facts.declared_frames:
+            _refuse_cut_short(path, container, facts.declared_frames)
         return Footage(
             path=path,
             frames=facts.frames,
@@ -120,12 +122,19 @@ def footage(path: Path) -> Footage:
         )
 
 
+def _refuse_cut_short(path: Path, container: av.container.InputContainer, declared: int) -> None:
+    # A film trimmed without coding it anew holds frames that are never shown; probe leaves them out.
+    there = sum(packet.size > 0 for packet in container.demux(video=0))
+    if declared - there > 1 + 0.01 * declared:
+        raise EditError(f"{path}: {there} of {declared} frames are there, it was cut short; fetch the file again")
+
+
 def pictures(film: Footage, threads: int = 0) -> Iterator[Picture]:
     """The frames of `film` in order. threads: of the decoder, 0 lets it choose.
 
     Raises EditError where the file is damaged, or its pictures change their size on the way.
     """
-    count, last = 0, None
+    count, last, converter = 0, None, VideoReformatter()
     with av.open(str(film.path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = threads
@@ -134,7 +143,7 @@ def pictures(film: Footage, threads: int = 0) -> Iterator[Picture]:
         step = max(1, round(1 / (film.fps * film.time_base)))
         try:
             for frame in container.decode(stream):
-                picture = _picture(frame, aspect, _ticks(frame, last, step), frame.duration or step)
+                picture = _picture(frame, aspect, _ticks(frame, last, step), frame.duration or step, converter)
                 if last is not None and picture.y.shape != last.y.shape:
                     raise EditError(
                         f"{film.path}: the picture's size changes at frame {count}; bring it to one size first "
@@ -157,7 +166,7 @@ def _ticks(frame: av.VideoFrame, last: Picture | None, step: int) -> int:
     return last.pts + step if frame.pts is None else max(frame.pts, last.pts + 1)
 
 
-def _picture(frame: av.VideoFrame, aspect: float, pts: int, duration: int) -> Picture:
+def _picture(frame: av.VideoFrame, aspect: float, pts: int, duration: int, converter: VideoReformatter) -> Picture:
     turns = round((frame.rotation or 0) / 90) % 4  # counter-clockwise quarter turns
     if frame.colorspace not in _MATRICES:
         frame.colorspace = _UNSPECIFIED
@@ -175,4 +184,4 @@ def _picture(frame: av.VideoFrame, aspect: float, pts: int, duration: int) -> Pi
             rows = cv2.copyMakeBorder(rows, 0, down, 0, right, cv2.BORDER_REPLICATE)
         planes.append(np.ascontiguousarray(np.rot90(rows, turns)).copy())
     y, u, v = planes
-    return Picture(y, u, v, colour, pts, duration)
+    return Picture(y, u, v, colour, pts, duration, converter)

@@ -107,7 +107,6 @@ def test_a_wish_that_is_none_or_unknown_is_refused(tmp_path, talk, aligned):
     refused(edit(talk, out, *aligned[:-1], "hapy"), "unknown emotion 'hapy'", "surprised")
     refused(edit(talk, out, *aligned[:-1], "calm"), "--emotion calm", "surprised")
     refused(edit(talk, out, *aligned, "--strength", "-1"), "--strength is -1")
-    refused(edit(talk, out, *aligned, "--reference", tmp_path / "none.mp4"), "none.mp4", "does not exist")
     assert not out.exists()
 
 
@@ -121,6 +120,30 @@ def test_an_output_that_cannot_be_is_refused(tmp_path, talk, aligned):
     refused(edit(talk, tmp_path / "file" / "e.mp4", *aligned), "file", "cannot be written", "another --out")
     refused(edit("/dev/null", tmp_path / "e.mp4", *aligned), "/dev/null")
     assert talk.read_bytes() == before
+
+
+def test_files_that_are_not_there_are_named_by_their_flag(tmp_path, talk, aligned):
+    out, gone = tmp_path / "e.mp4", tmp_path / "gone"
+    refused(edit(gone, out, *aligned), gone, "does not exist", "a film or a folder")
+    for flag in ("--reference", "--landmarks"):
+        refused(edit(talk, out, *aligned, flag, gone), f"{flag} {gone} does not exist")
+    refused(edit(talk, out, *aligned, "--reference-landmarks", talk), "--reference-landmarks", "--reference")
+    refused(edit(talk, out, "--emotion", "sad", "--faces", "aligned"), "spfem weights pull face-mesh", "--landmarks")
+
+
+def toys_on_a_full_disk() -> None:
+    import resource
+
+    toys_are_loaded()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, talk, aligned):
+    out = tmp_path / "new" / "e.mp4"
+    words = ["spfem", "edit", talk, "--out", out, "--generator", "toy-ibug68", *aligned]
+    refused(command(*words, before=toys_on_a_full_disk), out, "is the disk full?")
+    assert list(out.parent.iterdir()) == []
 
 
 def test_a_missing_output_folder_is_made(tmp_path, talk, aligned):
@@ -164,6 +187,9 @@ def damaged(kind: str, tmp_path: Path) -> Path:
             frame.sample_rate = 44_100
             container.mux(track.encode(frame))
             container.mux(track.encode(None))
+    elif kind == "overwritten":
+        middle = len(whole) // 3
+        path.write_bytes(whole[:middle] + bytes(middle) + whole[2 * middle :])
     elif kind == "cut":
         path.write_bytes(whole[: len(whole) // 2])  # its index is at the end, and gone
     elif kind == "cut behind its index":
@@ -177,7 +203,9 @@ def damaged(kind: str, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["noise", "empty", "text", "picture", "sound", "cut", "cut behind its index"])
+@pytest.mark.parametrize(
+    "kind", ["noise", "empty", "text", "picture", "sound", "overwritten", "cut", "cut behind its index"]
+)
 def test_a_file_that_is_no_whole_film_is_named(tmp_path, aligned, kind):
     bad, out = damaged(kind, tmp_path), tmp_path / "out" / "e.mp4"
     refused(edit(bad, out, *aligned), bad.name)

@@ -84,6 +84,26 @@ def test_every_frame_keeps_its_time_at_a_variable_rate(tmp_path, known):
     assert shown(tmp_path / "e.mp4")[0] == shown(source)[0]
 
 
+def test_a_film_that_was_trimmed_without_coding_it_anew_keeps_what_is_shown(tmp_path):
+    whole, trimmed = film(tmp_path / "a.mp4", talking_head().frames), tmp_path / "b.mp4"
+    with av.open(str(whole)) as a, av.open(str(trimmed), "w") as b:
+        tracks = {stream.index: b.add_stream_from_template(stream) for stream in a.streams}
+        for packet in a.demux():
+            if packet.size:
+                earlier = round(0.4 / packet.time_base)  # the first ten frames lie before the film's beginning
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts - earlier,
+                    packet.dts - earlier,
+                    tracks[packet.stream.index],
+                )
+                b.mux(packet)
+    np.save(tmp_path / "p.npy", talking_head().landmarks[10:])
+    edit(trimmed, tmp_path / "e.mp4", tmp_path / "p.npy")
+    assert shown(tmp_path / "e.mp4")[0] == shown(trimmed)[0]
+    assert len(shown(trimmed)[0]) == 20
+    assert sound_packets(tmp_path / "e.mp4") == sound_packets(trimmed) != []
+
+
 def test_frame_rate_and_length_are_the_sources(tmp_path, known):
     source = film(tmp_path / "a.mp4", talking_head().frames, rate=30)
     done = edit(source, tmp_path / "e.mp4", known)
