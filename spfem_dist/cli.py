@@ -99,6 +99,49 @@ def edit(
     sys.exit(1 if failed else 0)
 
 
+@evaluate.command(name="generator")
+def evaluate_generator(
+    run: tyro.conf.Positional[str],
+    judges: str = "runs/judges",
+    arm: str = "both",
+    by: Literal["reference", "emotion", "both"] = "reference",
+    sentences: int | None = None,
+    protocol: str = "",
+) -> None:
+    """Edit held-out clips with the generator of a finished run, and score what it drew.
+
+    Args:
+        run: Folder of the run, for instance runs/ned or s3://bucket/runs/ned.
+        judges: Folder of a finished run of recipes/metric_nets.py.
+        arm: What the figures are called: stage2/<arm>/... in summary.json.
+        by: Drive the generator by reference clips, by the emotion's name, or by both.
+        sentences: Source clips for each speaker, in place of the protocol's number.
+        protocol: Name or JSON file of a protocol; empty means the corpus's own.
+    """
+    from spfem_dist.evaluation.generator_runs import evaluate_generator as score
+
+    score(run, arm, judges, by=by, sentences=sentences, protocol=protocol)
+
+
+@evaluate.command(name="compare")
+def evaluate_compare(
+    run_a: tyro.conf.Positional[str], run_b: tyro.conf.Positional[str], arm: str = "", against: str = ""
+) -> None:
+    """Say where one evaluated generator is better or worse than another, clip by clip, and where it is noise.
+
+    Args:
+        run_a: Folder of an evaluated run.
+        run_b: Folder of the run it is compared with; may be the same one, with two arms.
+        arm: Arm of the first run; may be left out where it has one.
+        against: Arm of the second run.
+    """
+    from rich.console import Console
+
+    from spfem_dist.evaluation.compare import compare, comparison_table
+
+    Console().print(comparison_table(compare(run_a, run_b, arm, against), run_a, run_b))
+
+
 @weights.command(name="list")
 def list_weights() -> None:
     """Show every known weights file: source, licence, size, and whether it is here."""

@@ -179,11 +179,13 @@ def write_report(
     pictures: Mapping[str, Picture] | None = None,
     facts: Mapping[str, object] | None = None,
     targets: Sequence[Target] = TARGETS,
+    sections: Sequence[str] = (),
 ) -> Path:
     """Write one HTML page that needs no other file and no network.
 
     curves: chart title -> curve name -> [(samples seen, value)]. pictures: caption -> uint8 [H, W, 3], or samples seen ->
-    picture for one with a slider. facts: what was run (name, seed, shards, commit), masked of secrets.
+    picture for one with a slider. facts: what was run (name, seed, shards, commit), masked of secrets. sections: HTML of
+    further parts, shown before the figures.
     """
     met = [target.met(figures) for target in targets if target.name in figures]
     headline = f"{met.count(True)} of {len(met)} bars met" if met else "no bars apply"
@@ -191,6 +193,7 @@ def write_report(
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="headline">{headline}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC</p>',
         _facts(facts or {}),
+        *sections,
         *(_figures_section(root, figures, targets) for root in _roots(figures)),
     ]
     if curves:

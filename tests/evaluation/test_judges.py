@@ -17,6 +17,7 @@ from spfem_dist.evaluation.judges.saved import build_judge, load_judges
 from spfem_dist.evaluation.judges.settings import Identity, JudgesRun, Oracle, Synchrony
 from spfem_dist.evaluation.judges.stage import JudgeStage
 from spfem_dist.shard_format import ShardIndex
+from spfem_dist.weights import MissingWeights
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,8 @@ def test_the_recipe_trains_three_judges_and_says_how_good_they_are(judges_run):
         assert config["facts"]["figures"][figure] == config["facts"]["figures"][figure]  # a number
         assert f"{name}/{figure}:" in done.out
     figures = load_judges(str(folder)).figures()
-    assert 0 <= figures["oracle/emotion_accuracy"] <= 1
+    assert 0 <= figures["oracle/emotion_accuracy"].value <= 1
+    assert figures["oracle/emotion_accuracy"].clips == 28  # two speakers, two sentences, seven emotions
     assert "oracle/mouth_opening_corr" in figures
 
 
@@ -49,8 +51,14 @@ def test_equal_judges_have_one_digest_and_their_names_say_what_they_are(judges_r
 
 
 def test_a_missing_judge_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no judge 'oracle'.*metric_nets"):
+    with pytest.raises(FileNotFoundError, match=r"no judge 'oracle'.*metric_nets"):
         load_judges(str(tmp_path))
+
+
+def test_published_judges_say_where_their_weights_come_from(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPFEM_WEIGHTS", str(tmp_path))
+    with pytest.raises(MissingWeights, match="resnet18-arcface"):
+        load_judges("published")
 
 
 def test_settings_of_another_judge_are_refused():

@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spfem_dist.evaluation.judges.networks import IdentityNetwork, OracleNetwork, SynchronyNetwork
+from spfem_dist.evaluation.judges.published import published_judges
 from spfem_dist.evaluation.judges.settings import Identity, JudgeSettings, Oracle, Synchrony
+from spfem_dist.evaluation.retrieval import Figure
 
 FORMAT = "spfem-judge/1"
 NAMES = ("oracle", "identity", "synchrony")
@@ -39,11 +41,14 @@ class Judges:
         facts = self.configs["oracle"]["facts"]
         return f"{self.kind}-trained judges {facts['run']!r}, corpus {facts['corpus']} {facts['digest'][:12]}, weights {self.digest}"
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Figure]:
         """The judges' own scores on held-out data, by path: `oracle/emotion_accuracy`, ..."""
-        found = {}
+        found: dict[str, Figure] = {}
         for name, config in self.configs.items():
-            found |= {f"{name}/{key}": value for key, value in config["facts"].get("figures", {}).items()}
+            spans = config["facts"].get("intervals", {})
+            for key, value in config["facts"].get("figures", {}).items():
+                low, high, *clips = spans.get(key, (value, value))
+                found[f"{name}/{key}"] = Figure(value, low, high, clips[0] if clips else 0)
         return found
 
 
@@ -103,10 +108,12 @@ def load_judge(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def load_judges(location: str) -> Judges:
-    """The three judges of a finished run of recipes/metric_nets.py: a folder, or s3://bucket/prefix.
+    """The three judges of a finished run of recipes/metric_nets.py (a folder, or s3://bucket/prefix), or `published`.
 
-    Raises FileNotFoundError that names the judge which is missing.
+    Raises FileNotFoundError that names the judge which is missing, or the weights (see `published_judges`).
     """
+    if location == "published":
+        published_judges()
     fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
     found: dict[str, nn.Module] = {}
     configs: dict[str, dict[str, Any]] = {}

@@ -143,6 +143,6 @@ class JudgeStage:
         )
         figures = check(judge, clips)
         facts["figures"] = {key: figure.value for key, figure in figures.items()}
-        facts["intervals"] = {key: [figure.low, figure.high] for key, figure in figures.items()}
+        facts["intervals"] = {key: [figure.low, figure.high, figure.clips] for key, figure in figures.items()}
         save_judge(folder, judge, name=name, settings=settings, shape=shape, facts=facts)
         print("\n".join(f"{name}/{key}: {figure}" for key, figure in figures.items()), flush=True)

@@ -1,0 +1,318 @@
+"""`spfem evaluate generator RUN`: edit the protocol's clips with a trained generator, score them, and write it down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import fsspec
+import numpy as np
+import torch
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from spfem_dist.config import Run
+from spfem_dist.corpora.splits import Split
+from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
+from spfem_dist.emotions import Emotion
+from spfem_dist.evaluation.clips import TestClip, planes, read_clips, topology_of
+from spfem_dist.evaluation.distances import mean_cosine
+from spfem_dist.evaluation.edits import RealFaces, Seen, Truth, look, real_faces, scores, some
+from spfem_dist.evaluation.generator import COPY, TARGET, ClipScore, generator_figures
+from spfem_dist.evaluation.judges.saved import Judges, load_judges
+from spfem_dist.evaluation.protocol import Edit, Place, Protocol, ProtocolError, protocol_for
+from spfem_dist.evaluation.retrieval import Figure, bootstrap
+from spfem_dist.generators.generator import Face, Generator, Motion
+from spfem_dist.records import Clip, RawRecording
+from spfem_dist.streaming.loader import Source
+
+By = Literal["reference", "emotion", "both"]
+#: Clips that are kept for the report, one for each emotion.
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One edit as the report plays it: uint8 [T, S, S, 3] each; target is None where it is not known."""
+
+    caption: str
+    source: np.ndarray
+    generated: np.ndarray
+    target: np.ndarray | None
+    reference: np.ndarray
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation found: figures by path, scores of every clip, clips to show, and what was used."""
+
+    figures: dict[str, Figure]
+    scores: list[ClipScore]
+    shown: list[Shown]
+    facts: dict[str, Any]
+
+
+def evaluate_generator(
+    location: str,
+    arm: str = "both",
+    judges: str | Judges = "",
+    generator: Generator | None = None,
+    by: By = "reference",
+    sentences: int | None = None,
+    protocol: str = "",
+    console: Console | None = None,
+) -> dict[str, Figure]:
+    """Score the generator that the run folder `location` exported; write summary.json, edits.json and report.html there.
+
+    arm: what its figures are called, `stage2/<arm>/...`. judges: folder of a run of recipes/metric_nets.py, or its judges.
+    generator: scored in place of the exported one. by: drive it by the protocol's references, by the emotion's name, or
+    both. sentences: sources for each speaker, in place of the protocol's number. protocol: name or file; empty means the
+    corpus's own. Returns the figures by their path in summary.json.
+    Raises FileNotFoundError and ValueError that say what is missing: run, generator, judges, recordings.
+    """
+    console, began = console or Console(), time.perf_counter()
+    if not judges:
+        raise ValueError(
+            "no judges: train them on the same shards (python recipes/metric_nets.py), then give --judges runs/judges"
+        )
+    run = read_run(location)
+    panel = load_judges(judges) if isinstance(judges, str) else judges
+    if generator is None:
+        from spfem_dist.generators.load import load_generator
+
+        generator = load_generator(location)
+    with console.status(f"editing and scoring {location}"):
+        found = evaluate(run, generator, panel, arm, by, sentences, protocol)
+    from spfem_dist.evaluation.edit_report import shown_figures, write_down
+
+    console.print(shown_figures(found.figures, arm))
+    console.print(f"judged by {found.facts['judges']}", soft_wrap=True)
+    with console.status("drawing the report"):
+        write_down(location, run, found, arm)
+    console.print(
+        f"scored in {time.perf_counter() - began:.0f} s; {location}/summary.json, edits.json and report.html hold all of it",
+        soft_wrap=True,
+    )
+    return found.figures
+
+
+def read_run(location: str) -> Run:
+    """What evaluation needs of a run's configuration: name, seed, data and tracking, whatever its stage."""
+    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    if not fs.exists(f"{root}/run.json"):
+        raise FileNotFoundError(f"no run.json in {location}: give the folder of a training run of a generator")
+    with fs.open(f"{root}/run.json", "r") as f:
+        content = json.load(f)
+    return Run.model_validate({key: value for key, value in content.items() if key in Run.model_fields})
+
+
+def evaluate(
+    run: Run,
+    generator: Generator,
+    judges: Judges,
+    arm: str,
+    by: By = "reference",
+    sentences: int | None = None,
+    protocol: str = "",
+) -> Evaluation:
+    """Edit and score every clip of the protocol. Reads the shards of `run`, writes nothing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two sources are worked on at a time; more threads would only wait for each other
+    try:
+        with threadpool_limits(limits=1):
+            return _evaluate(run, generator, judges, arm, by, sentences, protocol)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _evaluate(
+    run: Run, generator: Generator, judges: Judges, arm: str, by: By, sentences: int | None, protocol: str
+) -> Evaluation:
+    if arm in (COPY, TARGET, "real", "") or "/" in arm:
+        raise ValueError(f"an arm cannot be called {arm!r}: that name has a meaning; use for instance 'both'")
+    data = run.data.model_copy(update={"size": generator.size})
+    source = Source(data, landmarks=True)
+    index = source.reader.index
+    if (topology := topology_of(index)) != generator.topology or topology != judges.oracle.topology:
+        raise ValueError(
+            f"the shards hold {topology} landmarks, the generator was trained on {generator.topology} and the judges on "
+            f"{judges.oracle.topology}: use one kind for all"
+        )
+    split = Split.load(data.split)
+    plan = Protocol.load(protocol) if protocol else protocol_for(index.corpus)
+    edits = plan.edits((e for shard in index.shards for e in shard.groups), split, sentences)
+    if by == "emotion":  # nobody is referred to, so there is one edit of each clip
+        edits = [replace(edit, way="label") for edit in edits if edit.way == "intra"]  # type: ignore[arg-type]
+    clips = {c.name: c for c in read_clips(data, lambda e: split.accepts("test", e.speaker, e.sentence), source)}
+    corpus = synthetic_corpus(source, generator.size)
+    panel = _Panel(judges, clips, corpus)
+    sources = list(dict.fromkeys(str(edit.source) for edit in edits))
+
+    def of_source(name: str) -> tuple[list[ClipScore], list[Shown]]:
+        mine = [edit for edit in edits if str(edit.source) == name]
+        return _score_source(panel, generator, mine, arm, by, shows=name == sources[0])
+
+    # Networks and drawing run outside the interpreter's lock.
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(of_source, sources))
+    found = [score for part, _ in parts for score in part]
+    real = {(s.source, s.emotion): panel.real_identity(s.source, s.emotion) for s in found}
+    figures = generator_figures(found, real) | panel.real_csim(edits)
+    figures |= judges.figures()
+    facts = {
+        "run": run.name,
+        "judges": str(judges),
+        "driven by": by,
+        "protocol": plan.name,
+        "shards": data.shards,
+        "data digest": index.digest[:12],
+        "split": data.split,
+        "clips": len({s.clip for s in found}),
+    }
+    return Evaluation(figures, found, [shown for _, part in parts for shown in part], facts)
+
+
+def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
+    """The corpus that the shards were rendered from, drawn at `size` pixels; None for recorded ones.
+
+    Its seed and extent are in the shards' own settings files, written by `spfem prepare`.
+    """
+    index = source.reader.index
+    if index.corpus != "synthetic":
+        return None
+    name = index.shards[0].name.removesuffix(".tar") + ".json"
+    fs, root = fsspec.core.url_to_fs(source.data.shards.rstrip("/"))
+    if not fs.exists(f"{root}/{name}"):
+        raise ProtocolError(
+            f"{source.data.shards} has no {name}, which says how the synthetic corpus was drawn: copy it there, or prepare again"
+        )
+    with fs.open(f"{root}/{name}", "r") as f:
+        made = json.load(f)["settings"]
+    return SyntheticCorpus(made["identities"], made["synthetic_sentences"], made["fps"], size, made["seed"])
+
+
+class _Panel:
+    """The judges beside the test recordings: what they say of real faces, asked once of each."""
+
+    def __init__(self, judges: Judges, clips: dict[str, TestClip], corpus: SyntheticCorpus | None):
+        self.judges, self.clips, self.corpus = judges, clips, corpus
+        frames = {name: planes(some(clip.frames[clip.valid])) for name, clip in clips.items()}
+        self.identity = {name: judges.identity.embed(f).numpy() for name, f in frames.items()}
+        self.expression = {name: judges.oracle.read(f).features.numpy() for name, f in frames.items()}
+
+    def clip(self, place: Place) -> TestClip:
+        """The recording at a place of the protocol."""
+        if str(place) not in self.clips:
+            raise ProtocolError(f"recording {place} cannot be read from the shards: prepare them again")
+        return self.clips[str(place)]
+
+    def showing(self, speaker: str, emotion: Emotion) -> list[str]:
+        """Names of the speaker's test recordings of an emotion."""
+        return [name for name, c in self.clips.items() if c.speaker == speaker and c.emotion is emotion]
+
+    def real(self, source: TestClip, emotion: Emotion) -> RealFaces:
+        """The speaker's real faces that an edit of `source` is held against."""
+        others = [self.identity[n] for n, c in self.clips.items() if c.speaker == source.speaker and n != source.name]
+        if not others:
+            raise ProtocolError(f"{source.speaker} has no test recording but {source.name}: identity needs another")
+        return real_faces(others, [self.expression[name] for name in self.showing(source.speaker, emotion)])
+
+    def real_identity(self, source: str, emotion: str) -> np.ndarray:
+        """Identity features of real frames of the emotion by the source's speaker, for FAD."""
+        return np.concatenate([self.identity[n] for n in self.showing(self.clips[source].speaker, Emotion(emotion))])
+
+    def real_csim(self, edits: Sequence[Edit]) -> dict[str, Figure]:
+        """CSIM between different real recordings of one speaker and emotion: what a perfect generator could reach."""
+        values = []
+        for speaker, emotion in dict.fromkeys((e.source.speaker, e.emotion) for e in edits):
+            seen = [self.expression[name] for name in self.showing(speaker, emotion)]
+            values += [mean_cosine(a, b) for i, a in enumerate(seen) for b in seen[i + 1 :]]
+        return {"stage2/real/csim": bootstrap(values)} if values else {}
+
+    def clean(self, source: TestClip) -> RawRecording | None:
+        """The source as it was rendered, before any coding; None on recorded corpora."""
+        return None if self.corpus is None else self.corpus.render(_synthetic(self.corpus, source))
+
+    def truth(self, source: TestClip, emotion: Emotion, clean: RawRecording | None) -> Truth:
+        """The true target of an edit where it can be rendered; on recorded corpora the source's own mouth."""
+        if self.corpus is None or clean is None:
+            return Truth(source.landmarks)
+        target = self.corpus.target(_synthetic(self.corpus, source), emotion)
+        if len(target.frames) != len(source.frames):
+            raise ProtocolError(
+                f"{source.name} has {len(source.frames)} frames in the shards and {len(target.frames)} when rendered: "
+                "the shards were made by another version; prepare them again"
+            )
+        assert target.landmarks is not None
+        return Truth(target.landmarks, target.frames, clean.frames)
+
+
+def _synthetic(corpus: SyntheticCorpus, clip: TestClip) -> Clip:
+    return corpus.clip(int(clip.speaker[1:]), int(clip.sentence), clip.emotion, clip.take)
+
+
+def _score_source(
+    panel: _Panel, generator: Generator, edits: Sequence[Edit], arm: str, by: By, shows: bool
+) -> tuple[list[ClipScore], list[Shown]]:
+    """All edits of one source, with the rows `copy` and `target` beside each."""
+    torch.set_num_threads(1)
+    judges, source = panel.judges, panel.clip(edits[0].source)
+    clean = panel.clean(source)
+    copy = look(judges, source.frames, source.features, source.valid)
+    found: list[ClipScore] = []
+    shown: list[Shown] = []
+    for emotion in dict.fromkeys(edit.emotion for edit in edits):
+        truth, real = panel.truth(source, emotion, clean), panel.real(source, emotion)
+        ideal, aligned = _ideal(panel, source, emotion, truth)
+        rows: list[tuple[str, Seen, bool]] = [(COPY, copy, True), (TARGET, ideal, aligned)]
+        same = {row: scores(judges, seen, emotion, truth, real, copy, a) for row, seen, a in rows}
+        for edit in (e for e in edits if e.emotion is emotion):
+            reference = panel.clip(edit.reference)
+            drawn = edited(generator, source, edit, reference, by)
+            seen = look(judges, drawn, source.features, source.valid)
+            every = {**same, arm: scores(judges, seen, emotion, truth, real, copy)}
+            faces = {COPY: copy, TARGET: ideal, arm: seen}
+            found += [
+                ClipScore(row, edit.way, source.name, emotion.value, reference.name, values, faces[row].identity)
+                for row, values in every.items()
+            ]
+            if shows and (edit.way in ("cross", "label")) and len(shown) < SHOWN:
+                caption = f"{source.name} as {emotion.value}, like {reference.name}"
+                shown.append(Shown(caption, source.frames, drawn, truth.frames, reference.frames))
+    return found, shown
+
+
+def _ideal(panel: _Panel, source: TestClip, emotion: Emotion, truth: Truth) -> tuple[Seen, bool]:
+    """The row `target`, and whether its frames match the source's in time: the rendered truth, or a real recording."""
+    if truth.frames is not None:
+        return look(panel.judges, truth.frames, source.features, source.valid), True
+    real = [panel.clips[name] for name in panel.showing(source.speaker, emotion)]
+    chosen = next((c for c in real if c.sentence == source.sentence), real[0])
+    return look(panel.judges, chosen.frames, chosen.features, chosen.valid), False
+
+
+def edited(generator: Generator, source: TestClip, edit: Edit, reference: TestClip, by: By) -> np.ndarray:
+    """The generator's frames of one edit, uint8 [T, S, S, 3], laid over the source where it drew nothing."""
+    motion = generator.drive(
+        _face(source, generator),
+        edit.emotion if by != "reference" else None,
+        _face(reference, generator) if by != "emotion" else None,
+    )
+    parts = list(_rendered(generator, source.frames, motion))
+    return np.concatenate(parts)
+
+
+def _rendered(generator: Generator, frames: np.ndarray, motion: Motion, at_once: int = 64) -> Iterator[np.ndarray]:
+    for first in range(0, len(frames), at_once):
+        part = frames[first : first + at_once]
+        crops, redrawn = generator.render(part, motion, first)
+        share = redrawn[..., None]
+        yield np.rint(crops * share + part * (1 - share)).clip(0, 255).astype(np.uint8)
+
+
+def _face(clip: TestClip, generator: Generator) -> Face:
+    return Face(clip.landmarks, clip.valid, generator.size, generator.topology)
