@@ -48,6 +48,13 @@ RUN_BY = {
     "spfem edit head.mp4 --faces aligned --landmarks head.npy --emotion sad --out sad.mp4 --generator runs/demo-stage2": (
         f"{EDITING}::test_a_face_crop_is_edited_by_its_known_landmarks"
     ),
+    "python recipes/metric_nets.py": "tests/evaluation/test_judges.py::test_two_ray_workers_train_the_judges",
+    "spfem evaluate generator runs/demo-stage2 --judges runs/judges": (
+        "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
+    ),
+    "spfem evaluate compare runs/demo-stage2 runs/other": (
+        "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
+    ),
     "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",

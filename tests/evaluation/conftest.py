@@ -4,24 +4,12 @@ import json
 
 import pytest
 from doors import command, well
+from judged_corpus import BRIEF, SPLIT
 from rich.console import Console
 
 from spfem_dist.evaluation.judges.saved import load_judges
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
-
-SPLIT = {
-    "corpus": "synthetic",
-    "description": "two speakers train and two are tested",
-    "source": "the tests",
-    "train": {"speakers": ["S00", "S01"], "sentences": ["00"]},
-    "validation": {"speakers": [], "sentences": []},
-    "test": {"speakers": ["S02", "S03"], "sentences": ["01", "02"]},
-}
-#: What makes the judges' recipe a matter of seconds.
-BRIEF = ["--local", "--tracking.uri", "", "--tracking.log-every-steps", "1", "--data.frames-per-recording", "12"]
-for judge in ("oracle", "identity", "synchrony"):
-    BRIEF += [f"--{judge}.steps", "3", f"--{judge}.global-batch", "2", f"--{judge}.optimizer.warmup-steps", "1"]
 
 
 @pytest.fixture(scope="session")

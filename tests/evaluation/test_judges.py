@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from documented import words_of
+from doors import command, well
+from judged_corpus import BRIEF
 
 from spfem_dist.config import Data
 from spfem_dist.corpora.synthetic import SyntheticCorpus
@@ -36,6 +39,15 @@ def test_the_recipe_trains_three_judges_and_says_how_good_they_are(judges_run):
     assert 0 <= figures["oracle/emotion_accuracy"].value <= 1
     assert figures["oracle/emotion_accuracy"].clips == 28  # two speakers, two sentences, seven emotions
     assert "oracle/mouth_opening_corr" in figures
+
+
+def test_two_ray_workers_train_the_judges(small_corpus, tmp_path):
+    """The documented command as it stands, but for places and sizes: Ray, two workers, one judge."""
+    shards, split = small_corpus
+    places = ["--data.shards", shards, "--data.split", split, "--data.size", "32", "--checkpoint.storage", tmp_path]
+    brief = [*BRIEF[1:], "--identity.enabled", "False", "--synchrony.enabled", "False"]
+    well(command(*words_of("python recipes/metric_nets.py"), *places, *brief))
+    assert (tmp_path / "judges" / "oracle" / "model" / "model.safetensors").exists()
 
 
 def test_judges_are_not_registered_as_priors():
