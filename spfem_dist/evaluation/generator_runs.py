@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -31,8 +31,6 @@ from spfem_dist.records import Clip, RawRecording
 from spfem_dist.streaming.loader import Source
 
 By = Literal["reference", "emotion", "both"]
-#: Clips that are kept for the report, one for each emotion.
-SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -147,9 +145,9 @@ def _evaluate(
     edits = plan.edits((e for shard in index.shards for e in shard.groups), split, sentences)
     if by == "emotion":  # nobody is referred to, so there is one edit of each clip
         edits = [replace(edit, way="label") for edit in edits if edit.way == "intra"]  # type: ignore[arg-type]
-    clips = {c.name: c for c in read_clips(data, lambda e: split.accepts("test", e.speaker, e.sentence), source)}
-    corpus = synthetic_corpus(source, generator.size)
-    panel = _Panel(judges, clips, corpus)
+    recordings = read_clips(data, lambda e: split.accepts("test", e.speaker, e.sentence), source)
+    whole = {str(place) for edit in edits for place in (edit.source, edit.reference)}
+    panel = _Panel(judges, recordings, whole, synthetic_corpus(source, generator.size))
     sources = list(dict.fromkeys(str(edit.source) for edit in edits))
 
     def of_source(name: str) -> tuple[list[ClipScore], list[Shown]]:
@@ -196,13 +194,21 @@ def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
 
 
 class _Panel:
-    """The judges beside the test recordings: what they say of real faces, asked once of each."""
+    """The judges beside the test recordings: what they say of real faces, asked once of each.
 
-    def __init__(self, judges: Judges, clips: dict[str, TestClip], corpus: SyntheticCorpus | None):
-        self.judges, self.clips, self.corpus = judges, clips, corpus
-        frames = {name: planes(some(clip.frames[clip.valid])) for name, clip in clips.items()}
-        self.identity = {name: judges.identity.embed(f).numpy() for name, f in frames.items()}
-        self.expression = {name: judges.oracle.read(f).features.numpy() for name, f in frames.items()}
+    whole: names of the recordings whose frames are needed again; of the others only the judges' word is kept.
+    """
+
+    def __init__(self, judges: Judges, clips: Iterable[TestClip], whole: set[str], corpus: SyntheticCorpus | None):
+        self.judges, self.corpus = judges, corpus
+        self.clips: dict[str, TestClip] = {}
+        self.identity: dict[str, np.ndarray] = {}
+        self.expression: dict[str, np.ndarray] = {}
+        for clip in clips:
+            shown = planes(some(clip.frames[clip.valid]))
+            self.identity[clip.name] = judges.identity.embed(shown).numpy()
+            self.expression[clip.name] = judges.oracle.read(shown).features.numpy()
+            self.clips[clip.name] = clip if clip.name in whole else replace(clip, frames=clip.frames[:0])
 
     def clip(self, place: Place) -> TestClip:
         """The recording at a place of the protocol."""
@@ -214,12 +220,13 @@ class _Panel:
         """Names of the speaker's test recordings of an emotion."""
         return [name for name, c in self.clips.items() if c.speaker == speaker and c.emotion is emotion]
 
-    def real(self, source: TestClip, emotion: Emotion) -> RealFaces:
-        """The speaker's real faces that an edit of `source` is held against."""
+    def real(self, source: TestClip, emotion: Emotion, without: str = "") -> RealFaces:
+        """The speaker's real faces that an edit of `source` is held against. without: a recording not to be held against itself."""
         others = [self.identity[n] for n, c in self.clips.items() if c.speaker == source.speaker and n != source.name]
         if not others:
             raise ProtocolError(f"{source.speaker} has no test recording but {source.name}: identity needs another")
-        return real_faces(others, [self.expression[name] for name in self.showing(source.speaker, emotion)])
+        shown = self.showing(source.speaker, emotion)
+        return real_faces(others, [self.expression[n] for n in shown if n != without or len(shown) == 1])
 
     def real_identity(self, source: str, emotion: str) -> np.ndarray:
         """Identity features of real frames of the emotion by the source's speaker, for FAD."""
@@ -266,33 +273,42 @@ def _score_source(
     found: list[ClipScore] = []
     shown: list[Shown] = []
     for emotion in dict.fromkeys(edit.emotion for edit in edits):
+        mine = [edit for edit in edits if edit.emotion is emotion]
         truth, real = panel.truth(source, emotion, clean), panel.real(source, emotion)
-        ideal, aligned = _ideal(panel, source, emotion, truth)
-        rows: list[tuple[str, Seen, bool]] = [(COPY, copy, True), (TARGET, ideal, aligned)]
-        same = {row: scores(judges, seen, emotion, truth, real, copy, a) for row, seen, a in rows}
-        for edit in (e for e in edits if e.emotion is emotion):
+        ideal, ideal_values = _ideal(panel, source, mine, truth, copy)
+        rows = {
+            COPY: (scores(judges, copy, emotion, truth, real, copy), copy.identity),
+            # A real recording is one of those that FAD compares with, so that its own would mean nothing.
+            TARGET: (ideal_values, ideal.identity if truth.frames is not None else ideal.identity[:0]),
+        }
+        for edit in mine:
             reference = panel.clip(edit.reference)
             drawn = edited(generator, source, edit, reference, by)
             seen = look(judges, drawn, source.features, source.valid)
-            every = {**same, arm: scores(judges, seen, emotion, truth, real, copy)}
-            faces = {COPY: copy, TARGET: ideal, arm: seen}
+            rows[arm] = scores(judges, seen, emotion, truth, real, copy), seen.identity
             found += [
-                ClipScore(row, edit.way, source.name, emotion.value, reference.name, values, faces[row].identity)
-                for row, values in every.items()
+                ClipScore(row, edit.way, source.name, emotion.value, reference.name, values, features)
+                for row, (values, features) in rows.items()
             ]
-            if shows and (edit.way in ("cross", "label")) and len(shown) < SHOWN:
+            if shows and edit.way in ("cross", "label"):
                 caption = f"{source.name} as {emotion.value}, like {reference.name}"
                 shown.append(Shown(caption, source.frames, drawn, truth.frames, reference.frames))
     return found, shown
 
 
-def _ideal(panel: _Panel, source: TestClip, emotion: Emotion, truth: Truth) -> tuple[Seen, bool]:
-    """The row `target`, and whether its frames match the source's in time: the rendered truth, or a real recording."""
+def _ideal(
+    panel: _Panel, source: TestClip, edits: Sequence[Edit], truth: Truth, copy: Seen
+) -> tuple[Seen, dict[str, float]]:
+    """The row `target` and its scores: the rendered truth, or the speaker's real recording that is the reference."""
+    judges, emotion = panel.judges, edits[0].emotion
     if truth.frames is not None:
-        return look(panel.judges, truth.frames, source.features, source.valid), True
-    real = [panel.clips[name] for name in panel.showing(source.speaker, emotion)]
-    chosen = next((c for c in real if c.sentence == source.sentence), real[0])
-    return look(panel.judges, chosen.frames, chosen.features, chosen.valid), False
+        seen = look(judges, truth.frames, source.features, source.valid)
+        return seen, scores(judges, seen, emotion, truth, panel.real(source, emotion), copy)
+    place = next((edit.reference for edit in edits if edit.reference.speaker == source.speaker), edits[0].reference)
+    real = panel.clip(place)
+    seen = look(judges, real.frames, real.features, real.valid)
+    held_against = panel.real(source, emotion, without=real.name)
+    return seen, scores(judges, seen, emotion, truth, held_against, copy, aligned=False)
 
 
 def edited(generator: Generator, source: TestClip, edit: Edit, reference: TestClip, by: By) -> np.ndarray:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from doors import command, well
-from judged_corpus import BRIEF, SPLIT
+from judged_corpus import BRIEF, BRIEF_PROTOCOL, SPLIT
 from rich.console import Console
 
 from spfem_dist.evaluation.judges.saved import load_judges
@@ -21,7 +21,14 @@ def small_corpus(tmp_path_factory):
     )
     job.run(settings, Console(quiet=True))
     (folder / "split.json").write_text(json.dumps(SPLIT))
+    (folder / "brief.json").write_text(json.dumps(BRIEF_PROTOCOL))
     return folder / "shards", folder / "split.json"
+
+
+@pytest.fixture(scope="session")
+def brief(small_corpus):
+    """The file of a protocol with two emotions."""
+    return str(small_corpus[1].with_name("brief.json"))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,15 @@ SPLIT = {
     "validation": {"speakers": [], "sentences": []},
     "test": {"speakers": ["S02", "S03"], "sentences": ["01", "02"]},
 }
+BRIEF_PROTOCOL = {
+    "corpus": "synthetic",
+    "description": "two emotions",
+    "source": "the tests",
+    "split": "",
+    "emotions": ["happy", "sad"],
+    "sentences": 1,
+    "ring": {},
+}
 #: What makes the judges' recipe a matter of seconds.
 BRIEF = ["--local", "--tracking.uri", "", "--tracking.log-every-steps", "1", "--data.frames-per-recording", "12"]
 for judge in ("oracle", "identity", "synchrony"):

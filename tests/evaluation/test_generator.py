@@ -10,6 +10,7 @@ from fake_generators import Copy, Ideal
 from rich.console import Console
 
 from spfem_dist.config import Data, Run, Tracking
+from spfem_dist.evaluation import generator_runs
 from spfem_dist.evaluation.compare import compare, comparison_table, read_edits, verdict, write_edits
 from spfem_dist.evaluation.distances import frechet_distance
 from spfem_dist.evaluation.film import beside, film_uri
@@ -100,10 +101,28 @@ def test_the_figures_of_the_judges_stand_beside(ideal):
     assert ideal["stage2/real/csim"].value <= 1
 
 
-def test_driven_by_name_every_clip_is_edited_once(small_corpus, judges):
-    found = evaluate(run_of(small_corpus), Copy(), judges, "both", by="emotion")
+def test_driven_by_name_every_clip_is_edited_once(small_corpus, judges, brief):
+    found = evaluate(run_of(small_corpus), Copy(), judges, "both", by="emotion", protocol=brief)
     assert {s.way for s in found.scores} == {"label"}
-    assert found.facts["clips"] == 12  # two speakers, six emotions
+    assert found.facts["clips"] == 4  # two speakers, two emotions
+
+
+def test_on_recorded_corpora_the_target_is_a_real_recording_and_no_truth_is_claimed(
+    small_corpus, judges, brief, monkeypatch
+):
+    monkeypatch.setattr(generator_runs, "synthetic_corpus", lambda source, size: None)
+    found = evaluate(run_of(small_corpus), Copy(), judges, "both", protocol=brief)
+    figures = found.figures
+    assert not any(
+        name.split("/")[-1] in ("psnr", "l1", "changed_error", "changed_error_over_copy") for name in figures
+    )
+    assert {"emotion_accuracy", "csim", "identity", "lse_d"} <= {
+        name.split("/")[-1] for name in figures if name.startswith("stage2/target/")
+    }
+    assert "stage2/target/mouth_corr" not in figures
+    assert "stage2/target/fad" not in figures
+    assert figures["stage2/both/mouth_corr_minus_copy"].value == 0
+    assert all(shown.target is None for shown in found.shown)
 
 
 def test_an_arm_cannot_take_the_name_of_a_row(small_corpus, judges):
@@ -123,14 +142,14 @@ def test_a_generator_of_other_landmarks_is_refused(small_corpus, judges):
 
 
 @pytest.fixture(scope="module")
-def runs(small_corpus, judges, tmp_path_factory):
+def runs(small_corpus, judges, brief, tmp_path_factory):
     """Two evaluated run folders: one generator that copies, one that is ideal."""
     folders = {}
     for name, generator in (("copying", Copy()), ("ideal", Ideal(small_corpus[0]))):
         folder = tmp_path_factory.mktemp(name)
         (folder / "run.json").write_text(json.dumps(run_of(small_corpus).model_dump(mode="json") | {"stage_two": 1}))
         (folder / "summary.json").write_text(json.dumps({"training": {"loss": 0.5}, "stage2": {"both": {"old": 1.0}}}))
-        evaluate_generator(str(folder), "both", judges, generator, console=Console(quiet=True))
+        evaluate_generator(str(folder), "both", judges, generator, protocol=brief, console=Console(quiet=True))
         folders[name] = str(folder)
     return folders
 
@@ -145,7 +164,7 @@ def test_the_summary_keeps_what_others_wrote_and_forgets_an_older_evaluation(run
 
 def test_the_report_plays_clips_and_says_who_judged(runs, judges):
     page = Path(runs["ideal"], "report.html").read_text()
-    assert page.count("data:video/mp4;base64,") == 6
+    assert page.count("data:video/mp4;base64,") == 2
     assert judges.digest in page
     assert "Reference: cross-identity" in page
     assert "http://" not in page

@@ -21,7 +21,7 @@ def a_copy_is_loaded():
     sys.modules["spfem_dist.generators.load"] = module
 
 
-def test_two_generators_are_scored_and_compared(small_corpus, judges_run, tmp_path):
+def test_two_generators_are_scored_and_compared(small_corpus, judges_run, brief, tmp_path):
     shards, split = small_corpus
     run = Run(data=Data(shards=str(shards), split=str(split), size=32), tracking=Tracking(uri=""))
     folders = {}
@@ -30,7 +30,7 @@ def test_two_generators_are_scored_and_compared(small_corpus, judges_run, tmp_pa
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(run.model_dump_json())
         places = {"runs/demo-stage2": folder, "runs/judges": judges_run[0]}
-        done = well(command(*words_of(EVALUATE, places), before=a_copy_is_loaded))
+        done = well(command(*words_of(EVALUATE, places, "--protocol", brief), before=a_copy_is_loaded))
         assert "changed_error_over_copy" in done.said
         assert "judged by corpus-trained judges" in done.said
         assert json.loads((folder / "summary.json").read_text())["stage2"]["copy"]["changed_error_over_copy"] == 1
