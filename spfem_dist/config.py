@@ -322,3 +322,89 @@ class Stage1Run(Run):
     recipe: str = Field("cdrl_stage1", description="Recipe that made this configuration.")
     ccrl: CCRL = Field(default_factory=CCRL)
     cerl: CERL = Field(default_factory=CERL)
+
+
+class Guidance(Section):
+    """What the frozen priors tell the generator."""
+
+    content: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the content prior: source and generated face under the source's speech."
+    )
+    emotion: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the emotion prior: reference and generated face under the target's prior."
+    )
+    placement: Literal["clean", "released"] = Field(
+        "clean",
+        description="clean: both priors judge edited frames and guide manipulator and renderer; released: emotion guides the "
+        "manipulator alone, content the renderer alone, and that on reconstructed frames.",
+    )
+
+
+class NED(JobSettings):
+    """Neural Emotion Director: a manipulator of expression coefficients and a renderer of faces."""
+
+    network: Literal["small", "paper"] = Field(
+        "small", description="small trains on a laptop; paper has the published widths, for 256 pixels."
+    )
+    steps: Positive = Field(600, description="Optimiser steps.")
+    global_batch: Positive = Field(
+        16, description="Samples (pairs of windows) for each optimiser step, over all workers: the run's constant."
+    )
+    optimizer: Optimizer = Field(
+        default_factory=lambda: Optimizer(lr=2e-3, betas=(0.5, 0.99), warmup_steps=20), description="Of the renderer."
+    )
+    renderer_critic: Optimizer = Field(
+        default_factory=lambda: Optimizer(lr=1e-3, betas=(0.5, 0.99), warmup_steps=20),
+        description="Of the discriminator of pictures.",
+    )
+    manipulator: Optimizer = Field(
+        default_factory=lambda: Optimizer(lr=2e-3, betas=(0.0, 0.99), warmup_steps=20),
+        description="Of the manipulator with its style encoder and mapping network.",
+    )
+    manipulator_critic: Optimizer = Field(
+        default_factory=lambda: Optimizer(lr=5e-4, betas=(0.0, 0.99)), description="Of the discriminator of windows."
+    )
+    guidance: Guidance = Field(default_factory=Guidance)
+    pair_weight: Annotated[float, Field(ge=0)] = Field(
+        5.0,
+        description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one.",
+    )
+    cycle_weight: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the way back to the source window.")
+    style_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of finding the style in what it made.")
+    mouth_weight: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Weight of the jaw's correlation with the source's."
+    )
+    jaw_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the jaw's distance to the source's.")
+    window_adversarial_weight: Annotated[float, Field(ge=0)] = Field(
+        0.02, description="Weight of the discriminator of windows."
+    )
+    picture_weight: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the reconstruction's L1 error.")
+    picture_adversarial_weight: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Weight of the discriminator of pictures."
+    )
+    feature_weight: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Weight of matching the discriminator's features on reconstructed pictures."
+    )
+    r1_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Weight of the gradient penalty R1 on both discriminators' real samples; 0 leaves it out."
+    )
+    speakers: Positive = Field(
+        256, description="Speakers of the training part from which the face model learns, at most."
+    )
+    clips_per_speaker: Positive = Field(
+        64, description="Recordings of each speaker from which the face model learns, at most."
+    )
+
+
+class Stage2Run(Run):
+    """Stage 2: a generator under frozen priors."""
+
+    name: str = Field("cdrl-stage2", description="Run name; the same name and storage resumes, a new name starts anew.")
+    recipe: str = Field("cdrl_stage2", description="Recipe that made this configuration.")
+    data: Data = Field(default_factory=lambda: Data(frames_per_recording=10))
+    priors: tuple[str, ...] = Field(
+        (),
+        description="The frozen priors: the folder of a stage-1 run, folders of single priors, or models:/ccrl models:/cerl. "
+        "Empty trains without guidance.",
+    )
+    ned: NED = Field(default_factory=NED)

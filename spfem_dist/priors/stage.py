@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.stage import Job, Networks, job_of_one
+from spfem_dist.streaming.coverage import dataset_facts
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.streaming.views import VIEWS
@@ -89,20 +89,7 @@ class Stage1:
             for made in loaders:
                 made.close()
 
-        return job_of_one(name, network, settings, batches, validation, self.dataset(run, loader(0)), close)
-
-    def dataset(self, run: Stage1Run, loader: Loader) -> dict[str, Any]:
-        """What the data are: name, digest, where they lie, and what an epoch takes from them."""
-        index, coverage = loader.reader.index, loader.order.coverage
-        counts = {
-            "groups": coverage.accepted,
-            "groups_in_index": coverage.groups,
-            "recordings": coverage.recordings,
-            "frames": coverage.frames,
-            "samples_per_epoch": coverage.samples_per_epoch,
-            "bytes_per_epoch": coverage.group_bytes,
-        }
-        return {"name": index.corpus, "digest": index.digest, "source": run.data.shards, "counts": counts}
+        return job_of_one(name, network, settings, batches, validation, dataset_facts(run.data, loader(0)), close)
 
     def export(self, run: Stage1Run, name: str, networks: Networks, folder: Path) -> None:
         """Write the prior as safetensors with the configuration that rebuilds it."""

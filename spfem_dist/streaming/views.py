@@ -136,10 +136,11 @@ def serves_emotion(entry: GroupEntry) -> bool:
 
 
 def motion_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
-    """A generator's sample: R = 2 recordings, source and reference, K = data.frames_per_recording consecutive frames of each.
+    """A generator's sample: R = 3 windows of K = data.frames_per_recording frames: source, reference, and the source's words again.
 
-    The recordings differ in emotion where the group has two of the seven; else they are two windows of one emotion. The windows are
-    drawn apart, among those with the most found faces; a shorter clip is filled up with its last frame, marked invalid.
+    Source and reference are consecutive frames of recordings that differ in emotion where the group has two of the seven, and else of
+    one emotion. The windows are drawn apart, among those with the most found faces; a shorter clip is filled up with its last frame,
+    marked invalid. The third window has the reference's frames that match the source's, invalid where no time-warp leads there.
     """
     recordings = [r for r in group.recordings if r.emotion in SEVEN]
     if not recordings:
@@ -148,9 +149,22 @@ def motion_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> 
     others = [r for r in recordings if r.emotion != first.emotion] or recordings
     pair = (first, others[rng.integers(len(others))])
     windows = [_window(recording, data.frames_per_recording, rng) for recording in pair]
+    windows.append(_matched(group, *pair, windows[0][0], data))
+    three = (*pair, pair[1])
     return Choice(
-        pair, tuple(r.emotion for r in pair), np.stack([p for p, _ in windows]), np.stack([v for _, v in windows])
+        three, tuple(r.emotion for r in three), np.stack([p for p, _ in windows]), np.stack([v for _, v in windows])
     )
+
+
+def _matched(
+    group: UtteranceGroup, a: Recording, b: Recording, positions: np.ndarray, data: Data
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frames of b that match `positions` of a, and where they do: of one recording, or without a usable warp, nowhere."""
+    if a.name == b.name or not _usable(group, a, b, data):
+        return np.zeros_like(positions), np.zeros(len(positions), bool)
+    matches = warp_matches(group, a.name, b.name)[positions]
+    inside = np.clip(matches, 0, b.frames - 1)
+    return inside, (matches >= 0) & a.valid[positions].astype(bool) & b.valid[inside].astype(bool)
 
 
 def _window(recording: Recording, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

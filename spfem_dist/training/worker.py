@@ -98,7 +98,7 @@ def _export(
         fs.makedirs(root, exist_ok=True)
         for file in sorted(Path(scratch).iterdir()):
             fs.put_file(str(file), f"{root}/{file.name}")
-        if run_id and run.tracking.register_models:
+        if run_id and run.tracking.register_models and getattr(stage, "registers", True):
             figures = {key: value for row in outcome.progress.history[-2:] for key, value in row["values"].items()}
             version = register_prior(run.tracking.uri, scratch, name, run_id, figures, outcome.progress.samples)
             world.say(f"{name}: registered as models:/{name}/{version}")

@@ -108,14 +108,16 @@ class OracleNetwork(nn.Module):
         seen = self.trunk(faces)
         logits = self.emotion(self.pool_norm(self.pool(seen))).float()
         placed_points = to_crop(points, matrix, batch.frames.shape[-1]).flatten(1)
-        opening = self.opening_scale(openings.to(seen.device)).detach()
-        landmarks = self.landmark_scale(placed_points).detach()
-        losses = {
-            "oracle/emotion": F.cross_entropy(logits, classes, label_smoothing=0.05),
-            "oracle/opening": s.opening_weight * F.smooth_l1_loss(self.opening(seen).float(), opening),
-            "oracle/landmarks": s.landmark_weight * F.smooth_l1_loss(self.landmarks(seen).float(), landmarks),
+        opening = self.opening_scale(openings.to(seen)).float().detach()
+        landmarks = self.landmark_scale(placed_points.to(seen)).float().detach()
+        each = {
+            "oracle/emotion": F.cross_entropy(logits, classes, label_smoothing=0.05, reduction="none"),
+            "oracle/opening": s.opening_weight * _apart(self.opening(seen), opening),
+            "oracle/landmarks": s.landmark_weight * _apart(self.landmarks(seen), landmarks),
+            "oracle/accuracy": (logits.argmax(1) == classes).float(),
         }
-        return losses, {"oracle/accuracy": (logits.argmax(1) == classes).float().mean()}
+        means = {name: mean_over_samples(values, counted.view(len(batch), -1)) for name, values in each.items()}
+        return means, {"oracle/accuracy": means.pop("oracle/accuracy")}
 
     @torch.inference_mode()
     def read(self, frames: Tensor) -> Reading:
@@ -134,6 +136,19 @@ class OracleNetwork(nn.Module):
             to_frame(landmarks, matrix, frames.shape[-1]),
             features.float(),
         )
+
+
+def _apart(seen: Tensor, target: Tensor) -> Tensor:
+    return F.smooth_l1_loss(seen.float(), target, reduction="none").mean(1)
+
+
+def mean_over_samples(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over samples of the means over their counted frames, so that it does not depend on how a batch is cut.
+
+    values: [M], one for each True of counted: bool [B, frames].
+    """
+    table = torch.zeros_like(counted, dtype=values.dtype).masked_scatter(counted, values)
+    return (table.sum(1) / counted.sum(1).clamp(min=1)).mean()
 
 
 def _unscaled(scale: BatchNorm1d, values: Tensor) -> Tensor:
@@ -166,7 +181,7 @@ class IdentityNetwork(nn.Module):
         self.register_buffer("inside", (distance < 1).float()[None, None], persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
-        """Training: cross-entropy of the speaker. Held out: how much more alike two faces of one speaker are than of two."""
+        """Training: cross-entropy of the speaker. Held out: how far the faces of one speaker in seven emotions are apart."""
         s = self.settings
         faces, _ = shown(batch, s, "identity", self.training)
         counted = batch.valid.flatten()
@@ -177,15 +192,19 @@ class IdentityNetwork(nn.Module):
             mirrored = uniform(batch.seed, "identity/flip", *batch.valid.shape[1:]).flatten() < 0.5
             faces = flip(faces, mirrored)
         features = self.unit(faces[counted])
+        rows = counted.view(len(batch), -1)
         if self.training or (speakers >= 0).all():
             logits = features @ F.normalize(self.classes.float(), dim=1).T / s.temperature
-            right = (logits.argmax(1) == speakers).float().mean()
-            return {"identity/speaker": F.cross_entropy(logits, speakers)}, {"identity/accuracy": right}
-        held_out = sorted(set(names))
-        who = torch.tensor([held_out.index(name) for name in names]).to(counted.device)[counted]
-        alike, same = features @ features.T, who[:, None] == who[None, :]
-        gap = alike[same].mean() - (alike[~same].mean() if (~same).any() else 0.0)
-        return {"identity/closeness": 1.0 - gap}, {}
+            loss = F.cross_entropy(logits, speakers, reduction="none")
+            right = (logits.argmax(1) == speakers).float()
+            return {"identity/speaker": mean_over_samples(loss, rows)}, {
+                "identity/accuracy": mean_over_samples(right, rows)
+            }
+        centre = torch.zeros(len(batch), features.shape[1]).to(features)
+        sample = rows.nonzero()[:, 0]
+        centre = F.normalize(centre.index_add(0, sample, features), dim=1)
+        apart = 1.0 - (features * centre[sample]).sum(1)
+        return {"identity/apart": mean_over_samples(apart, rows)}, {}
 
     def unit(self, faces: Tensor) -> Tensor:
         """Unit features [N, D] of crops [N, 3, side, side]."""
@@ -237,13 +256,14 @@ class SynchronyNetwork(nn.Module):
         alike = lips @ heard.transpose(1, 2) / s.temperature
         hidden = ~counted
         target = torch.arange(count, device=alike.device).expand(b * r, count)
+        weight = counted / counted.sum(1, keepdim=True).clamp(min=1)
         loss = alike.new_zeros(())
         for table in (alike, alike.transpose(1, 2)):
             table = table.masked_fill(hidden[:, None, :], -1e4)
             each = F.cross_entropy(table.flatten(0, 1), target.flatten(), reduction="none").view(b * r, count)
-            loss = loss + 0.5 * (each * counted).sum() / counted.sum().clamp(min=1)
+            loss = loss + 0.5 * (each * weight).sum(1).mean()
         near = (alike.argmax(2) - target).abs() <= 1
-        return {"synchrony/contrast": loss}, {"synchrony/within_1": (near & counted).sum() / counted.sum().clamp(min=1)}
+        return {"synchrony/contrast": loss}, {"synchrony/within_1": (near * weight).sum(1).mean()}
 
     def _mouths(self, batch: Batch) -> Tensor:
         """Mouth crops [B * R, K, 3, side, side]; in training one disturbance for all frames of a clip."""

@@ -1,0 +1,24 @@
+"""CDRL stage 2: NED learns to change the emotion of a talking face, guided by the frozen priors of stage 1.
+
+    python recipes/cdrl_stage2.py --priors runs/cdrl-stage1                     # a laptop: local Ray, two CPU workers
+    python recipes/cdrl_stage2.py --priors models:/ccrl models:/cerl --dry-run  # train nothing, say what would happen
+    python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --local             # one process, no Ray: breakpoints work
+    ray job submit --working-dir . -- python recipes/cdrl_stage2.py --priors s3://bucket/runs/cdrl-stage1 \\
+        --data.shards s3://bucket/mead --scaling.workers 8 --ned.network paper --data.size 256 --zero.stage 2
+    torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors runs/cdrl-stage1
+"""
+
+from spfem_dist.config import Scaling, Stage2Run, Zero
+from spfem_dist.generators.ned.stage import Stage2
+from spfem_dist.training.launch import main
+
+
+def cdrl_stage2() -> Stage2Run:
+    """NED with both priors of CDRL in the clean form, on shards in shards/synthetic."""
+    run = Stage2Run(name="cdrl-stage2", recipe="cdrl_stage2", scaling=Scaling(workers=2), zero=Zero(stage=1))
+    run.data.shards, run.data.split = "shards/synthetic", "synthetic"
+    return run
+
+
+if __name__ == "__main__":
+    main(cdrl_stage2, Stage2())

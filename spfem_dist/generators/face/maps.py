@@ -1,0 +1,158 @@
+"""Pictures drawn from landmarks: what a renderer is told about the face, differentiable in the landmarks.
+
+A mesh over the landmarks and a ring of anchors around the face is drawn pixel by pixel. Which triangle covers a pixel is
+decided without gradient; where in that triangle the pixel lies, and so every map, follows the landmarks smoothly.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.spatial import ConvexHull, Delaunay
+from torch import Tensor
+
+from spfem_dist.generators.face.model import FaceModel, similarity
+
+#: Maps of one frame: coordinates of the mean face 3, eyes and mouth 3, shape lit from three sides 3, mask 1.
+MAPS = 10
+#: Anchors around the face, and how far out they lie: shares of the hull, and of an eye distance above the brows.
+_RING, _OUT, _FOREHEAD = 28, 1.10, 0.55
+
+
+class FaceMaps:
+    """Draws the maps of one face model. Its parts move with `to`."""
+
+    def __init__(self, model: FaceModel):
+        order = self.order = model.topology
+        self.still = list(order.rigid)
+        self.mean = model.mean.astype(np.float64)
+        forehead = self.mean[list(order.brows)] - np.array([0.0, _FOREHEAD])
+        self.ring = _ring(np.concatenate([self.mean, forehead]))
+        vertices = np.concatenate([self.mean, self.ring])
+        self.triangles = Delaunay(vertices).simplices.astype(np.int64)
+        depth = np.concatenate([model.depth, np.full(_RING, model.depth.min())])
+        # Lit from three sides: how the surface turns is told by three greys.
+        low, high = vertices.min(0), vertices.max(0)
+        flat = (vertices - low) / (high - low)
+        scaled = (depth - depth.min()) / (np.ptp(depth) + 1e-9)
+        outlines = (*order.eyes, order.mouth)
+        self.part_of = torch.from_numpy(
+            np.stack([np.isin(self.triangles, outline).all(1) for outline in outlines], -1).astype(np.float32)
+        )
+        self.coordinates = torch.from_numpy(np.column_stack([flat, scaled]).astype(np.float32))
+        self.depth = torch.from_numpy(depth.astype(np.float32))
+        self.corners = torch.from_numpy(self.triangles)
+
+    def anchors(self, landmarks: np.ndarray) -> np.ndarray:
+        """The ring [T, A, 2] around faces with landmarks [T, L, 2]: it goes with the head and knows no expression."""
+        factor, centre = similarity(landmarks[:, self.still].astype(np.float64), self.mean[self.still])
+        ring = (self.ring @ (1, 1j)) * factor[:, None] + (centre @ (1, 1j))[:, None]
+        return np.stack([ring.real, ring.imag], -1).astype(np.float32)
+
+    def vertices(self, landmarks: Tensor, anchors: Tensor) -> Tensor:
+        """Landmarks [N, L, 2] and anchors [N, A, 2] as the mesh's vertices [N, V, 2]."""
+        return torch.cat([landmarks, anchors], 1)
+
+    def draw(self, vertices: Tensor, source: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Maps [N, 10, S, S] in [0, 1] of faces with `vertices` [N, V, 2], and where each pixel comes from in `source` [N, V, 2].
+
+        Both in pixels. The second result [N, S, S, 2] is a grid for `grid_sample` (align_corners False) on the source's picture; outside
+        the mesh it is the pixel itself.
+        """
+        drawn = self._covering(vertices, size)
+        inside = drawn >= 0
+        corners = self.corners.to(vertices.device)[drawn.clamp(min=0)]  # [N, S, S, 3]
+        weights = _barycentric(vertices, corners, size)
+
+        def interpolated(attributes: Tensor) -> Tensor:  # [N, V, C] -> [N, S, S, C]
+            picked = _gather(attributes, corners)
+            return (weights[..., None] * picked).sum(-2)
+
+        n = len(vertices)
+        coordinates = interpolated(self.coordinates.to(vertices)[None].expand(n, -1, -1))
+        mask = inside.to(vertices.dtype)[..., None]
+        shape = self._lit(vertices, drawn.clamp(min=0))
+        parts = self.part_of.to(vertices)[drawn.clamp(min=0)]
+        maps = torch.cat([coordinates.clamp(0, 1) * mask, parts * mask, shape * mask, mask], -1)
+        own = _pixels(size, vertices)
+        grid = torch.where(inside[..., None], interpolated(source), own)
+        return maps.permute(0, 3, 1, 2), grid * 2 / size - 1
+
+    def _covering(self, vertices: Tensor, size: int) -> Tensor:
+        """The triangle that covers each pixel, int64 [N, S, S], -1 outside the mesh."""
+        points = np.round((vertices.detach().float().cpu().numpy() - 0.5) * 16).astype(np.int32)
+        pictures = np.full((len(points), size, size), -1, np.int32)
+        for picture, face in zip(pictures, points, strict=True):
+            for number, polygon in enumerate(face[self.triangles]):
+                cv2.fillConvexPoly(picture, polygon, number, shift=4)
+        return torch.from_numpy(pictures).to(vertices.device, torch.int64)
+
+    def _lit(self, vertices: Tensor, drawn: Tensor) -> Tensor:
+        """Greys [N, S, S, 3] of the mesh lit from the left, from above and from the front: one normal for each triangle."""
+        span = (vertices[:, :, 0].amax(1) - vertices[:, :, 0].amin(1))[:, None, None]
+        unit = float(np.ptp(self.mean[:, 0]))
+        solid = torch.cat(
+            [vertices / span * unit, self.depth.to(vertices)[None, :, None].expand(len(vertices), -1, -1)], -1
+        )
+        a, b, c = (solid[:, self.corners[:, k].to(vertices.device)] for k in range(3))
+        normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=-1, eps=1e-6)
+        normal = normal * torch.sign(normal[..., 2:] + 1e-12)
+        grey = torch.stack([(1 - normal[..., 0]) / 2, (1 - normal[..., 1]) / 2, normal[..., 2]], -1)
+        return _gather(grey, drawn)
+
+
+def mask_edge(mask: Tensor, width: int) -> Tensor:
+    """Masks [N, 1, S, S] that fall off to 0 over `width` pixels inside their edge."""
+    if width < 1:
+        return mask
+    eroded = -F.max_pool2d(-F.pad(mask, [width] * 4), 2 * width + 1, 1)
+    return F.avg_pool2d(F.pad(eroded, [width] * 4, mode="replicate"), 2 * width + 1, 1) * mask
+
+
+def warped(pictures: Tensor, grid: Tensor) -> Tensor:
+    """Pictures [N, C, S, S] looked up at grid [N, S, S, 2]."""
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+
+
+def _ring(points: np.ndarray) -> np.ndarray:
+    """Anchors [A, 2] on the convex hull of `points`, grown, at even angles."""
+    hull = points[ConvexHull(points).vertices]
+    middle = hull.mean(0)
+    closed = np.concatenate([hull, hull[:1]])
+    edges = np.concatenate([np.linspace(a, b, 64, endpoint=False) for a, b in itertools.pairwise(closed)])
+    angles = np.arctan2(*(edges - middle).T[::-1])
+    wanted = np.linspace(-np.pi, np.pi, _RING, endpoint=False)
+    nearest = np.abs(np.angle(np.exp(1j * (angles[None] - wanted[:, None])))).argmin(1)
+    return middle + _OUT * (edges[nearest] - middle)
+
+
+def _pixels(size: int, like: Tensor) -> Tensor:
+    """Centres of pixels [S, S, 2] (x, y)."""
+    axis = torch.arange(size, device=like.device, dtype=like.dtype) + 0.5
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([x, y], -1)
+
+
+def _gather(attributes: Tensor, numbers: Tensor) -> Tensor:
+    """attributes [N, V, C] at numbers [N, ...] -> [N, ..., C]."""
+    flat = numbers.flatten(1)
+    found = attributes.gather(1, flat[..., None].expand(-1, -1, attributes.shape[-1]))
+    return found.view(*numbers.shape, attributes.shape[-1])
+
+
+def _barycentric(vertices: Tensor, corners: Tensor, size: int) -> Tensor:
+    """Weights [N, S, S, 3] of each pixel's triangle corners; they sum to 1."""
+    a, b, c = _gather(vertices, corners).unbind(-2)
+    u, v, p = b - a, c - a, _pixels(size, vertices) - a
+    area = u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+    # A triangle seen edge-on (closed lips) has no inside: its pixels take the corners' mean instead of a far extrapolation.
+    thin = area.abs() < 1e-2
+    safe = torch.where(thin, torch.ones_like(area), area)
+    second = (p[..., 0] * v[..., 1] - p[..., 1] * v[..., 0]) / safe
+    third = (u[..., 0] * p[..., 1] - u[..., 1] * p[..., 0]) / safe
+    weights = torch.stack([1 - second - third, second, third], -1).clamp(-0.5, 1.5)
+    return torch.where(thin[..., None], torch.full_like(weights, 1 / 3), weights / weights.sum(-1, keepdim=True))

@@ -1,0 +1,61 @@
+"""What the points of each landmark order are: which stand still in the head, which are lips, eyes and brows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Point numbers of one landmark order.
+
+    rigid: points that only the head's pose moves. upper, lower: the inner lips' three middle points. eyes: outlines of both
+    eyes. mouth: outline of the inner lips. brows: points from which the forehead is measured. outer_eyes: both outer corners.
+    """
+
+    name: str
+    points: int
+    rigid: tuple[int, ...]
+    upper: tuple[int, ...]
+    lower: tuple[int, ...]
+    eyes: tuple[tuple[int, ...], tuple[int, ...]]
+    mouth: tuple[int, ...]
+    brows: tuple[int, ...]
+    outer_eyes: tuple[int, int]
+
+
+IBUG68 = Topology(
+    "ibug68",
+    68,
+    rigid=(36, 39, 42, 45, 27, 28, 29, 30, 31, 33, 35, 0, 16),
+    upper=(61, 62, 63),
+    lower=(67, 66, 65),
+    eyes=(tuple(range(36, 42)), tuple(range(42, 48))),
+    mouth=tuple(range(60, 68)),
+    brows=tuple(range(17, 27)),
+    outer_eyes=(36, 45),
+)
+
+MESH468 = Topology(
+    "mesh468",
+    468,
+    rigid=(33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 127, 356),
+    upper=(82, 13, 312),
+    lower=(87, 14, 317),
+    eyes=(
+        (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
+        (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249),
+    ),
+    mouth=(78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95),
+    brows=(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
+    outer_eyes=(33, 263),
+)
+
+_KNOWN = {"ibug68": IBUG68, "synthetic": IBUG68, "mesh468": MESH468}
+
+
+def topology(name: str) -> Topology:
+    """The order called `name`, as an index of shards gives it. Raises ValueError for one that is not known."""
+    if name not in _KNOWN:
+        raise ValueError(f"unknown landmark order {name!r}; known: {', '.join(_KNOWN)}")
+    return _KNOWN[name]

@@ -1,0 +1,113 @@
+"""A trained NED at work: a clip's landmarks become an edited motion, its frames edited frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.generators.face.maps import FaceMaps
+from spfem_dist.generators.face.model import FaceModel
+from spfem_dist.generators.generator import Face, Motion
+from spfem_dist.generators.ned.windows import made_scene
+from spfem_dist.training.engines import freeze
+
+#: Frames of a window, as in training, and the fall-off of a frame's weight towards a window's ends (sigma, frames).
+WINDOW, SIGMA = 10, 2.0
+#: Shortest clip that can be driven, frames: below it there is no motion to speak of.
+SHORTEST = 3
+
+
+class TrainedNED:
+    """NED, frozen; see `generators.generator.Generator`. config: what was saved with it."""
+
+    def __init__(
+        self, manipulator: nn.Module, renderer: nn.Module, model: FaceModel, size: int, config: dict[str, Any]
+    ):
+        self.manipulator: Any = freeze(manipulator)
+        self.renderer = freeze(renderer)
+        self.model, self.size, self.config = model, size, config
+        self.topology = model.topology.name
+        self.maps = FaceMaps(model)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> TrainedNED:
+        """Compute on `device`."""
+        self.device = torch.device(device)
+        self.manipulator.to(self.device)
+        self.renderer.to(self.device)
+        return self
+
+    @torch.inference_mode()
+    def drive(
+        self, source: Face, emotion: Emotion | None = None, reference: Face | None = None, strength: float = 1.0
+    ) -> Motion:
+        """See `Generator.drive`. With an emotion and a reference, the style is half way between both."""
+        if emotion is None and reference is None:
+            raise ValueError("an edit needs an emotion, a reference clip, or both")
+        if emotion is not None and emotion not in SEVEN:
+            raise ValueError(f"emotion {emotion}: this generator knows {', '.join(SEVEN)}")
+        landmarks = self._own(source, "source")
+        fit = self.model.fit(landmarks, neutral=True)
+        styles = []
+        if reference is not None:
+            seen = self.model.fit(self._own(reference, "reference")).coefficients
+            styles.append(self.manipulator.style_of(self._windows(seen)).mean(0, keepdim=True))
+        if emotion is not None:
+            middle = torch.zeros(1, 4, device=self.device)
+            styles.append(self.manipulator.style_for(torch.tensor([SEVEN.index(emotion)], device=self.device), middle))
+        style = torch.stack(styles).mean(0)
+        windows = self._windows(fit.coefficients)
+        edited = self._joined(self.manipulator(windows, style.expand(len(windows), -1)), len(landmarks))
+        changed = fit.coefficients + strength * (edited - fit.coefficients)
+        return Motion(landmarks, self.model.moved(landmarks, fit, changed).astype(np.float32))
+
+    @torch.inference_mode()
+    def render(self, frames: np.ndarray, motion: Motion, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """See `Generator.render`."""
+        rows = slice(first, first + len(frames))
+        seen, wanted = motion.source[rows], motion.target[rows]
+        anchors = self.maps.anchors(seen)
+        picture = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        shape, source = (
+            torch.from_numpy(np.concatenate([points, anchors], 1)).to(self.device) for points in (wanted, seen)
+        )
+        scene = made_scene(self.maps, shape, source, picture, picture)
+        drawn = scene.composed(self.renderer(scene.maps, scene.shown), picture)
+        pixels = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).cpu().numpy(), scene.soft[:, 0].cpu().numpy()
+
+    def _own(self, face: Face, which: str) -> np.ndarray:
+        """The face's landmarks in pixels of this generator's size."""
+        if face.topology not in (self.topology, "synthetic" if self.topology == "ibug68" else self.topology):
+            raise ValueError(
+                f"the {which} has {face.topology} landmarks, this generator was trained on {self.topology}"
+            )
+        if len(face.landmarks) < SHORTEST:
+            raise ValueError(
+                f"the {which} has {len(face.landmarks)} frames; at least {SHORTEST} are needed: give a longer clip"
+            )
+        return (face.landmarks * (self.size / face.size)).astype(np.float32)
+
+    def _windows(self, coefficients: np.ndarray) -> Tensor:
+        """Every window of WINDOW frames [N, WINDOW, 51]; a shorter clip repeats its last frame."""
+        lack = max(0, WINDOW - len(coefficients))
+        whole = np.concatenate([coefficients, np.repeat(coefficients[-1:], lack, 0)])
+        starts = np.arange(len(whole) - WINDOW + 1)[:, None] + np.arange(WINDOW)
+        return torch.from_numpy(whole[starts]).to(self.device)
+
+    def _joined(self, windows: Tensor, frames: int) -> np.ndarray:
+        """Overlapping windows [N, WINDOW, 51] as one clip [T, 51]: Gaussian weights, least at a window's ends."""
+        weight = torch.exp(-0.5 * ((torch.arange(WINDOW) - (WINDOW - 1) / 2) / SIGMA) ** 2).to(self.device)
+        length = len(windows) + WINDOW - 1
+        total, count = (
+            torch.zeros(length, windows.shape[-1], device=self.device),
+            torch.zeros(length, 1, device=self.device),
+        )
+        for k in range(WINDOW):
+            total[k : k + len(windows)] += weight[k] * windows[:, k]
+            count[k : k + len(windows)] += weight[k]
+        return (total / count)[:frames].cpu().numpy()

@@ -1,0 +1,152 @@
+"""NED's networks in their clean form: sizes from settings, one manipulator of three parts, a renderer that keeps the person.
+
+What differs from the published form (manipulator.py, renderer.py) and why is in docs/generators.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spfem_dist.generators.face.maps import MAPS
+from spfem_dist.generators.ned.manipulator import Discriminator, MappingNetwork, StyleEncoder, initialise
+from spfem_dist.generators.ned.manipulator import Generator as WindowGenerator
+from spfem_dist.generators.ned.renderer import MultiscaleDiscriminator
+
+#: Channels that show the source: its surroundings 3, its face moved to the new shape 3, how far each pixel moved 2.
+SHOWN = 8
+#: Numbers of noise behind a style drawn for an emotion.
+NOISE = 4
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Widths of the networks. halvings: how often the renderer halves the picture."""
+
+    manipulator: int
+    critic: int
+    renderer: int
+    halvings: int
+    blocks: int
+    picture_critic: int
+
+
+SIZES: dict[Literal["small", "paper"], Sizes] = {
+    "small": Sizes(manipulator=64, critic=16, renderer=16, halvings=2, blocks=2, picture_critic=16),
+    "paper": Sizes(manipulator=512, critic=128, renderer=64, halvings=3, blocks=9, picture_critic=64),
+}
+
+
+class Manipulator(nn.Module):
+    """Generator, style encoder and mapping network of windows. Styles have unit spread, so that the generator cannot overlook them."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.generator = initialise(WindowGenerator(width=sizes.manipulator))
+        self.encoder = initialise(StyleEncoder(width=sizes.critic))
+        self.mapping = initialise(MappingNetwork(noise=NOISE))
+        last = self.generator.seq2[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)  # it begins as a copy of the source: the edit is what is learnt
+
+    def forward(self, window: Tensor, style: Tensor) -> Tensor:
+        """Window [B, T, 51] and style [B, S] -> the edited window [B, T, 51]."""
+        return window + self.generator(window, style)
+
+    def style_of(self, window: Tensor) -> Tensor:
+        """The style [B, S] of windows [B, T, 51]."""
+        return _spread(self.encoder(window))
+
+    def style_for(self, emotion: Tensor, noise: Tensor) -> Tensor:
+        """A style [B, S] for emotions int64 [B] (index into SEVEN) and noise [B, 4]."""
+        return _spread(self.mapping(noise, emotion))
+
+
+def _spread(style: Tensor) -> Tensor:
+    return F.layer_norm(style, style.shape[-1:])
+
+
+class Renderer(nn.Module):
+    """Maps of the wanted face and what the source shows become a picture: the moved source where it serves, paint where not.
+
+    Two encoders, summed as in the published renderer; skips, and a gate between the moved source and the paint, since it
+    serves people that it was not trained on. Where the landmarks err, so does the moved source: nothing of the source's own
+    mouth can be copied past them.
+    """
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        widths = [sizes.renderer * 2**k for k in range(sizes.halvings + 1)]
+        self.told, self.shown = (_encoder(channels, widths) for channels in (MAPS, SHOWN))
+        self.norms = nn.ModuleList(_norm(width) for width in widths[1:])
+        self.blocks = nn.Sequential(*(_Block(widths[-1]) for _ in range(sizes.blocks)))
+        pairs = list(zip(widths[::-1][:-1], widths[::-1][1:], strict=True))
+        self.ups = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs)
+        self.up_norms = nn.ModuleList(_norm(b) for _, b in pairs)
+        self.paint = nn.Conv2d(widths[0], 4, 3, padding=1)
+        nn.init.zeros_(self.paint.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.paint.bias[3] = -2.0  # type: ignore[index]  # begins with the moved source
+
+    def forward(self, maps: Tensor, shown: Tensor) -> Tensor:
+        """Maps [N, 10, S, S] and the source [N, 8, S, S] -> a picture [N, 3, S, S] in [-1, 1]."""
+        maps, shown = (x.contiguous(memory_format=torch.channels_last) for x in (maps, shown))
+        moved = shown[:, 3:6]
+        skips = [F.silu(self.told[0](maps) + self.shown[0](shown))]
+        for level, norm in enumerate(self.norms, start=1):
+            told, seen = self.told[level], self.shown[level]
+            skips.append(F.silu(norm(told(skips[-1]) + seen(skips[-1]))))
+        x = self.blocks(skips.pop())
+        for up, norm in zip(self.ups, self.up_norms, strict=True):
+            x = F.silu(norm(up(F.interpolate(x, scale_factor=2.0)))) + skips.pop()
+        painted, gate = self.paint(x).split((3, 1), 1)
+        gate = gate.sigmoid()
+        return moved * (1 - gate) + painted.tanh() * gate
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.norm = _norm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.norm(self.first(F.silu(x)))))
+
+
+def _encoder(channels: int, widths: list[int]) -> nn.ModuleList:
+    first = nn.Conv2d(channels, widths[0], 3, padding=1)
+    return nn.ModuleList([first, *(nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))])
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    """Group norm: knows no other sample, so that sharing a batch between workers changes nothing."""
+    return nn.GroupNorm(8, width)
+
+
+class PictureCritic(nn.Module):
+    """Is a picture real, given its maps? PatchGAN at two resolutions."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.scales = MultiscaleDiscriminator(MAPS + 3, sizes.picture_critic, layers=2 if sizes.halvings < 3 else 3)
+
+    def forward(self, maps: Tensor, picture: Tensor) -> list[list[Tensor]]:
+        """Maps [N, 10, S, S] and pictures [N, 3, S, S] -> outputs of every layer by scale, patch scores last."""
+        return self.scales(torch.cat([maps, picture], 1))
+
+
+def build_networks(network: Literal["small", "paper"]) -> dict[str, nn.Module]:
+    """The four networks of stage 2 by name; each becomes an engine of its own."""
+    sizes = SIZES[network]
+    return {
+        "manipulator_critic": initialise(Discriminator(width=sizes.critic)),
+        "manipulator": Manipulator(sizes),
+        "renderer_critic": PictureCritic(sizes),
+        "renderer": Renderer(sizes),
+    }

@@ -1,0 +1,308 @@
+"""Stage 2 of training: NED under frozen priors. Four networks, each in its own engine, in four phases of one step."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spfem_dist.config import Stage2Run
+from spfem_dist.corpora.splits import Split
+from spfem_dist.emotions import Emotion
+from spfem_dist.generators.face.maps import FaceMaps
+from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model
+from spfem_dist.generators.face.topology import topology
+from spfem_dist.generators.ned import objectives
+from spfem_dist.generators.ned.networks import build_networks
+from spfem_dist.generators.ned.saved import save_ned
+from spfem_dist.generators.ned.windows import MATCHED, SOURCE, Prepared, Scene, edited_scene, prepare
+from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
+from spfem_dist.priors.pictures import grid, tile
+from spfem_dist.records import Batch
+from spfem_dist.shard_format import GroupEntry
+from spfem_dist.stage import Job, Losses, Networks, Phase
+from spfem_dist.streaming.coverage import dataset_facts
+from spfem_dist.streaming.loader import Loader, Source, fixed_batches
+
+
+class Stage2:
+    """NED learns from windows of utterance groups; the priors of stage 1 stand still."""
+
+    name = "stage2"
+    registers = False
+
+    def jobs(self, run: Stage2Run) -> list[str]:
+        """The generator."""
+        return list(run.jobs())
+
+    def job(self, run: Stage2Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+        """NED with its training stream and held-out samples, as worker `rank` of `size` sees it."""
+        settings = run.ned
+        source = Source(run.data, device, landmarks=True)
+        split = Split.load(run.data.split)
+        share = settings.global_batch // size
+        micro = settings.micro_batch or share
+        loaders: list[Loader] = []
+
+        def part(which: str) -> Callable[[GroupEntry], bool]:
+            return lambda entry: split.accepts(which, entry.speaker, entry.sentence)
+
+        priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
+        model, rests = learnt_face(source, part("train"), settings.speakers, settings.clips_per_speaker)
+        lesson = Lesson(run, model, rests, speakers_of(source), priors, share // micro)
+
+        def loader(start_sample: int) -> Loader:
+            made = Loader(
+                run.data,
+                "motion",
+                seed=run.seed,
+                rank=rank,
+                world=size,
+                global_batch=settings.global_batch,
+                micro_batch=micro,
+                start_sample=start_sample,
+                accept=part("train"),
+                device=device,
+                source=source,
+            )
+            loaders.append(made)
+            return made
+
+        def batches(start_sample: int) -> Iterator[tuple[Batch, float]]:
+            return iter(loader(start_sample))
+
+        @cache
+        def validation() -> list[Batch]:
+            if not any(part("validation")(entry) for shard in source.reader.index.shards for entry in shard.groups):
+                return []
+            return fixed_batches(
+                run.data,
+                "motion",
+                seed=run.seed,
+                samples=run.validation.samples // size * size,
+                micro_batch=math.gcd(run.validation.samples // size, micro),
+                accept=part("validation"),
+                rank=rank,
+                world=size,
+                source=source,
+            )
+
+        def close() -> None:
+            for made in loaders:
+                made.close()
+
+        self.lesson = lesson
+        return Job(
+            name,
+            build_networks(settings.network),
+            {
+                "manipulator_critic": settings.manipulator_critic,
+                "manipulator": settings.manipulator,
+                "renderer_critic": settings.renderer_critic,
+                "renderer": settings.optimizer,
+            },
+            lesson.phases(),
+            settings,
+            batches,
+            validation,
+            dataset_facts(run.data, loader(0)),
+            judge=lesson.judged,
+            pictures=lesson.pictures,
+            close=close,
+        )
+
+    def export(self, run: Stage2Run, name: str, networks: Networks, folder: Path) -> None:
+        """Write manipulator, renderer and face model, loadable on a CPU. The priors are checked to be what they were."""
+        self.lesson.priors.check_untouched()
+        facts = {
+            "run": run.name,
+            "seed": run.seed,
+            "steps": run.ned.steps,
+            "samples": run.ned.steps * run.ned.global_batch,
+            "priors": self.lesson.priors.sources,
+        }
+        save_ned(folder, networks, self.lesson.model, run.ned, run.data, facts)
+
+
+class Lesson:
+    """What a step computes: the phases' losses, the held-out judgement, the pictures."""
+
+    def __init__(
+        self,
+        run: Stage2Run,
+        model: FaceModel,
+        rests: dict[str, np.ndarray],
+        speakers: dict[str, str],
+        priors: FrozenPriors,
+        micro_batches: int,
+    ):
+        self.settings, self.model, self.rests, self.speakers, self.priors = run.ned, model, rests, speakers, priors
+        self.maps, self.micro_batches = FaceMaps(model), micro_batches
+        self._kept: OrderedDict[int, tuple[Batch, Prepared]] = OrderedDict()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The order in which the networks learn within one step: who makes, then who judges what was made."""
+        return (
+            Phase("manipulator", self.of_manipulator),
+            Phase("manipulator_critic", self.of_manipulator_critic),
+            Phase("renderer", self.of_renderer),
+            Phase("renderer_critic", self.of_renderer_critic),
+        )
+
+    def prepared(self, networks: Networks, batch: Batch) -> Prepared:
+        """The batch's windows and scenes, made once for all phases."""
+        if (kept := self._kept.get(id(batch))) is not None and kept[0] is batch:
+            return kept[1]
+        dtype = next(networks["renderer"].parameters()).dtype
+        rests = [self.rests.get(self.speakers[key]) for key in batch.keys]
+        made = prepare(batch, self.model, self.maps, rests, dtype)
+        self._kept[id(batch)] = (batch, made)
+        while len(self._kept) > self.micro_batches:
+            self._kept.popitem(last=False)
+        return made
+
+    def of_manipulator(self, networks: Networks, batch: Batch) -> Losses:
+        """Phase 1: the manipulator, which the priors reach through the renderer."""
+        prepared = self.prepared(networks, batch)
+        edited, style = objectives.edited_windows(networks["manipulator"], prepared)
+        prepared.results["edited"] = edited.detach()
+        losses = objectives.manipulator_losses(
+            self.settings, networks["manipulator"], networks["manipulator_critic"], prepared, edited, style
+        )
+        which = ("cerl",) if self.settings.guidance.placement == "released" else ("ccrl", "cerl")
+        if not self.priors.guide(self.settings.guidance, which):
+            return losses, {}
+        scene, source = edited_scene(prepared, self.model, self.maps, edited)
+        prepared.results["scene"] = scene.detached(), source
+        picture = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
+        told = objectives.guidance_losses(self.settings, self.priors.networks, prepared, picture, which)
+        return losses | {f"{name}_manipulator": value for name, value in told.items()}, {}
+
+    def of_manipulator_critic(self, networks: Networks, batch: Batch) -> Losses:
+        """Phase 2: the discriminator of windows."""
+        prepared = self.prepared(networks, batch)
+        edited = self._edited(networks, prepared)
+        return objectives.window_critic_losses(self.settings, networks["manipulator_critic"], prepared, edited), {}
+
+    def of_renderer(self, networks: Networks, batch: Batch) -> Losses:
+        """Phase 3: the renderer."""
+        prepared, settings = self.prepared(networks, batch), self.settings
+        scene, source = self._scene(networks, prepared)
+        # One call for both: half the overhead of small layers.
+        maps, shown = (torch.cat([getattr(prepared.redrawn, name), getattr(scene, name)]) for name in ("maps", "shown"))
+        picture, painted = networks["renderer"](maps, shown).split([len(prepared.wanted), len(source)])
+        generated = scene.composed(painted, source)
+        prepared.results["drawn"] = picture.detach(), generated.detach()
+        critic = networks["renderer_critic"]
+        losses = objectives.renderer_losses(settings, critic, prepared, picture)
+        released = settings.guidance.placement == "released"
+
+        def judged(frames: Tensor) -> dict[str, Tensor]:
+            found = objectives.edit_adversarial(settings, critic, scene, frames)
+            if not released:
+                found |= objectives.guidance_losses(settings, self.priors.networks, prepared, frames, ("ccrl", "cerl"))
+            return found
+
+        told, norms = objectives.measured(judged, generated)
+        if released and "ccrl" in self.priors.networks and settings.guidance.content:
+            told |= self._released_content(prepared, picture)
+        return losses | told, norms
+
+    def of_renderer_critic(self, networks: Networks, batch: Batch) -> Losses:
+        """Phase 4: the discriminator of pictures."""
+        prepared = self.prepared(networks, batch)
+        scene, source = self._scene(networks, prepared)
+        if "drawn" not in prepared.results:
+            with torch.no_grad():
+                picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.shown)
+                generated = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
+            prepared.results["drawn"] = picture, generated
+        picture, generated = prepared.results["drawn"]
+        critic = networks["renderer_critic"]
+        return objectives.picture_critic_losses(self.settings, critic, prepared, picture, (scene, generated)), {}
+
+    def _edited(self, networks: Networks, prepared: Prepared) -> Tensor:
+        """The edited windows as this step made them, without gradient."""
+        if "edited" not in prepared.results:
+            with torch.no_grad():
+                prepared.results["edited"], _ = objectives.edited_windows(networks["manipulator"], prepared)
+        return prepared.results["edited"]
+
+    def _scene(self, networks: Networks, prepared: Prepared) -> tuple[Scene, Tensor]:
+        """The scene of one edited frame of each sample, and that frame as it was, without gradient."""
+        if "scene" not in prepared.results:
+            edited = self._edited(networks, prepared)
+            prepared.results["scene"] = edited_scene(prepared, self.model, self.maps, edited)
+        return prepared.results["scene"]
+
+    def _released_content(self, prepared: Prepared, picture: Tensor) -> dict[str, Tensor]:
+        """Content guidance where the published code has it: on frames redrawn from another moment, against the frame itself."""
+        redrawn = prepared.redrawn.composed(picture, prepared.wanted)
+        speech = prepared.speech[torch.arange(len(redrawn), device=picture.device), SOURCE, prepared.edited]
+        found = self.priors.networks["ccrl"].guidance(
+            prepared.wanted, prepared.wanted, redrawn, speech, prepared.target
+        )
+        return {f"guidance/{key.split('/')[-1]}": self.settings.guidance.content * v for key, v in found.items()}
+
+    def judged(self, networks: Networks, batch: Batch) -> Losses:
+        """Held-out: the reconstruction, the distance to matched windows, what the priors say of edits."""
+        prepared = self.prepared(networks, batch)
+        edited, _ = objectives.edited_windows(networks["manipulator"], prepared)
+        picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.shown)
+        distance = (edited - prepared.windows[:, MATCHED]).abs().mean(-1) * prepared.paired
+        losses = {"ned/picture": objectives.reconstruction_error(prepared, picture), "ned/pair": distance.mean()}
+        scene, source = edited_scene(prepared, self.model, self.maps, edited)
+        generated = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
+        told = objectives.guidance_losses(self.settings, self.priors.networks, prepared, generated, ("ccrl", "cerl"))
+        return losses | told, {}
+
+    def pictures(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
+        """`edits`: source, its landmarks moved, the edit, a real frame of the wanted emotion; one row for each sample."""
+        prepared = self.prepared(networks, batch)
+        edited, _ = objectives.edited_windows(networks["manipulator"], prepared)
+        scene, source = edited_scene(prepared, self.model, self.maps, edited)
+        generated = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
+        rows = []
+        for i in range(min(4, len(batch))):
+            frame = int(prepared.edited[i])
+            shown = (prepared.frames[i, 0, frame], scene.shown[i, 3:6], generated[i], prepared.frames[i, 1, frame])
+            rows.append([tile(picture.float()) for picture in shown])
+        return {"edits": grid(rows)}
+
+
+def speakers_of(source: Source) -> dict[str, str]:
+    """Who speaks in each group, by the group's key."""
+    return {entry.key: entry.speaker for shard in source.reader.index.shards for entry in shard.groups}
+
+
+def learnt_face(
+    source: Source, accept: Callable[[GroupEntry], bool], speakers: int, clips: int
+) -> tuple[FaceModel, dict[str, np.ndarray]]:
+    """The face model of the accepted groups, and every speaker's rest shape: a function of the shards alone, so equal on every worker."""
+    index = source.reader.index
+    places = [
+        (entry.speaker, s, g)
+        for s, shard in enumerate(index.shards)
+        for g, entry in enumerate(shard.groups)
+        if accept(entry)
+    ]
+    chosen = set(sorted({speaker for speaker, _, _ in places})[:speakers])
+    taken: dict[str, int] = dict.fromkeys(chosen, 0)
+    found: list[TrainingClip] = []
+    for speaker, s, g in places:
+        if speaker not in chosen or taken[speaker] >= clips:
+            continue
+        group = source.reader.read(s, g, whole=False, landmarks=True)
+        scale = source.data.size / group.size
+        for recording in group.recordings:
+            if recording.landmarks is not None and recording.valid.any():
+                seen = recording.landmarks[recording.valid.astype(bool)].astype(np.float32) * scale
+                found.append(TrainingClip(speaker, recording.emotion == Emotion.NEUTRAL, seen))
+                taken[speaker] += 1
+    return learn_face_model(found, topology(index.landmarks))

@@ -1,0 +1,139 @@
+"""The priors of stage 1 as stage 2 meets them: found by name or folder, frozen, and shown to have stayed so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spfem_dist.config import Data, Guidance
+from spfem_dist.priors.prior import load_prior
+from spfem_dist.training.engines import freeze
+
+
+class PriorMismatch(ValueError):
+    """A prior that does not fit the run's data; the message says in what, and what to do."""
+
+
+@dataclass
+class FrozenPriors:
+    """networks: frozen priors by name. sources: for each, where it came from and the sha256 of its parameters and buffers."""
+
+    networks: dict[str, Any]
+    sources: dict[str, dict[str, str]]
+
+    def guide(self, guidance: Guidance, which: Sequence[str]) -> bool:
+        """Whether any of the priors `which` is there and has a weight."""
+        weights = {"ccrl": guidance.content, "cerl": guidance.emotion}
+        return any(name in self.networks and weights[name] > 0 for name in which)
+
+    def check_untouched(self) -> None:
+        """Raise RuntimeError where a parameter or buffer is not bit for bit what was loaded."""
+        for name, network in self.networks.items():
+            if digest(network) != self.sources[name]["sha256"]:
+                raise RuntimeError(
+                    f"the frozen prior {name} changed during stage 2; nothing was exported: this is a defect, report it"
+                )
+
+
+def digest(network: nn.Module) -> str:
+    """sha256 over names, types and bytes of all parameters and buffers."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        value = tensor.detach().cpu().contiguous()
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
+def frozen_priors(
+    named: Sequence[str], tracking_uri: str, data: Data, device: torch.device | str, double: bool = False
+) -> FrozenPriors:
+    """Load and freeze the priors that `named` lists: folders of stage-1 runs (all their priors), folders of priors, models:/NAME.
+
+    Raises FileNotFoundError where there is none, PriorMismatch where two are of one kind or one was trained for another speech
+    window or kind of speech features than `data` gives.
+    """
+    from spfem_dist.streaming.reader import ShardReader
+
+    networks: dict[str, Any] = {}
+    sources: dict[str, dict[str, str]] = {}
+    width = ShardReader.of(data).index.feature_dim if named else 0
+    for asked in named:
+        for folder in _folders(asked, tracking_uri):
+            prior, config = load_prior(folder)
+            name = config["name"]
+            if name in networks:
+                raise PriorMismatch(
+                    f"--priors names two {name} priors, {sources[name]['from']} and {folder}: give one of each kind"
+                )
+            _check(asked, config, data, width)
+            network = freeze(prior.to(device))
+            networks[name] = network.double() if double else network
+            sources[name] = {"from": str(asked), "sha256": digest(networks[name])}
+    return FrozenPriors(networks, sources)
+
+
+def _folders(asked: str, tracking_uri: str) -> list[Path]:
+    """The folders of the priors that one entry of --priors means."""
+    from spfem_dist.tracking.models import fetch_model
+
+    if asked.startswith(("models:/", "runs:/")):
+        return [fetch_model(asked, tracking_uri)]
+    if asked.startswith("s3://"):
+        return _fetched(asked)
+    root = Path(asked)
+    inside = [root / name / "model" for name in ("ccrl", "cerl") if (root / name / "model" / "config.json").is_file()]
+    if inside:
+        return inside
+    if (root / "config.json").is_file():
+        return [root]
+    if (root / "run.json").is_file():
+        raise FileNotFoundError(
+            f"the run {root} holds no finished prior: train it to its end first (python recipes/cdrl_stage1.py)"
+        )
+    raise FileNotFoundError(
+        f"no priors in {root}: give the folder of a finished stage-1 run, for instance --priors runs/cdrl-stage1, or models:/ccrl models:/cerl"
+    )
+
+
+def _fetched(location: str) -> list[Path]:
+    """Priors of a run folder on S3, brought to the user's cache."""
+    import os
+
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "models"
+    found = []
+    for name in ("ccrl", "cerl"):
+        if fs.exists(f"{root}/{name}/model/config.json"):
+            place = cache / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}-{name}"
+            place.mkdir(parents=True, exist_ok=True)
+            for file in ("config.json", "model.safetensors"):
+                fs.get_file(f"{root}/{name}/model/{file}", str(place / file))
+            found.append(place)
+    if not found:
+        raise FileNotFoundError(
+            f"no finished prior under {location}: train it to its end first (python recipes/cdrl_stage1.py)"
+        )
+    return found
+
+
+def _check(asked: str, config: dict[str, Any], data: Data, width: int) -> None:
+    trained = Data(**config["data"])
+    if config["name"] == "ccrl" and config["feature_dim"] != width:
+        raise PriorMismatch(
+            f"{asked}: this prior listens to {config['feature_dim']} speech features a frame, {data.shards} has {width}: "
+            "prepare the shards with the same --speech, or train the priors on these shards"
+        )
+    if config["name"] == "ccrl" and trained.speech_window != data.speech_window:
+        raise PriorMismatch(
+            f"{asked}: this prior was trained with data.speech_window {trained.speech_window}, this run has {data.speech_window}: "
+            f"give --data.speech-window {trained.speech_window}, or other priors"
+        )
