@@ -15,7 +15,13 @@ from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.clips import planes, read_clips, topology_of
 from spfem_dist.evaluation.judges.check import check_synchrony, correlation
 from spfem_dist.evaluation.judges.disturb import coded, crop_matrix, cropped, disturbed, to_crop, to_frame
-from spfem_dist.evaluation.judges.networks import IdentityNetwork, OracleNetwork, SynchronyNetwork, placed
+from spfem_dist.evaluation.judges.networks import (
+    IdentityNetwork,
+    OracleNetwork,
+    SynchronyNetwork,
+    mean_over_samples,
+    placed,
+)
 from spfem_dist.evaluation.judges.saved import build_judge, load_judges
 from spfem_dist.evaluation.judges.settings import Identity, JudgesRun, Oracle, Synchrony
 from spfem_dist.evaluation.judges.stage import JudgeStage
@@ -41,13 +47,25 @@ def test_the_recipe_trains_three_judges_and_says_how_good_they_are(judges_run):
     assert "oracle/mouth_opening_corr" in figures
 
 
-def test_two_ray_workers_train_the_judges(small_corpus, tmp_path):
-    """The documented command as it stands, but for places and sizes: Ray, two workers, one judge."""
+def losses(run, judge):
+    history = json.loads((run / judge / "history.json").read_text())
+    return {(row["step"], k): v for row in history for k, v in row["values"].items() if k.startswith(f"train/{judge}/")}
+
+
+def test_two_ray_workers_repeat_the_losses_of_one_process(judges_run, small_corpus, tmp_path):
     shards, split = small_corpus
     places = ["--data.shards", shards, "--data.split", split, "--data.size", "32", "--checkpoint.storage", tmp_path]
     brief = [*BRIEF[1:], "--identity.enabled", "False", "--synchrony.enabled", "False"]
     well(command(*words_of("python recipes/metric_nets.py"), *places, *brief))
     assert (tmp_path / "judges" / "oracle" / "model" / "model.safetensors").exists()
+    # Single precision: rounding grows about twofold a step.
+    assert losses(tmp_path / "judges", "oracle") == pytest.approx(losses(judges_run[0], "oracle"), abs=1e-3)
+
+
+def test_a_mean_over_samples_does_not_depend_on_how_many_frames_count():
+    counted = torch.tensor([[True, True, True], [False, True, False], [False, False, False]])
+    values = torch.tensor([1.0, 2.0, 3.0, 10.0])
+    assert mean_over_samples(values, counted) == pytest.approx((2 + 10 + 0) / 3)
 
 
 def test_judges_are_not_registered_as_priors():

@@ -21,7 +21,7 @@ from spfem_dist.generators.face.topology import topology
 from spfem_dist.generators.ned import objectives
 from spfem_dist.generators.ned.networks import build_networks
 from spfem_dist.generators.ned.saved import save_ned
-from spfem_dist.generators.ned.windows import MATCHED, SOURCE, Prepared, Scene, edited_scene, prepare
+from spfem_dist.generators.ned.windows import MATCHED, Prepared, Scene, edited_scene, prepare
 from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
 from spfem_dist.priors.pictures import grid, tile
 from spfem_dist.records import Batch
@@ -244,10 +244,8 @@ class Lesson:
     def _released_content(self, prepared: Prepared, picture: Tensor) -> dict[str, Tensor]:
         """Content guidance where the published code has it: on frames redrawn from another moment, against the frame itself."""
         redrawn = prepared.redrawn.composed(picture, prepared.wanted)
-        speech = prepared.speech[torch.arange(len(redrawn), device=picture.device), SOURCE, prepared.edited]
-        found = self.priors.networks["ccrl"].guidance(
-            prepared.wanted, prepared.wanted, redrawn, speech, prepared.target
-        )
+        wanted, speech = prepared.wanted, prepared.wanted_speech
+        found = self.priors.networks["ccrl"].guidance(wanted, wanted, redrawn, speech, prepared.target)
         return {f"guidance/{key.split('/')[-1]}": self.settings.guidance.content * v for key, v in found.items()}
 
     def judged(self, networks: Networks, batch: Batch) -> Losses:
