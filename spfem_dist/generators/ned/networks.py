@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.generators.face.maps import MAPS
-from spfem_dist.generators.ned.manipulator import Discriminator, MappingNetwork, StyleEncoder, initialise
+from spfem_dist.generators.ned.manipulator import COEFFICIENTS, Discriminator, MappingNetwork, StyleEncoder, initialise
 from spfem_dist.generators.ned.manipulator import Generator as WindowGenerator
 from spfem_dist.generators.ned.renderer import MultiscaleDiscriminator
 
@@ -22,6 +22,8 @@ from spfem_dist.generators.ned.renderer import MultiscaleDiscriminator
 SHOWN = 8
 #: Numbers of noise behind a style drawn for an emotion.
 NOISE = 4
+#: Numbers of a style.
+STYLE = 16
 
 
 @dataclass(frozen=True)
@@ -43,24 +45,32 @@ SIZES: dict[Literal["small", "paper"], Sizes] = {
 
 
 class Manipulator(nn.Module):
-    """Generator, style encoder and mapping network of windows. Styles have unit spread, so that the generator cannot overlook them."""
+    """Generator, style encoder and mapping network of windows.
+
+    Styles have unit spread, so that the generator cannot overlook them. What a style adds whatever is said, and what a window's mean says
+    of its style, have short ways past the recurrent layers, which begin by damping everything tenfold.
+    """
 
     def __init__(self, sizes: Sizes):
         super().__init__()
-        self.generator = initialise(WindowGenerator(width=sizes.manipulator))
-        self.encoder = initialise(StyleEncoder(width=sizes.critic))
-        self.mapping = initialise(MappingNetwork(noise=NOISE))
+        self.generator = initialise(WindowGenerator(STYLE, width=sizes.manipulator))
+        self.encoder = initialise(StyleEncoder(STYLE, width=sizes.critic))
+        self.mapping = initialise(MappingNetwork(NOISE, STYLE))
+        self.stance = nn.Linear(STYLE, COEFFICIENTS)
+        self.manner = nn.Linear(COEFFICIENTS, STYLE)
         last = self.generator.seq2[-1]
         assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)  # it begins as a copy of the source: the edit is what is learnt
+        for layer in (last, self.stance):  # it begins as a copy of the source: the edit is what is learnt
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, window: Tensor, style: Tensor) -> Tensor:
         """Window [B, T, 51] and style [B, S] -> the edited window [B, T, 51]."""
-        return window + self.generator(window, style)
+        return window + self.generator(window, style) + self.stance(style)[:, None]
 
     def style_of(self, window: Tensor) -> Tensor:
         """The style [B, S] of windows [B, T, 51]."""
-        return _spread(self.encoder(window))
+        return _spread(self.encoder(window) + self.manner(window.mean(1)))
 
     def style_for(self, emotion: Tensor, noise: Tensor) -> Tensor:
         """A style [B, S] for emotions int64 [B] (index into SEVEN) and noise [B, 4]."""
