@@ -312,6 +312,8 @@ class Run(Section):
             run.data.split = full(run.data.split)
         if run.tracking.uri.startswith("sqlite:///") and not run.tracking.uri.startswith("sqlite:////"):
             run.tracking.uri = f"sqlite:///{full(run.tracking.uri.removeprefix('sqlite:///'))}"
+        if isinstance(run, Stage2Run):
+            run.priors = tuple(name if ":/" in name else full(name) for name in run.priors)
         return run
 
 

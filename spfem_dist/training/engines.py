@@ -95,6 +95,7 @@ def make_engine(
     deepspeed = _deepspeed()
     if zero.precision == "fp64":
         network.double()
+        _sum_doubles()
     trainable = [p for p in network.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(f"{type(network).__name__} has no trainable parameter; a frozen network needs no engine")
@@ -105,6 +106,16 @@ def make_engine(
         config=deepspeed_config(zero, optimizer.clip, micro_batch, accumulation),
     )
     return engine
+
+
+def _sum_doubles() -> None:
+    """Let ZeRO-0 sum double gradients over workers: DeepSpeed's CPU does not list them, and gloo sums them all the same."""
+    from deepspeed.accelerator import get_accelerator
+
+    accelerator = get_accelerator()
+    listed = accelerator.supported_dtypes()
+    if torch.float64 not in listed:
+        accelerator.supported_dtypes = lambda: [*listed, torch.float64]
 
 
 def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
