@@ -1,4 +1,4 @@
-"""The whole of stage 1 on one machine without any download: corpus, shards, both priors, scores, report.
+"""The whole story on one machine without any download: corpus, shards, priors, judges, a generator, scores, one edited clip.
 
 make demo                             # or, in the environment: python recipes/demo.py --seed 0
 python recipes/demo.py --seed 1       # another seed for corpus, weights, order and augmentation
@@ -10,13 +10,20 @@ from pathlib import Path
 
 import tyro
 from cdrl_stage1 import cdrl_stage1
+from cdrl_stage2 import cdrl_stage2
+from metric_nets import metric_nets
 from rich.console import Console
 
-from spfem_dist.config import CERL, Data, Stage1Run
+from spfem_dist.config import CERL, Run
+from spfem_dist.editing.example import edit_example
+from spfem_dist.evaluation.generator_runs import evaluate_generator, read_run
+from spfem_dist.evaluation.judges.stage import JudgeStage
 from spfem_dist.evaluation.runs import evaluate_run
+from spfem_dist.generators.ned.stage import Stage2
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors.stage import Stage1
+from spfem_dist.stage import Stage
 from spfem_dist.tracking.store import experiment_page, open_experiment
 from spfem_dist.training.launch import start
 from spfem_dist.training.runfolder import set_aside
@@ -26,52 +33,66 @@ RELEASED_STEPS = 100
 
 
 def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")) -> None:
-    """Stage1Run the demo.
+    """Run the demo.
 
     Args:
         seed: Seed of everything that is random.
         runs: Folder of runs, and of the MLflow store.
         shards: Folder of prepared shards.
     """
-    console, began = Console(), time.perf_counter()
+    console, began = Console(soft_wrap=True), time.perf_counter()
     corpus = shards / f"synthetic-{seed}"
-    console.rule("1/4 synthetic corpus -> shards")
+    console.rule("1/7 synthetic corpus -> shards")
     job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
 
-    for name in ("demo", "demo-released"):
-        set_aside(runs, name, seed)
-    console.rule("2/4 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train")
-    ours = configured("demo", seed, corpus, runs)
-    finish(ours)
+    console.rule("2/7 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train")
+    priors = finished(here(cdrl_stage1(), "demo", seed, corpus, runs), Stage1())
 
-    console.rule("3/4 the released form of CCRL, for comparison")
-    released = configured("demo-released", seed, corpus, runs)
-    released.ccrl.form, released.ccrl.steps, released.ccrl.global_batch = "released", RELEASED_STEPS, 4
-    released.cerl, released.tracking.register_models = CERL(enabled=False), False
-    finish(released)
+    console.rule("3/7 the released form of CCRL, for comparison")
+    published = here(cdrl_stage1(), "demo-released", seed, corpus, runs)
+    published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", RELEASED_STEPS, 4
+    published.cerl, published.tracking.register_models = CERL(enabled=False), False
+    released = finished(published, Stage1())
 
-    console.rule("4/4 scores on held-out speakers and sentences")
-    evaluate_run(ours.absolute().folder(), released=released.absolute().folder(), console=console)
-    minutes = (time.perf_counter() - began) / 60
-    console.print(f"done in {minutes:.1f} minutes on {os.cpu_count()} cores, seed {seed}")
-    console.print(f"figures  {runs}/demo/summary.json\nreport   {runs}/demo/report.html")
-    uri = ours.absolute().tracking.uri
-    page = experiment_page(open_experiment(uri, ours.tracking.experiment))
-    console.print(f"curves   .venv/bin/mlflow ui --backend-store-uri {uri}\n         then open {page}", soft_wrap=True)
+    console.rule("4/7 scores of the priors on held-out speakers and sentences")
+    evaluate_run(priors, released=released, console=console)
+
+    console.rule("5/7 the judges of generated frames, on the same corpus")
+    panel = here(metric_nets(), "demo-judges", 1000 + seed, corpus, runs)
+    panel.scaling.workers = 1  # small networks: two of them side by side
+    judges = finished(panel, JudgeStage())
+
+    console.rule("6/7 stage 2: NED under the frozen priors, two DeepSpeed workers under Ray Train")
+    generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
+    generator.priors = (priors,)
+    edits = finished(generator, Stage2())
+
+    console.rule("7/7 scores of its edits, and one edited clip")
+    evaluate_generator(edits, "both", judges, also=priors, console=console)
+    clip = edit_example(read_run(edits).data, edits, runs / "demo-edit", console)
+
+    console.print(f"done in {(time.perf_counter() - began) / 60:.1f} minutes on {os.cpu_count()} cores, seed {seed}")
+    console.print(
+        f"figures  {runs}/demo/summary.json\nreports  {runs}/demo/report.html, {runs}/demo-stage2/report.html"
+    )
+    uri = panel.absolute().tracking.uri
+    page = experiment_page(open_experiment(uri, panel.tracking.experiment))
+    console.print(f"a clip   {clip}\ncurves   .venv/bin/mlflow ui --backend-store-uri {uri}\n         then open {page}")
 
 
-def configured(name: str, seed: int, corpus: Path, runs: Path) -> Stage1Run:
-    """The stage-1 recipe on the demo's shards."""
-    run = cdrl_stage1()
-    run.name, run.seed, run.data = name, seed, Data(shards=str(corpus), split="synthetic")
+def here(run: Run, name: str, seed: int, corpus: Path, runs: Path) -> Run:
+    """A recipe's run on the demo's shards, in the demo's folder and experiment; one of another seed is put aside."""
+    set_aside(runs, name, seed)
+    run.name, run.seed, run.data.shards = name, seed, str(corpus)
     run.checkpoint.storage, run.tracking.uri, run.tracking.experiment = str(runs), f"sqlite:///{runs}/mlflow.db", "demo"
     return run
 
 
-def finish(run: Stage1Run) -> None:
-    """Train a run to its end; what an earlier call finished is not done again."""
-    if start(run.absolute(), Stage1()) != "finished":
+def finished(run: Run, stage: Stage) -> str:
+    """Train a run to its end, unless an earlier call did; returns its folder."""
+    if start(run.absolute(), stage) != "finished":
         raise SystemExit(130)
+    return run.absolute().folder()
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def evaluate_generator(
     by: Literal["reference", "emotion", "both"] = "reference",
     sentences: int | None = None,
     protocol: str = "",
+    also: str = "",
 ) -> None:
     """Edit held-out clips with the generator of a finished run, and score what it drew.
 
@@ -117,10 +118,11 @@ def evaluate_generator(
         by: Drive the generator by reference clips, by the emotion's name, or by both.
         sentences: Source clips for each speaker, in place of the protocol's number.
         protocol: Name or JSON file of a protocol; empty means the corpus's own.
+        also: Folder of another run whose summary.json gets the figures too.
     """
     from spfem_dist.evaluation.generator_runs import evaluate_generator as score
 
-    score(run, arm, judges, by=by, sentences=sentences, protocol=protocol)
+    score(run, arm, judges, by=by, sentences=sentences, protocol=protocol, also=also)
 
 
 @evaluate.command(name="compare")

@@ -387,6 +387,9 @@ class NED(JobSettings):
     feature_weight: Annotated[float, Field(ge=0)] = Field(
         0.5, description="Weight of matching the discriminator's features on reconstructed pictures."
     )
+    tone_weight: Annotated[float, Field(ge=0)] = Field(
+        20.0, description="Weight of keeping light and skin tone of edited faces."
+    )
     r1_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Weight of the gradient penalty R1 on both discriminators' real samples; 0 leaves it out."
     )

@@ -62,6 +62,7 @@ def evaluate_generator(
     by: By = "reference",
     sentences: int | None = None,
     protocol: str = "",
+    also: str = "",
     console: Console | None = None,
 ) -> dict[str, Figure]:
     """Score the generator that the run folder `location` exported; write summary.json, edits.json and report.html there.
@@ -69,7 +70,7 @@ def evaluate_generator(
     arm: what its figures are called, `stage2/<arm>/...`. judges: folder of a run of recipes/metric_nets.py, or its judges.
     generator: scored in place of the exported one. by: drive it by the protocol's references, by the emotion's name, or
     both. sentences: sources for each speaker, in place of the protocol's number. protocol: name or file; empty means the
-    corpus's own. Returns the figures by their path in summary.json.
+    corpus's own. also: folder of another run whose summary.json gets the figures too. Returns the figures by their path in summary.json.
     Raises FileNotFoundError and ValueError that say what is missing: run, generator, judges, recordings.
     """
     console, began = console or Console(), time.perf_counter()
@@ -90,7 +91,7 @@ def evaluate_generator(
     console.print(shown_figures(found.figures, arm))
     console.print(f"judged by {found.facts['judges']}", soft_wrap=True)
     with console.status("drawing the report"):
-        write_down(location, run, found, arm)
+        write_down(location, run, found, arm, also)
     console.print(
         f"scored in {time.perf_counter() - began:.0f} s; {location}/summary.json, edits.json and report.html hold all of it",
         soft_wrap=True,

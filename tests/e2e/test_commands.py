@@ -262,27 +262,33 @@ def make_the_demo_small() -> None:
     sys.path.insert(0, str(ROOT / "recipes"))
     import cdrl_stage1
 
-    from spfem_dist.evaluation import runs
+    from spfem_dist.evaluation import generator_runs, runs
     from spfem_dist.prepare import plan
     from spfem_dist.training import launch
 
     split = Path("split.json")
-    part = {"train": "S00", "validation": "S01", "test": "S02"}
-    parts = {name: {"speakers": [who], "sentences": ["00", "01"]} for name, who in part.items()}
-    split.write_text(json.dumps({"corpus": "synthetic", "description": "three speakers", **parts}))
-    few = {"identities": 3, "synthetic_sentences": 2, "local": True}
+    part = {"train": ["S00"], "validation": ["S01"], "test": ["S02", "S03"]}
+    parts = {name: {"speakers": who, "sentences": ["00", "01"]} for name, who in part.items()}
+    split.write_text(json.dumps({"corpus": "synthetic", "description": "four speakers", **parts}))
+    from importlib import resources
+
+    known = json.loads((resources.files("spfem_dist.evaluation") / "protocols" / "synthetic.json").read_text())
+    ring = {"ring": {"S02": "S03", "S03": "S02"}, "split": str(split.resolve()), "emotions": ["angry"]}
+    Path("protocol.json").write_text(json.dumps(known | ring))
+    few = {"identities": 4, "synthetic_sentences": 2, "local": True}
     plan.PrepareSettings = partial(plan.PrepareSettings, **few)
     start = launch.start
 
     def shortly(run, stage):
         run.scaling.workers, run.data.split = 1, str(split.resolve())
-        for prior in (run.ccrl, run.cerl):
-            prior.global_batch, prior.steps = 2, 3
+        for job in run.jobs().values():
+            job.global_batch, job.steps = 2, 3
         run.validation.every_steps = run.tracking.pictures_every_steps = 0
         return start(run, stage, local=True)
 
     launch.start = shortly
     runs.evaluate_run = partial(runs.evaluate_run, probe_groups=2)
+    generator_runs.evaluate_generator = partial(generator_runs.evaluate_generator, protocol="protocol.json")
     assert cdrl_stage1
 
 
@@ -297,5 +303,8 @@ def test_the_demo_made_small_ends_with_its_figures(tmp_path):
         assert 0 <= summary[title]["content"]["same_speech_auc"] <= 1
     assert 0 <= summary["priors"]["emotion"]["accuracy"] <= 1
     assert json.loads((tmp_path / "runs" / "demo" / "run.json").read_text())["seed"] == 3
+    assert 0 <= summary["stage2"]["both"]["emotion_accuracy"] <= 1
+    assert "stage2" in json.loads((tmp_path / "runs" / "demo-stage2" / "summary.json").read_text())
+    assert (tmp_path / "runs" / "demo-edit" / "side.mp4").stat().st_size > 1000
     for words in ("summary.json", "report.html", "mlflow ui --backend-store-uri sqlite:///"):
         assert words in done.said

@@ -12,7 +12,7 @@ from spfem_dist.config import NED
 from spfem_dist.generators.ned.manipulator import JAW, correlation
 from spfem_dist.generators.ned.networks import Manipulator
 from spfem_dist.generators.ned.renderer import feature_matching
-from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Prepared, Scene, fine
+from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Prepared, Scene, slow
 from spfem_dist.priors.prior import Prior
 from spfem_dist.stage import called
 
@@ -74,10 +74,13 @@ def window_critic_losses(settings: NED, critic: nn.Module, prepared: Prepared, e
 
 
 def reconstruction_error(prepared: Prepared, picture: Tensor) -> Tensor:
-    """How far redrawn frames are from the real ones: mean over the face, eyes and mouth counting more."""
+    """How far redrawn frames are from the real ones: mean over the face, eyes and mouth counting more.
+
+    Across recordings without the slow part, which another light explains.
+    """
     scene = prepared.redrawn
     error = picture - prepared.wanted
-    error = torch.where(prepared.across[:, None, None, None] > 0, fine(error, scene.soft), error)
+    error = torch.where(prepared.across[:, None, None, None] > 0, error - slow(error, scene.soft), error)
     features = F.max_pool2d(scene.maps[:, 3:6].sum(1, keepdim=True).clamp(max=1), 5, 1, 2)
     weight = scene.soft * (1 + FEATURES * features)
     each = (error.abs() * weight).mean(1).sum((1, 2)) / weight[:, 0].sum((1, 2)).clamp(min=1e-6)
@@ -103,6 +106,18 @@ def edit_adversarial(settings: NED, critic: nn.Module, scene: Scene, edited: Ten
     return {
         "ned/edit_adversarial": settings.picture_adversarial_weight * _looks_real(critic(scene.maps.detach(), edited))
     }
+
+
+def edit_tone(settings: NED, scene: Scene, painted: Tensor) -> dict[str, Tensor]:
+    """An emotion draws lines and moves features; it lays no patches of light or colour on a face.
+
+    Without this the renderer paints whatever pleases the emotion prior: bright foreheads, white lids.
+    """
+    patches = slow(painted - scene.shown[:, 3:6], scene.soft) * scene.soft
+    share = scene.soft.mean((1, 2, 3)).clamp(
+        min=1e-3
+    )  # of each sample: a mean over samples is the same for any number of workers
+    return {"ned/edit_tone": settings.tone_weight * (patches.abs().mean((1, 2, 3)) / share).mean()}
 
 
 def picture_critic_losses(

@@ -201,6 +201,7 @@ class Lesson:
         prepared.results["drawn"] = picture.detach(), generated.detach()
         critic = networks["renderer_critic"]
         losses = objectives.renderer_losses(settings, critic, prepared, picture)
+        losses |= objectives.edit_tone(settings, scene, painted)
         released = settings.guidance.placement == "released"
 
         def judged(frames: Tensor) -> dict[str, Tensor]:

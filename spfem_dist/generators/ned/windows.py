@@ -176,11 +176,11 @@ def _recoloured(moved: Tensor, around: Tensor, soft: Tensor) -> Tensor:
     return ((moved - mean) / spread * wanted_spread + wanted).clamp(-1, 1)
 
 
-def fine(error: Tensor, soft: Tensor) -> Tensor:
-    """An error picture without its slow part [N, C, S, S]: what light and skin tone of another recording explain is left out."""
+def slow(error: Tensor, soft: Tensor) -> Tensor:
+    """The slow part of an error picture [N, C, S, S] under a soft mask: patches of light and colour, no lines."""
     width = max(1, error.shape[-1] // 10)
 
     def blurred(x: Tensor) -> Tensor:
         return F.interpolate(F.avg_pool2d(x, width), x.shape[-2:], mode="bilinear", align_corners=False)
 
-    return error - blurred(error * soft) / (blurred(soft) + 1e-3)
+    return blurred(error * soft) / (blurred(soft) + 1e-3)
