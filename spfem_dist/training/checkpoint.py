@@ -23,12 +23,13 @@ class CheckpointError(RuntimeError):
 
 @dataclass
 class Progress:
-    """Where a run stands: optimiser steps done, samples seen, and what was logged."""
+    """Where a run stands: optimiser steps done, samples seen, what was logged, and the arithmetic counted at its first step."""
 
     step: int = 0
     samples: int = 0
     world: int = 1
     zero_stage: int = 0
+    flops_per_sample: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

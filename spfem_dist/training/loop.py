@@ -68,17 +68,19 @@ def train(
     if recorder is not None:
         replay(recorder, progress.history)
 
-    meter = Meter(world.size, settings.global_batch, peak=peak_flops(device))
+    meter = Meter(world.size, settings.global_batch, progress.flops_per_sample, peak_flops(device))
     stream = job.batches(progress.samples)
     running = Sums(device)
     saved_at, status = progress.step if found else -1, "finished"
     while progress.step < settings.steps:
         for name, optimizer in job.optimizers.items():
             engines.set_learning_rate(trained[name], engines.learning_rate(optimizer, progress.step, settings.steps))
-        if meter.flops_per_sample is None:  # counted once, on the first step
+        if (
+            progress.step == 0
+        ):  # at no other: a step that is counted rounds otherwise, and a resumed run repeats every bit
             with flop_counter() as counter:
                 waited = optimiser_step(job, trained, stream, share // micro, device, running)
-            meter.flops_per_sample = counter.get_total_flops() / share
+            meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share
         else:
             waited = optimiser_step(job, trained, stream, share // micro, device, running)
         progress.step += 1

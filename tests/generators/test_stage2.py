@@ -1,0 +1,171 @@
+"""Stage 2: the same losses however it is sharded or interrupted; the priors guide, and stand still."""
+
+import json
+import signal
+
+import pytest
+import torch
+from doors import command, well
+from toy_stage2 import RECIPE, alone, killed_after_step_five, losses, two_workers
+
+from spfem_dist.generators.ned.stage import Stage2
+from spfem_dist.priors.frozen import digest
+from spfem_dist.priors.prior import load_prior
+from spfem_dist.training import engines
+
+#: In single precision rounding grows with every step of networks that train against each other, whoever trains them.
+EXACT = ["--zero.precision", "fp64", "--ned.r1-weight", "1", "--ned.steps", "10", "--validation.every-steps", "5"]
+
+
+@pytest.fixture(scope="module")
+def exact(toy, tmp_path_factory):
+    """Losses of one process in double precision, with the gradient penalty R1."""
+    storage = tmp_path_factory.mktemp("exact")
+    well(alone(toy, storage, *EXACT))
+    return losses(storage)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_workers_repeat_the_losses_of_one_process(stage, toy, exact, tmp_path):
+    well(two_workers(toy, tmp_path, *EXACT, "--zero.stage", str(stage)))
+    found = losses(tmp_path)
+    assert found == pytest.approx(exact, abs=1e-4)
+    print(f"ZeRO-{stage}: largest difference {max(abs(found[key] - exact[key]) for key in exact):.1e}")
+
+
+def test_a_killed_run_started_again_repeats_the_losses_exactly(toy, finished, tmp_path):
+    saves = ["--checkpoint.every-steps", "3"]
+    assert alone(toy, tmp_path, *saves, before=killed_after_step_five).code == -signal.SIGKILL
+    again = well(alone(toy, tmp_path, *saves))
+    assert "at step 3" in again.said
+    assert losses(tmp_path) == losses(finished)
+
+
+def test_the_dry_run_says_what_would_happen(toy, tmp_path):
+    shown = well(command("python", RECIPE, "--dry-run", *toy.flags(tmp_path, "--scaling.workers", "1")))
+    for part in ("trained parameters", "GFLOP/sample", "GB/worker under ZeRO-1", "4 of 12 groups used", "MB read"):
+        assert part in shown.said, part
+    assert "ready: nothing was trained" in shown.said
+    assert not (tmp_path / "r").exists()
+
+
+# --- frozen -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ccrl", "cerl"])
+def test_a_finished_run_records_the_very_priors_of_stage_one(name, toy, finished):
+    config = json.loads((finished / "r" / "ned" / "model" / "config.json").read_text())
+    prior, _ = load_prior(toy.stage1 / name / "model")
+    assert config["facts"]["priors"][name] == {"from": str(toy.stage1), "sha256": digest(prior)}
+
+
+@pytest.fixture
+def lesson(toy):
+    """Makes (the job, its lesson, a batch) of a run with changed guidance; in this process, without engines."""
+    jobs = []
+
+    def make(priors=(str(toy.stage1),), **guidance):
+        run = toy.run(priors=priors)
+        run.ned = run.ned.model_copy(update={"guidance": run.ned.guidance.model_copy(update=guidance)})
+        torch.manual_seed(0)
+        stage = Stage2()
+        jobs.append(stage.job(run, "ned", 0, 1, torch.device("cpu")))
+        stir(jobs[-1].networks)
+        return jobs[-1], stage.lesson, next(jobs[-1].batches(0))[0]
+
+    yield make
+    for job in jobs:
+        job.close()
+
+
+def stir(networks) -> None:
+    """Move every network from where it begins: a manipulator that changes nothing has nothing to be guided in."""
+    with torch.no_grad():
+        for network in networks.values():
+            for parameter in network.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+
+
+def step(job, batch) -> dict[str, set[str]]:
+    """One step of all phases in plain PyTorch; the names of each phase's losses."""
+    names = {}
+    for phase in job.phases:
+        with engines.only(job.networks, phase.trains):
+            found, _ = phase.losses(job.networks, batch)
+            sum(found.values()).backward()
+        optimizer = torch.optim.SGD(job.networks[phase.trains].parameters(), 1e-3)
+        optimizer.step()
+        optimizer.zero_grad()
+        names[phase.trains] = set(found)
+    return names
+
+
+def guidance(names: set[str]) -> set[str]:
+    return {name.removeprefix("guidance/") for name in names if name.startswith("guidance/")}
+
+
+def test_training_steps_leave_every_parameter_and_buffer_of_the_priors(toy, lesson):
+    job, learnt, batch = lesson()
+    for _ in range(2):
+        step(job, batch)
+    for name, network in learnt.priors.networks.items():
+        saved, _ = load_prior(toy.stage1 / name / "model")
+        assert network.state_dict().keys() == saved.state_dict().keys()
+        for key, value in saved.state_dict().items():
+            assert torch.equal(network.state_dict()[key], value), f"{name}.{key}"
+    learnt.priors.check_untouched()
+
+
+def test_a_prior_that_changed_is_not_exported(lesson):
+    _, learnt, _ = lesson()
+    buffer = next(b for b in learnt.priors.networks["ccrl"].buffers() if b.is_floating_point() and b.numel())
+    buffer.view(-1)[0] += 1e-3
+    with pytest.raises(RuntimeError, match="the frozen prior ccrl changed"):
+        learnt.priors.check_untouched()
+
+
+# --- guidance -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("phase", "network"), [(0, "manipulator"), (2, "renderer")])
+def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, network, lesson):
+    job, learnt, batch = lesson()
+    assert job.phases[phase].trains == network
+    with engines.only(job.networks, network):
+        found, _ = job.phases[phase].losses(job.networks, batch)
+        told = {name: value for name, value in found.items() if name.startswith("guidance/")}
+        assert len(told) == 2
+        for name, value in told.items():
+            job.networks[network].zero_grad()
+            value.backward(retain_graph=True)
+            norm = sum(p.grad.norm() for p in job.networks[network].parameters() if p.grad is not None)
+            assert norm > 0, name
+    others = [n for key, n in job.networks.items() if key != network] + list(learnt.priors.networks.values())
+    assert all(p.grad is None for other in others for p in other.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "manipulator", "renderer"),
+    [
+        ({}, {"content_manipulator", "emotion_manipulator"}, {"content", "emotion"}),
+        ({"content": 0.0}, {"emotion_manipulator"}, {"emotion"}),
+        ({"emotion": 0.0}, {"content_manipulator"}, {"content"}),
+        ({"placement": "released"}, {"emotion_manipulator"}, {"content"}),
+        ({"priors": ()}, set(), set()),
+    ],
+    ids=["both", "no-content", "no-emotion", "released", "no-priors"],
+)
+def test_a_weight_of_zero_leaves_a_loss_out_and_placement_decides_who_is_guided(changes, manipulator, renderer, lesson):
+    job, _, batch = lesson(**changes)
+    names = step(job, batch)
+    assert guidance(names["manipulator"]) == manipulator
+    assert guidance(names["renderer"]) == renderer
+    assert guidance(names["manipulator_critic"] | names["renderer_critic"]) == set()
+
+
+def test_without_priors_a_run_trains_to_its_end(toy, tmp_path):
+    storage = tmp_path / "runs"
+    well(alone(toy, storage, "--priors", "--ned.steps", "1", "--validation.every-steps", "1"))
+    assert not [name for _, name in losses(storage) if "guidance" in name]
+    config = json.loads((storage / "r" / "ned" / "model" / "config.json").read_text())
+    assert config["facts"]["priors"] == {}

@@ -1,0 +1,117 @@
+"""Stage 2 made small: a corpus of four speakers, priors that nobody trained, and the flags that make a run a matter of seconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from doors import ROOT, Ended, command
+from rich.console import Console
+
+from spfem_dist.config import CCRL, CERL, Data, Stage2Run
+from spfem_dist.prepare import job
+from spfem_dist.prepare.plan import PrepareSettings
+from spfem_dist.priors.prior import build_prior, save_prior
+from spfem_dist.streaming.reader import ShardReader
+from spfem_dist.training.world import PlainWorld
+
+RECIPE = "recipes/cdrl_stage2.py"
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
+TORCHRUN += ("--rdzv-endpoint", "localhost:0")
+SPLIT = {
+    "corpus": "synthetic",
+    "description": "two speakers train, one validates, one is tested",
+    "source": "the tests",
+    "train": {"speakers": ["S00", "S01"], "sentences": ["00", "01"]},
+    "validation": {"speakers": ["S02"], "sentences": ["02"]},
+    "test": {"speakers": ["S03"], "sentences": ["00", "02"]},
+}
+#: Six steps of four samples, every loss logged.
+BRIEF = ["--ned.steps", "6", "--ned.global-batch", "4", "--tracking.uri", "", "--tracking.log-every-steps", "1"]
+BRIEF += ["--tracking.pictures-every-steps", "0", "--validation.every-steps", "3", "--validation.samples", "2"]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Where everything lies. stage1: laid out as a finished stage-1 run leaves its priors."""
+
+    shards: Path
+    split: Path
+    stage1: Path
+
+    @property
+    def data(self) -> Data:
+        """The data of a run on this corpus."""
+        return Data(shards=str(self.shards), split=str(self.split), size=32, frames_per_recording=10)
+
+    def flags(self, storage, *more) -> list[str]:
+        """The recipe's flags for the run `r` in `storage`; of two equal ones the later counts."""
+        places = ["--data.shards", self.shards, "--data.split", self.split, "--data.size", "32"]
+        places += ["--checkpoint.storage", storage, "--name", "r"]
+        guided = [] if "--priors" in more else ["--priors", self.stage1]
+        return [str(word) for word in (*places, *guided, *BRIEF, *more)]
+
+    def run(self, **changes) -> Stage2Run:
+        """The same as a configuration, for tests within this process."""
+        run = Stage2Run(name="r", data=self.data, priors=(str(self.stage1),))
+        run.tracking.uri, run.ned.global_batch, run.scaling.workers = "", 4, 1
+        return run.model_copy(update=changes)
+
+
+def make_toy(folder: Path) -> Toy:
+    """Prepare the corpus and save the priors in `folder`."""
+    toy = Toy(folder / "shards", folder / "split.json", folder / "stage1")
+    settings = PrepareSettings(
+        corpus="synthetic", out=toy.shards, identities=4, synthetic_sentences=3, size=32, local=True
+    )
+    job.run(settings, Console(quiet=True))
+    toy.split.write_text(json.dumps(SPLIT))
+    save_priors(toy.stage1, toy.data, ShardReader.of(toy.data).index.feature_dim)
+    return toy
+
+
+def save_priors(stage1: Path, data: Data, feature_dim: int) -> None:
+    """Untrained priors for `data`, as the finished stage-1 run `stage1`."""
+    for name, settings in (("ccrl", CCRL()), ("cerl", CERL())):
+        torch.manual_seed(0)
+        prior = build_prior(name, settings, data, feature_dim, pretrained=False)
+        save_prior(
+            stage1 / name / "model", prior, name=name, settings=settings, data=data, feature_dim=feature_dim, facts={}
+        )
+    (stage1 / "run.json").write_text("{}")
+
+
+def alone(toy: Toy, storage, *flags, before=None) -> Ended:
+    """`python recipes/cdrl_stage2.py --local ...`."""
+    return command("python", RECIPE, "--local", *toy.flags(storage, *flags), before=before)
+
+
+def two_workers(toy: Toy, storage, *flags) -> Ended:
+    """The recipe in two processes that torchrun starts."""
+    line = [sys.executable, *TORCHRUN, RECIPE, *toy.flags(storage, *flags)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "SPFEM_HOME": ""}
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+    return Ended(" ".join(line), done.returncode, done.stdout, done.stderr)
+
+
+def losses(storage) -> dict[tuple[int, str], float]:
+    """Everything that the run logged, but what the optimisers say of themselves."""
+    rows = json.loads((Path(storage) / "r" / "ned" / "history.json").read_text())
+    skip = ("learning_rate", "gradient_norm")
+    return {(r["step"], key): v for r in rows for key, v in r["values"].items() if not key.endswith(skip)}
+
+
+def killed_after_step_five() -> None:
+    """For `command(before=...)`: the process kills itself once it has said that step 5 is done."""
+    say = PlainWorld.say
+
+    def say_and_die(world, line):
+        say(world, line)
+        if "ned 5/" in line:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    PlainWorld.say = say_and_die
