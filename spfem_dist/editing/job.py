@@ -140,7 +140,7 @@ def _here(work: _Work, todo: list[Task], progress: Progress) -> Iterator[Edited 
 def _on_ray(work: _Work, todo: list[Task]) -> Iterator[Edited | Failed]:
     import ray
 
-    from spfem_dist.prepare.job import _ray as ray_running
+    from spfem_dist.prepare.job import ray_running
 
     absolute = [replace(t, **{n: p.resolve() for n, p in vars(t).items() if p is not None}) for t in todo]
     location = Path(work.location)

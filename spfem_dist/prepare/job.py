@@ -168,7 +168,7 @@ def _build_on_ray(plans: list[ShardPlan], settings: PrepareSettings) -> _Steps:
     import ray
     from ray.exceptions import RayTaskError
 
-    with _ray(settings.workers, len(plans)) as slots:
+    with ray_running(settings.workers, len(plans)) as slots:
         task = ray.remote(num_cpus=1, num_returns="streaming", max_retries=3)(build_shard)
         waiting = list(reversed(plans))
         running: dict[Any, ShardPlan] = {}
@@ -192,7 +192,7 @@ def _build_on_ray(plans: list[ShardPlan], settings: PrepareSettings) -> _Steps:
 
 
 @contextmanager
-def _ray(workers: int | None, tasks: int) -> Generator[int, None, None]:
+def ray_running(workers: int | None, tasks: int) -> Generator[int, None, None]:
     """Ray, and how many tasks it can run at once: a cluster that is there already, or one of this machine's cores."""
     import ray
 

@@ -16,7 +16,7 @@ from spfem_dist.config import JobSettings, Run, Zero
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Stage
 from spfem_dist.tracking import store as tracking
-from spfem_dist.training.runfolder import RunFolder, changed_fields
+from spfem_dist.training.runfolder import RunFolder, binding_changes
 from spfem_dist.training.status import flop_counter
 
 
@@ -179,8 +179,6 @@ def _resume(console: Console, run: Run, problems: list[str]) -> None:
     stand = ", ".join(f"{name} {state['status']} at step {state.get('step', '?')}" for name, state in states.items())
     console.print(f"name {run.name!r} exists: it would resume ({stand})", highlight=False)
     stored = type(run).model_validate(folder.read("run.json"))
-    from spfem_dist.training.runfolder import MAY_CHANGE
-
-    for field, old, new in changed_fields(stored, run):
-        if folder.has_begun() and not field.startswith(MAY_CHANGE):
+    for field, old, new in binding_changes(stored, run):
+        if folder.has_begun():
             problems.append(f"--{field} was {old!r} when {run.name!r} started and is {new!r} now: give another --name")

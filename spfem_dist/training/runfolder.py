@@ -22,7 +22,7 @@ from typing import Any
 import fsspec
 import psutil
 
-from spfem_dist.config import Run
+from spfem_dist.config import JobSettings, Run
 from spfem_dist.tracking.store import flatten
 
 #: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
@@ -42,8 +42,9 @@ MAY_CHANGE: tuple[str, ...] = (
         "data.retries",
     ),
     *("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.bad_share", "data.shards"),
-    *("ccrl.micro_batch", "cerl.micro_batch", "ccrl.enabled", "cerl.enabled"),
 )
+#: The same of every job.
+JOB_MAY_CHANGE = ("enabled", "micro_batch")
 
 
 class RunConflict(RuntimeError):
@@ -70,7 +71,7 @@ class RunFolder:
         resumed = self.exists()
         if resumed:
             stored = type(self.run).model_validate(self.read("run.json"))
-            differences = [d for d in changed_fields(stored, self.run) if not d[0].startswith(MAY_CHANGE)]
+            differences = binding_changes(stored, self.run)
             if differences and self.has_begun():
                 listed = "\n".join(f"  --{field}: was {old!r}, now {new!r}" for field, old, new in differences)
                 raise RunConflict(
@@ -157,6 +158,13 @@ def changed_fields(old: Run, new: Run) -> list[tuple[str, Any, Any]]:
     """Dotted names, old and new values of the fields in which two configurations differ."""
     before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
     return [(k, before.get(k), after.get(k)) for k in sorted(before | after) if before.get(k) != after.get(k)]
+
+
+def binding_changes(old: Run, new: Run) -> list[tuple[str, Any, Any]]:
+    """The changed fields with which a run under the old name would have other losses."""
+    jobs = [name for name in type(new).model_fields if isinstance(getattr(new, name), JobSettings)]
+    free = (*MAY_CHANGE, *(f"{job}.{field}" for job in jobs for field in JOB_MAY_CHANGE))
+    return [change for change in changed_fields(old, new) if not change[0].startswith(free)]
 
 
 def _alive(holder: dict[str, Any]) -> bool:

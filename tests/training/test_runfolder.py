@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from spfem_dist.config import Stage1Run
-from spfem_dist.training.runfolder import RunConflict, RunFolder, changed_fields, set_aside
+from spfem_dist.config import Stage1Run, Stage2Run
+from spfem_dist.evaluation.judges.settings import JudgesRun
+from spfem_dist.training.runfolder import RunConflict, RunFolder, binding_changes, changed_fields, set_aside
 
 
 def run_in(tmp_path, **changes) -> Stage1Run:
@@ -40,6 +41,18 @@ def test_a_start_that_failed_before_training_does_not_bind_the_name(tmp_path):
 def test_where_a_run_trains_may_change(tmp_path):
     RunFolder(run_in(tmp_path)).open()
     assert RunFolder(run_in(tmp_path, scaling={"workers": 1}, tracking={"uri": ""})).open() is True
+
+
+@pytest.mark.parametrize("kind", [Stage1Run, Stage2Run, JudgesRun])
+def test_how_any_job_is_cut_and_whether_it_trains_may_change(kind, tmp_path):
+    known = kind.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}})
+    for job in known.jobs():
+        other = known.model_copy(deep=True)
+        getattr(other, job).enabled, getattr(other, job).micro_batch = False, 2
+        assert len(changed_fields(known, other)) == 2
+        assert binding_changes(known, other) == []
+        getattr(other, job).global_batch *= 2
+        assert [field for field, _, _ in binding_changes(known, other)] == [f"{job}.global_batch"]
 
 
 def test_two_runs_under_one_name_are_refused(tmp_path):
