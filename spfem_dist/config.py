@@ -368,7 +368,7 @@ class NED(JobSettings):
     )
     guidance: Guidance = Field(default_factory=Guidance)
     pair_weight: Annotated[float, Field(ge=0)] = Field(
-        5.0,
+        20.0,
         description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one.",
     )
     cycle_weight: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the way back to the source window.")
@@ -388,7 +388,7 @@ class NED(JobSettings):
         0.5, description="Weight of matching the discriminator's features on reconstructed pictures."
     )
     tone_weight: Annotated[float, Field(ge=0)] = Field(
-        20.0, description="Weight of keeping light and skin tone of edited faces."
+        10.0, description="Weight of keeping light and skin tone of edited faces."
     )
     r1_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Weight of the gradient penalty R1 on both discriminators' real samples; 0 leaves it out."
@@ -399,6 +399,16 @@ class NED(JobSettings):
     clips_per_speaker: Positive = Field(
         64, description="Recordings of each speaker from which the face model learns, at most."
     )
+
+    @model_validator(mode="after")
+    def _clean_form(self) -> NED:
+        if self.form == "released":
+            raise ValueError(
+                "ned.form released cannot be trained: it wants FLAME and DECA, whose files need a licence; its networks and losses are in "
+                "generators/ned/manipulator.py and renderer.py. Leave --ned.form clean (--ned.guidance.placement released guides where the "
+                "published code does)"
+            )
+        return self
 
 
 class Stage2Run(Run):

@@ -82,11 +82,11 @@ def _spread(style: Tensor) -> Tensor:
 
 
 class Renderer(nn.Module):
-    """Maps of the wanted face and what the source shows become a picture: the moved source where it serves, paint where not.
+    """Maps of the wanted face and what the source shows become a picture: the moved source, and paint over it.
 
-    Two encoders, summed as in the published renderer; skips, and a gate between the moved source and the paint, since it
-    serves people that it was not trained on. Where the landmarks err, so does the moved source: nothing of the source's own
-    mouth can be copied past them.
+    Two encoders, summed as in the published renderer; skips, since it serves people that it was not trained on. The paint is
+    added: a gate between source and paint closes early and is not seen to open again. Where the landmarks err, so does the
+    moved source: nothing of the source's own mouth can be copied past them.
     """
 
     def __init__(self, sizes: Sizes):
@@ -98,10 +98,10 @@ class Renderer(nn.Module):
         pairs = list(zip(widths[::-1][:-1], widths[::-1][1:], strict=True))
         self.ups = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs)
         self.up_norms = nn.ModuleList(_norm(b) for _, b in pairs)
-        self.paint = nn.Conv2d(widths[0], 4, 3, padding=1)
-        nn.init.zeros_(self.paint.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            self.paint.bias[3] = -2.0  # type: ignore[index]  # begins with the moved source
+        self.paint = nn.Conv2d(widths[0], 3, 3, padding=1)
+        with torch.no_grad():  # begins with the moved source, nearly
+            self.paint.weight.mul_(0.1)
+            self.paint.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, maps: Tensor, shown: Tensor) -> Tensor:
         """Maps [N, 10, S, S] and the source [N, 8, S, S] -> a picture [N, 3, S, S] in [-1, 1]."""
@@ -114,9 +114,7 @@ class Renderer(nn.Module):
         x = self.blocks(skips.pop())
         for up, norm in zip(self.ups, self.up_norms, strict=True):
             x = F.silu(norm(up(F.interpolate(x, scale_factor=2.0)))) + skips.pop()
-        painted, gate = self.paint(x).split((3, 1), 1)
-        gate = gate.sigmoid()
-        return moved * (1 - gate) + painted.tanh() * gate
+        return (moved + self.paint(x).tanh()).clamp(-1, 1)
 
 
 class _Block(nn.Module):
