@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
 from torch import nn
 
@@ -90,6 +93,8 @@ def _folders(asked: str, tracking_uri: str) -> list[Path]:
     root = Path(asked)
     inside = [root / name / "model" for name in ("ccrl", "cerl") if (root / name / "model" / "config.json").is_file()]
     if inside:
+        run = (root / "run.json").read_text() if (root / "run.json").is_file() else "{}"
+        _check_whole(asked, run, [folder.parent.name for folder in inside])
         return inside
     if (root / "config.json").is_file():
         return [root]
@@ -103,26 +108,43 @@ def _folders(asked: str, tracking_uri: str) -> list[Path]:
 
 
 def _fetched(location: str) -> list[Path]:
-    """Priors of a run folder on S3, brought to the user's cache."""
-    import os
-
-    import fsspec
-
+    """Priors of a run folder on S3, or the one prior that lies there, brought to the user's cache."""
     fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "models"
-    found = []
-    for name in ("ccrl", "cerl"):
-        if fs.exists(f"{root}/{name}/model/config.json"):
-            place = cache / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}-{name}"
-            place.mkdir(parents=True, exist_ok=True)
-            for file in ("config.json", "model.safetensors"):
-                fs.get_file(f"{root}/{name}/model/{file}", str(place / file))
-            found.append(place)
-    if not found:
+    inside = {
+        name: f"{root}/{name}/model" for name in ("ccrl", "cerl") if fs.exists(f"{root}/{name}/model/config.json")
+    }
+    if inside and fs.exists(f"{root}/run.json"):
+        _check_whole(location, fs.cat_file(f"{root}/run.json").decode(), list(inside))
+    if not inside and fs.exists(f"{root}/config.json"):
+        inside = {"alone": root}
+    if not inside:
         raise FileNotFoundError(
             f"no finished prior under {location}: train it to its end first (python recipes/cdrl_stage1.py)"
         )
-    return found
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "models"
+    key = hashlib.sha256(location.encode()).hexdigest()[:16]
+    return [_copied(fs, path, cache / f"{key}-{name}") for name, path in inside.items()]
+
+
+def _copied(fs: Any, root: str, place: Path) -> Path:
+    """The prior at `root`, in the local folder `place`. Workers of one machine copy side by side, so files appear whole."""
+    place.mkdir(parents=True, exist_ok=True)
+    for file in ("config.json", "model.safetensors"):
+        partial = place / f"{file}.{os.getpid()}.partial"
+        fs.get_file(f"{root}/{file}", str(partial))
+        os.replace(partial, place / file)
+    return place
+
+
+def _check_whole(asked: str, run: str, finished: Sequence[str]) -> None:
+    """Refuse a stage-1 run of which only a part has finished; a run that never trained the other prior is whole."""
+    configured = json.loads(run)
+    lacking = [name for name in ("ccrl", "cerl") if configured.get(name, {}).get("enabled") and name not in finished]
+    if lacking:
+        raise FileNotFoundError(
+            f"the run {asked} has not finished {lacking[0]}: train it to its end first (python recipes/cdrl_stage1.py), "
+            f"or name the finished prior alone: --priors {asked}/{finished[0]}/model"
+        )
 
 
 def _check(asked: str, config: dict[str, Any], data: Data, width: int) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from spfem_dist.config import CCRL, CERL, Data
 from spfem_dist.records import Batch
 
 FORMAT = "spfem-prior/1"
+AGAIN = "train it again (python recipes/cdrl_stage1.py), or use the version that saved it"
 
 
 @runtime_checkable
@@ -121,20 +124,55 @@ def save_prior(
 def load_prior(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     """The prior saved in `folder`, frozen (eval mode, no gradients on parameters), and its config.json.
 
-    Raises FileNotFoundError where a file is missing and ValueError where the folder holds something else.
+    Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
     """
     folder = Path(folder)
     for file in ("config.json", "model.safetensors"):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"no {file} in {folder}: give the folder of one prior, as a finished run saved it")
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder / 'config.json'} has format {config.get('format')!r}, expected {FORMAT!r}: train the prior again"
+    config = _read_config(folder / "config.json")
+    kind = {"ccrl": CCRL, "cerl": CERL}
+    try:
+        prior = build_prior(
+            config["name"],
+            kind[config["name"]](**config["settings"]),
+            Data(**config["data"]),
+            config["feature_dim"],
+            pretrained=False,
         )
-    kind = {"ccrl": CCRL, "cerl": CERL}[config["name"]]
-    prior = build_prior(
-        config["name"], kind(**config["settings"]), Data(**config["data"]), config["feature_dim"], pretrained=False
-    )
-    prior.load_state_dict(load_file(folder / "model.safetensors"))
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder / 'config.json'} describes no prior of this version ({reason}): {AGAIN}") from None
+    _load_tensors(prior, folder / "model.safetensors")
     return prior.eval().requires_grad_(False), config
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): copy the prior again, or {AGAIN}") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else config
+        raise ValueError(f"{file} has format {found!r}, expected {FORMAT!r}: {AGAIN}")
+    return config
+
+
+def _load_tensors(prior: nn.Module, file: Path) -> None:
+    """Give the prior the tensors in `file`, every one of them and no other."""
+    try:
+        saved = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error}): copy the prior again, or {AGAIN}") from None
+    wanted = prior.state_dict()
+    differs = {
+        "lacks": sorted(wanted.keys() - saved.keys()),
+        "has, unknown here,": sorted(saved.keys() - wanted.keys()),
+        "has in another shape": sorted(k for k in wanted.keys() & saved.keys() if wanted[k].shape != saved[k].shape),
+    }
+    if any(differs.values()):
+        told = "; ".join(
+            f"{how} {', '.join(names[:3])}{' ...' * (len(names) > 3)}" for how, names in differs.items() if names
+        )
+        raise ValueError(f"{file.parent} holds a prior of another version, which {told}: {AGAIN}")
+    prior.load_state_dict(saved)

@@ -87,7 +87,7 @@ def test_pictures_keep_their_shape_and_every_pixel_outside_the_mask(generator, r
     assert drawn.dtype == np.uint8
     assert mask.shape == frames.shape[:3]
     assert mask.dtype == np.float32
-    assert 0 <= mask.min()
+    assert mask.min() >= 0
     assert mask.max() <= 1
     outside = mask == 0
     assert 0.3 < outside.mean() < 0.9
