@@ -348,7 +348,7 @@ class NED(JobSettings):
     network: Literal["small", "paper"] = Field(
         "small", description="small trains on a laptop; paper has the published widths, for 256 pixels."
     )
-    steps: Positive = Field(600, description="Optimiser steps.")
+    steps: Positive = Field(400, description="Optimiser steps.")
     global_batch: Positive = Field(
         16, description="Samples (pairs of windows) for each optimiser step, over all workers: the run's constant."
     )
