@@ -10,7 +10,8 @@ import pytest
 from documented import DOCS, ROOT, blocks, commands_in, documented
 from doors import command, well
 
-from spfem_dist.config import Stage1Run
+from spfem_dist.config import Stage1Run, Stage2Run
+from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.prepare.plan import PrepareSettings
 
 COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
@@ -33,6 +34,12 @@ RUN_BY = {
     ),
     "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --name mead": (
         f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors"
+    ),
+    "python recipes/cdrl_stage2.py --priors runs/mead --data.shards shards/mead --data.split mead_stage1 --name mead-ned": (
+        f"{COMMANDS}::test_real_clips_train_priors_and_a_generator_that_edits_them"
+    ),
+    "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/mead-ned": (
+        f"{COMMANDS}::test_real_clips_train_priors_and_a_generator_that_edits_them"
     ),
     "spfem evaluate priors runs/mead": f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors",
     "spfem evaluate priors runs/cdrl-stage1": f"{STAGE1}::test_the_priors_are_scored_and_reported",
@@ -137,9 +144,12 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
+RUNS = (Stage1Run, Stage2Run, JudgesRun)
+
+
 def known_flags() -> set[str]:
     """Every flag of the recipes, of `spfem` and of the scripts, spelled with hyphens."""
-    names = fields_of(Stage1Run) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
+    names = set().union(*(fields_of(run) for run in RUNS)) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
     scripts = [ROOT / "spfem_dist" / "cli.py", ROOT / "recipes" / "demo.py", *(ROOT / "benchmarks").glob("*.py")]
     scripts.append(ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py")
     for script in scripts:
@@ -166,10 +176,10 @@ def test_flags_that_a_page_names_exist(page):
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_settings_that_a_page_names_exist(page):
     sections = "|".join(
-        name for name, field in Stage1Run.model_fields.items() if hasattr(field.annotation, "model_fields")
+        name for run in RUNS for name, field in run.model_fields.items() if hasattr(field.annotation, "model_fields")
     )
     named = set(re.findall(rf"`({sections})\.([a-z_.]+)`", page.read_text()))
-    known = fields_of(Stage1Run) | {"data.md"}
+    known = set().union(*(fields_of(run) for run in RUNS)) | {"data.md"}
     assert [f"{section}.{field}" for section, field in named if f"{section}.{field}" not in known] == []
 
 

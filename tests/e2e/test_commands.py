@@ -152,7 +152,7 @@ def test_own_recordings_go_from_shards_to_scored_priors(prepared, tmp_path):
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="real clips are not beside the repository")
-def test_real_clips_become_shards_that_both_priors_train_on(tmp_path):
+def test_real_clips_train_priors_and_a_generator_that_edits_them(tmp_path):
     out = tmp_path / "shards"
     well(command("spfem", "prepare", "mead", CLIPS, "--out", out, "--sentences", "number", "--local"))
     groups = {group.key: len(group.recordings) for shard in ShardIndex.load(out).shards for group in shard.groups}
@@ -163,6 +163,20 @@ def test_real_clips_become_shards_that_both_priors_train_on(tmp_path):
         assert (tmp_path / "real" / job / "model" / "model.safetensors").exists()
         history = json.loads((tmp_path / "real" / job / "history.json").read_text())
         assert all(np.isfinite(value) for row in history for value in row["values"].values())
+    line = "python recipes/cdrl_stage2.py --priors runs/mead --data.shards shards/mead --data.split mead_stage1 --name mead-ned"
+    places = {"shards/mead": out, "runs/mead": tmp_path / "real", "mead_stage1": "none"}
+    brief = ["--local", "--ned.steps", "2", "--ned.global-batch", "2", "--scaling.workers", "1", "--data.size", "64"]
+    well(command(*words_of(line, places, "--checkpoint.storage", tmp_path, "--tracking.uri", "", *brief)))
+    line = "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/mead-ned"
+    films = {
+        "talk.mp4": CLIPS / "M012" / "video" / "front" / "neutral" / "level_1" / "029.mp4",
+        "angry.mp4": CLIPS.parent / "references" / "angry_for_M012_029.mp4",
+        "edited.mp4": tmp_path / "edited.mp4",
+        "runs/mead-ned": tmp_path / "mead-ned",
+    }
+    edited = well(command(*words_of(line, films)))
+    assert "104 frames" in edited.said
+    assert (tmp_path / "edited.mp4").stat().st_size > 10_000
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
