@@ -1,4 +1,4 @@
-"""`spfem`: prepare recordings, evaluate what was trained, edit clips, look after weights. Training is started by the recipes."""
+"""`spfem`: prepare recordings, evaluate and export what was trained, edit clips, look after weights. Training is started by the recipes."""
 
 from __future__ import annotations
 
@@ -142,6 +142,20 @@ def evaluate_compare(
     from spfem_dist.evaluation.compare import compare, comparison_table
 
     Console().print(comparison_table(compare(run_a, run_b, arm, against), run_a, run_b))
+
+
+@app.command(name="export")
+def export(run: tyro.conf.Positional[str], out: Path = Path("model"), checkpoint: str = "") -> None:
+    """Write what a run trained to a folder to keep or hand on: weights, configuration, a model card.
+
+    Args:
+        run: Folder of a run of stage 1 or stage 2, for instance runs/cdrl-stage2 or s3://bucket/runs/cdrl-stage2.
+        out: The new folder; of a stage-1 run each prior gets one in it.
+        checkpoint: Empty takes the finished networks; latest, or a step, those of a checkpoint of your own run.
+    """
+    from spfem_dist import exporting
+
+    exporting.export(run, out, checkpoint)
 
 
 @weights.command(name="list")

@@ -178,7 +178,6 @@ def _resume(console: Console, run: Run, problems: list[str]) -> None:
     states = {name: folder.read(f"{name}/state.json", {"status": "not started"}) for name in run.jobs()}
     stand = ", ".join(f"{name} {state['status']} at step {state.get('step', '?')}" for name, state in states.items())
     console.print(f"name {run.name!r} exists: it would resume ({stand})", highlight=False)
-    stored = type(run).model_validate(folder.read("run.json"))
-    for field, old, new in binding_changes(stored, run):
+    for field, old, new in binding_changes(folder.stored(), run):
         if folder.has_begun():
             problems.append(f"--{field} was {old!r} when {run.name!r} started and is {new!r} now: give another --name")

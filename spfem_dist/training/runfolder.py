@@ -21,6 +21,7 @@ from typing import Any
 
 import fsspec
 import psutil
+from pydantic import ValidationError
 
 from spfem_dist.config import JobSettings, Run
 from spfem_dist.tracking.store import flatten
@@ -70,8 +71,7 @@ class RunFolder:
         """
         resumed = self.exists()
         if resumed:
-            stored = type(self.run).model_validate(self.read("run.json"))
-            differences = binding_changes(stored, self.run)
+            differences = binding_changes(self.stored(), self.run)
             if differences and self.has_begun():
                 listed = "\n".join(f"  --{field}: was {old!r}, now {new!r}" for field, old, new in differences)
                 raise RunConflict(
@@ -80,6 +80,18 @@ class RunFolder:
                 )
         self.write("run.json", self.run.model_dump(mode="json"))
         return resumed
+
+    def stored(self) -> Run:
+        """The configuration under which the run was started. Raises RunConflict where that was another kind of run."""
+        try:
+            return type(self.run).model_validate(self.read("run.json"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise RunConflict(
+                f"run {self.run.name!r} in {self.location} is of another recipe or version ({field}: {first['msg']}): "
+                "give another --name"
+            ) from None
 
     def has_begun(self) -> bool:
         """Whether any job of the run got as far as training; a start that failed before binds the name to nothing."""

@@ -55,6 +55,13 @@ def test_how_any_job_is_cut_and_whether_it_trains_may_change(kind, tmp_path):
         assert [field for field, _, _ in binding_changes(known, other)] == [f"{job}.global_batch"]
 
 
+def test_a_name_that_another_recipe_used_is_refused(tmp_path):
+    RunFolder(run_in(tmp_path)).open()
+    other = Stage2Run.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}})
+    with pytest.raises(RunConflict, match=r"is of another recipe or version .*: give another --name"):
+        RunFolder(other).open()
+
+
 def test_two_runs_under_one_name_are_refused(tmp_path):
     folder = RunFolder(run_in(tmp_path))
     folder.open()

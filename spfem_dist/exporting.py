@@ -1,0 +1,187 @@
+"""`spfem export RUN`: what a run trained, as a folder to keep or hand on: weights, configuration, a model card.
+
+From a finished run the networks that it exported; with a checkpoint those of an unfinished one, put together from the
+shards that DeepSpeed's ranks wrote.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from torch import Tensor, nn
+
+from spfem_dist.config import Run, Stage1Run, Stage2Run
+from spfem_dist.model_card import model_card
+from spfem_dist.streaming.reader import ShardReader
+from spfem_dist.training.world import checkpoint_name, committed, fetched
+
+#: Jobs whose networks can be exported.
+GENERATORS, PRIORS = ("ned",), ("ccrl", "cerl")
+
+
+def export(location: str, out: Path, checkpoint: str = "", console: Console | None = None) -> list[Path]:
+    """Write what the run `location` (a folder or s3://bucket/prefix) trained to `out`; returns a folder for each network.
+
+    A generator goes to `out` itself, priors to `out/ccrl` and `out/cerl`. checkpoint: empty for the finished networks,
+    `latest`, or a step. `out` appears when it is whole.
+    Raises FileNotFoundError or ValueError that says what is there instead.
+    """
+    console = console or Console(soft_wrap=True)
+    configured = _configuration(location)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already: choose another --out, or remove it first")
+    jobs = [name for name in (*GENERATORS, *PRIORS) if configured.get(name, {}).get("enabled")]
+    if not jobs:
+        raise ValueError(f"the run {location} trains neither a generator nor priors: give a run of stage 1 or stage 2")
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as scratch:
+        whole = Path(scratch) / "model"
+        places = {name: whole if name in GENERATORS else whole / name for name in jobs}
+        for name, place in places.items():
+            place.mkdir(parents=True)
+            if checkpoint:
+                _from_checkpoint(location, configured, name, checkpoint, place)
+            else:
+                _finished(location, name, place)
+            config = json.loads((place / "config.json").read_text())
+            card = model_card(configured, config, _dataset(config), _summary(location))
+            (place / "README.md").write_text(card, encoding="utf-8")
+            _check_loads(name, place)
+        os.replace(whole, out)
+    written = [out if name in GENERATORS else out / name for name in jobs]
+    for name, folder in zip(jobs, written, strict=True):
+        size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        console.print(f"{name}: {folder}, {size / 1e6:.1f} MB; it loads on a CPU", highlight=False)
+    return written
+
+
+def _configuration(location: str) -> dict[str, Any]:
+    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    if not fs.exists(f"{root}/run.json"):
+        raise FileNotFoundError(f"no run.json in {location}: give the folder of a training run, local or s3://")
+    return json.loads(fs.cat_file(f"{root}/run.json"))
+
+
+def _finished(location: str, name: str, place: Path) -> None:
+    """Copy what the finished job exported."""
+    fs, root = fsspec.core.url_to_fs(f"{location.rstrip('/')}/{name}/model")
+    if not fs.exists(f"{root}/model.safetensors"):
+        steps = _steps(f"{location.rstrip('/')}/{name}")
+        there = f"it has checkpoints of steps {', '.join(map(str, steps))}: give --checkpoint latest" if steps else ""
+        raise FileNotFoundError(f"the run {location} has not finished {name}; {there or 'train it first'}")
+    for path in fs.ls(root, detail=False):
+        fs.get_file(path, str(place / path.rsplit("/", 1)[-1]))
+
+
+def _steps(storage: str) -> list[int]:
+    """The steps of a job's complete checkpoints, oldest first."""
+    return [int(name.rsplit("_", 1)[-1]) for name in committed(storage)]
+
+
+def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked: str, place: Path) -> None:
+    """Export the job `name` as it stood at a checkpoint; its data and priors are read again."""
+    storage = f"{location.rstrip('/')}/{name}"
+    steps = _steps(storage)
+    if not steps or (asked != "latest" and asked not in map(str, steps)):
+        known = ", ".join(map(str, steps)) or "none"
+        raise FileNotFoundError(f"no checkpoint {asked!r} of {name} in {location}: complete ones are of steps {known}")
+    step = steps[-1] if asked == "latest" else int(asked)
+    run, stage = _run_and_stage(location, configured, name)
+    torch.manual_seed(run.seed)
+    job = stage.job(run, name, 0, 1, torch.device("cpu"))
+    try:
+        with fetched(f"{storage}/{checkpoint_name(step)}", ["*"]) as folder:
+            state = json.loads((folder / "state.json").read_text())
+            for key, network in job.networks.items():
+                _give(network, whole_weights(folder, key, state["zero_stage"]), f"{storage}, {key}")
+        stage.export(run, name, job.networks, place)
+    finally:
+        job.close()
+    config = json.loads((place / "config.json").read_text())
+    config["facts"] |= {"steps": state["step"], "samples": state["samples"]}
+    (place / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _run_and_stage(location: str, configured: dict[str, Any], name: str) -> tuple[Run, Any]:
+    try:
+        if name in GENERATORS:
+            from spfem_dist.generators.ned.stage import Stage2
+
+            return Stage2Run.model_validate(configured), Stage2()
+        from spfem_dist.priors.stage import Stage1
+
+        return Stage1Run.model_validate(configured), Stage1()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(
+            f"{location}/run.json is of another version ({'.'.join(map(str, first['loc']))}: {first['msg']}): "
+            "its checkpoints can only be exported by that version"
+        ) from None
+
+
+def _give(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{where}: the checkpoint is of another version ({reason}); export it with that version"
+        ) from None
+
+
+def whole_weights(folder: Path, network: str, zero_stage: int) -> dict[str, Tensor]:
+    """All parameters and buffers of one network of the checkpoint in `folder`; sharded parameters in fp32.
+
+    Of sharded ones the optimiser's fp32 masters are taken, which bf16 training rounds away in the network itself.
+    """
+    states = next(iter(sorted((folder / network).glob("*model_states.pt"))), None)
+    if states is None:
+        raise FileNotFoundError(f"no weights of {network} in {folder}: the checkpoint is damaged, take another one")
+    saved = torch.load(states, map_location="cpu", weights_only=True)
+    if zero_stage == 0:
+        return saved["module"]
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    # DeepSpeed's optimiser shards hold objects of its own, and it unpickles them without restraint, as it does when training is
+    # resumed: only checkpoints of one's own runs may be exported. It also talks of every file.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        weights = dict(get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=network))
+    return weights | {name: saved["module"][name] for name in saved["buffer_names"]}  # buffers keep their precision
+
+
+def _dataset(config: dict[str, Any]) -> dict[str, str]:
+    """Corpus and digest of the shards, where they can still be read."""
+    from spfem_dist.config import Data
+
+    try:
+        index = ShardReader.of(Data(**config["data"])).index
+    except (OSError, ValueError):
+        return {}
+    return {"corpus": index.corpus, "digest": index.digest, "landmarks": index.landmarks}
+
+
+def _summary(location: str) -> dict[str, Any]:
+    """The run's figures, where it was evaluated."""
+    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    return json.loads(fs.cat_file(f"{root}/summary.json")) if fs.exists(f"{root}/summary.json") else {}
+
+
+def _check_loads(name: str, place: Path) -> None:
+    if name in GENERATORS:
+        from spfem_dist.generators.load import load_generator
+
+        load_generator(place)
+    else:
+        from spfem_dist.priors.prior import load_prior
+
+        load_prior(place)
