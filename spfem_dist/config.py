@@ -387,6 +387,10 @@ class NED(JobSettings):
     feature_weight: Annotated[float, Field(ge=0)] = Field(
         0.5, description="Weight of matching the discriminator's features on reconstructed pictures."
     )
+    perceptual_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Weight of VGG-19's distance on frames redrawn within a recording (published: 10); needs the weights vgg19-imagenet.",
+    )
     tone_weight: Annotated[float, Field(ge=0)] = Field(
         10.0, description="Weight of keeping light and skin tone of edited faces."
     )

@@ -144,6 +144,13 @@ WEIGHTS: dict[str, Weights] = {
             (WeightFile("aligned_path36.json"),),
         ),
         Weights(
+            "vgg19-imagenet",
+            "VGG-19, ImageNet: the perceptual loss of NED's renderer (--ned.perceptual-weight)",
+            "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth (torchvision's IMAGENET1K_V1)",
+            "BSD-3-Clause (torchvision); ImageNet's terms for what it was trained on",
+            (WeightFile("vgg19-dcbb9e9d.pth"),),
+        ),
+        Weights(
             "syncnet-v2",
             "SyncNet v2: LSE-D, the distance between lips and speech",
             "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",

@@ -13,6 +13,7 @@ from spfem_dist.generators.ned.manipulator import JAW, correlation
 from spfem_dist.generators.ned.networks import Manipulator
 from spfem_dist.generators.ned.renderer import feature_matching
 from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Prepared, Scene, slow
+from spfem_dist.nets.vgg import VGG19
 from spfem_dist.priors.prior import Prior
 from spfem_dist.stage import called
 
@@ -87,13 +88,19 @@ def reconstruction_error(prepared: Prepared, picture: Tensor) -> Tensor:
     return each.mean()
 
 
-def renderer_losses(settings: NED, critic: nn.Module, prepared: Prepared, picture: Tensor) -> dict[str, Tensor]:
+def renderer_losses(
+    settings: NED, critic: nn.Module, prepared: Prepared, picture: Tensor, perceptual: VGG19 | None = None
+) -> dict[str, Tensor]:
     """Redraw real frames as they are, and so that they look real."""
-    redrawn = critic(prepared.redrawn.maps, prepared.redrawn.composed(picture, prepared.wanted))
+    whole = prepared.redrawn.composed(picture, prepared.wanted)
+    redrawn = critic(prepared.redrawn.maps, whole)
     losses = {
         "ned/picture": settings.picture_weight * reconstruction_error(prepared, picture),
         "ned/picture_adversarial": settings.picture_adversarial_weight * _looks_real(redrawn),
     }
+    if perceptual is not None:
+        alike = (1 - prepared.across) * perceptual.distance(whole, prepared.wanted)
+        losses["ned/perceptual"] = settings.perceptual_weight * alike.mean()
     if settings.feature_weight:
         with torch.no_grad():
             real = critic(prepared.redrawn.maps, prepared.wanted)

@@ -22,6 +22,7 @@ from spfem_dist.generators.ned import objectives
 from spfem_dist.generators.ned.networks import build_networks
 from spfem_dist.generators.ned.saved import save_ned
 from spfem_dist.generators.ned.windows import MATCHED, Prepared, Scene, edited_scene, prepare
+from spfem_dist.nets.vgg import VGG19
 from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
 from spfem_dist.priors.pictures import grid, tile
 from spfem_dist.records import Batch
@@ -55,7 +56,10 @@ class Stage2:
 
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
         model, rests = learnt_face(source, part("train"), settings.speakers, settings.clips_per_speaker)
-        lesson = Lesson(run, model, rests, speakers_of(source), priors, share // micro)
+        perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
+        if perceptual is not None and run.zero.precision == "fp64":
+            perceptual.double()
+        lesson = Lesson(run, model, rests, speakers_of(source), priors, share // micro, perceptual)
 
         def loader(start_sample: int) -> Loader:
             made = Loader(
@@ -141,9 +145,11 @@ class Lesson:
         speakers: dict[str, str],
         priors: FrozenPriors,
         micro_batches: int,
+        perceptual: VGG19 | None = None,
     ):
         self.settings, self.model, self.rests, self.speakers, self.priors = run.ned, model, rests, speakers, priors
         self.maps, self.micro_batches = FaceMaps(model), micro_batches
+        self.perceptual = perceptual
         self._kept: OrderedDict[int, tuple[Batch, Prepared]] = OrderedDict()
 
     def phases(self) -> tuple[Phase, ...]:
@@ -200,7 +206,7 @@ class Lesson:
         generated = scene.composed(painted, source)
         prepared.results["drawn"] = picture.detach(), generated.detach()
         critic = networks["renderer_critic"]
-        losses = objectives.renderer_losses(settings, critic, prepared, picture)
+        losses = objectives.renderer_losses(settings, critic, prepared, picture, self.perceptual)
         losses |= objectives.edit_tone(settings, scene, painted)
         released = settings.guidance.placement == "released"
 
