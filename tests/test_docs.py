@@ -16,6 +16,7 @@ from spfem_dist.prepare.plan import PrepareSettings
 
 COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
 EDITING = "tests/editing/test_edit_command.py"
+STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
 
 #: Documented command -> the test that runs it, or .ci/run for what continuous integration runs as it stands.
 RUN_BY = {
@@ -62,6 +63,26 @@ RUN_BY = {
     "spfem evaluate compare runs/demo-stage2 runs/other": (
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
     ),
+    "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1": (
+        "tests/e2e/test_stage2_under_ray.py::test_two_ray_workers_repeat_the_losses_of_one_process"
+    ),
+    "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --dry-run": (
+        f"{STAGE2}::test_the_dry_run_says_what_would_happen"
+    ),
+    "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --local": (
+        f"{STAGE2}::test_a_killed_run_started_again_repeats_the_losses_exactly"
+    ),
+    "torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors runs/cdrl-stage1": (
+        f"{STAGE2}::test_two_workers_repeat_the_losses_of_one_process"
+    ),
+    "python recipes/ablation.py --priors runs/cdrl-stage1 --judges runs/judges": (
+        "tests/evaluation/test_ablation.py::test_the_recipe_trains_scores_and_compares_arms"
+    ),
+    "spfem export runs/cdrl-stage2 --out model": f"{EXPORT}::test_a_finished_run_is_exported_with_its_card",
+    "spfem export runs/cdrl-stage2 --out model --checkpoint latest": (
+        f"{EXPORT}::test_an_unfinished_run_is_exported_from_its_checkpoints"
+    ),
+    "spfem export runs/cdrl-stage1 --out priors": f"{EXPORT}::test_a_stage_one_run_gives_a_folder_for_each_prior",
     "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",
@@ -151,7 +172,7 @@ def known_flags() -> set[str]:
     """Every flag of the recipes, of `spfem` and of the scripts, spelled with hyphens."""
     names = set().union(*(fields_of(run) for run in RUNS)) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
     scripts = [ROOT / "spfem_dist" / "cli.py", ROOT / "recipes" / "demo.py", *(ROOT / "benchmarks").glob("*.py")]
-    scripts.append(ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py")
+    scripts += [ROOT / "recipes" / "ablation.py", ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py"]
     for script in scripts:
         for node in ast.walk(ast.parse(script.read_text())):
             if isinstance(node, ast.FunctionDef):

@@ -9,7 +9,7 @@ import pytest
 from documented import words_of
 from doors import command, well
 from moto.server import ThreadedMotoServer
-from toy_stage2 import alone, killed_after_step_five, make_toy, two_workers
+from toy_stage2 import DRY, alone, killed_after_step_five, make_toy, two_workers
 
 from spfem_dist.exporting import export
 from spfem_dist.generators.load import load_generator
@@ -102,7 +102,7 @@ def test_a_stage_one_run_gives_a_folder_for_each_prior(toy, tmp_path):
     export(str(tmp_path / "r"), tmp_path / "checkpoint", checkpoint="latest")
     assert contents(tmp_path / "checkpoint") == contents(tmp_path / "priors")
     guided = ["--priors", tmp_path / "priors" / "ccrl", tmp_path / "priors" / "cerl"]
-    planned = command("python", "recipes/cdrl_stage2.py", "--dry-run", *toy.flags(tmp_path / "new", *guided))
+    planned = command(*toy.words(DRY, tmp_path / "new", *guided))
     assert "ready" in well(planned).said
 
 

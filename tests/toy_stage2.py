@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from documented import words_of
 from doors import ROOT, Ended, command
 from rich.console import Console
 
@@ -19,9 +20,10 @@ from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.world import PlainWorld
 
-RECIPE = "recipes/cdrl_stage2.py"
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
-TORCHRUN += ("--rdzv-endpoint", "localhost:0")
+STAGE1 = "runs/cdrl-stage1"
+RAY = f"python recipes/cdrl_stage2.py --priors {STAGE1}"
+LOCAL, DRY = f"{RAY} --local", f"{RAY} --dry-run"
+TORCHRUN = f"torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors {STAGE1}"
 SPLIT = {
     "corpus": "synthetic",
     "description": "two speakers train, one validates, one is tested",
@@ -52,8 +54,11 @@ class Toy:
         """The recipe's flags for the run `r` in `storage`; of two equal ones the later counts."""
         places = ["--data.shards", self.shards, "--data.split", self.split, "--data.size", "32"]
         places += ["--checkpoint.storage", storage, "--name", "r"]
-        guided = [] if "--priors" in more else ["--priors", self.stage1]
-        return [str(word) for word in (*places, *guided, *BRIEF, *more)]
+        return [str(word) for word in (*places, *BRIEF, *more)]
+
+    def words(self, line, storage, *more) -> list[str]:
+        """A documented command with these priors and flags."""
+        return words_of(line, {STAGE1: self.stage1}, *self.flags(storage, *more))
 
     def run(self, **changes) -> Stage2Run:
         """The same as a configuration, for tests within this process."""
@@ -86,16 +91,21 @@ def save_priors(stage1: Path, data: Data, feature_dim: int) -> None:
 
 
 def alone(toy: Toy, storage, *flags, before=None) -> Ended:
-    """`python recipes/cdrl_stage2.py --local ...`."""
-    return command("python", RECIPE, "--local", *toy.flags(storage, *flags), before=before)
+    """One process, without Ray."""
+    return command(*toy.words(LOCAL, storage, *flags), before=before)
 
 
-def two_workers(toy: Toy, storage, *flags) -> Ended:
-    """The recipe in two processes that torchrun starts."""
-    line = [sys.executable, *TORCHRUN, RECIPE, *toy.flags(storage, *flags)]
+def two_workers(toy: Toy, storage, *flags, line=TORCHRUN) -> Ended:
+    """Two processes, which torchrun starts, or Ray."""
+    launcher, *words = toy.words(line, storage, *flags)
+    if launcher == "torchrun":  # of this environment, on a port that is free
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend", "c10d"]
+        launcher += ["--rdzv-endpoint", "localhost:0"]
+    else:
+        launcher = [sys.executable]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "SPFEM_HOME": ""}
-    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
-    return Ended(" ".join(line), done.returncode, done.stdout, done.stderr)
+    done = subprocess.run([*launcher, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+    return Ended(" ".join(words), done.returncode, done.stdout, done.stderr)
 
 
 def losses(storage) -> dict[tuple[int, str], float]:

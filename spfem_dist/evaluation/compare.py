@@ -45,6 +45,11 @@ def read_edits(location: str) -> list[ClipScore]:
     return [ClipScore(**clip) for clip in _read(location)["clips"]]
 
 
+def read_facts(location: str) -> dict[str, dict[str, Any]]:
+    """What was written beside the scores of each row of an evaluated run: judges, protocol, data digest."""
+    return _read(location)["facts"]
+
+
 def compare(a: str, b: str, arm: str = "", against: str = "") -> dict[str, Difference]:
     """What run `a` gains or loses against run `b`, by figure: `emotion_accuracy`, `mouth_corr`, ...
 
@@ -55,12 +60,12 @@ def compare(a: str, b: str, arm: str = "", against: str = "") -> dict[str, Diffe
     if a == b and not against:
         raise ValueError(f"{a} cannot be compared with itself: give another run, or two of its arms (--arm, --against)")
     arms = _arm(a, arm), _arm(b, against)
-    one, other = (_read(run)["facts"][chosen].get("judges") for run, chosen in zip((a, b), arms, strict=True))
+    one, other = (read_facts(run)[chosen].get("judges") for run, chosen in zip((a, b), arms, strict=True))
     if one != other:
         raise ValueError(
             f"{a} was scored by {one}, and {b} by {other}: evaluate both with the same --judges, then compare"
         )
-    mine, theirs = (_by_clip(read_edits(run), chosen) for run, chosen in zip((a, b), arms, strict=True))
+    mine, theirs = (by_clip(read_edits(run), chosen) for run, chosen in zip((a, b), arms, strict=True))
     shared = [clip for clip in mine if clip in theirs]
     if not shared:
         raise ValueError(f"{a} and {b} edited no clip in common: evaluate both on the same shards, split and protocol")
@@ -107,7 +112,7 @@ def _arm(location: str, asked: str) -> str:
     return asked or arms[0]
 
 
-def _by_clip(scores: Sequence[ClipScore], arm: str) -> dict[tuple[str, str], dict[str, float]]:
+def by_clip(scores: Sequence[ClipScore], arm: str) -> dict[tuple[str, str], dict[str, float]]:
     """Scores by clip, the mean over its ways."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for score in scores:

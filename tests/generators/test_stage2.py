@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from doors import command, well
-from toy_stage2 import RECIPE, alone, killed_after_step_five, losses, two_workers
+from toy_stage2 import DRY, alone, killed_after_step_five, losses, two_workers
 
 from spfem_dist.generators.ned.stage import Stage2
 from spfem_dist.priors.frozen import digest
@@ -42,7 +42,7 @@ def test_a_killed_run_started_again_repeats_the_losses_exactly(toy, finished, tm
 
 
 def test_the_dry_run_says_what_would_happen(toy, tmp_path):
-    shown = well(command("python", RECIPE, "--dry-run", *toy.flags(tmp_path, "--scaling.workers", "1")))
+    shown = well(command(*toy.words(DRY, tmp_path, "--scaling.workers", "1")))
     for part in ("trained parameters", "GFLOP/sample", "GB/worker under ZeRO-1", "4 of 12 groups used", "MB read"):
         assert part in shown.said, part
     assert "ready: nothing was trained" in shown.said

@@ -13,7 +13,7 @@ import pytest
 from doors import command
 from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file, save_file
-from toy_stage2 import RECIPE, alone, save_priors
+from toy_stage2 import DRY, alone, save_priors
 
 from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
@@ -183,7 +183,7 @@ def test_shards_without_landmarks_are_refused_with_the_command_that_finds_them(t
 
 
 def test_the_dry_run_says_the_same(toy, tmp_path):
-    done = command("python", RECIPE, "--dry-run", *toy.flags(tmp_path, "--priors", str(tmp_path / "nowhere")))
+    done = command(*toy.words(DRY, tmp_path, "--priors", tmp_path / "nowhere"))
     refused(done, "would fail:", tmp_path / "nowhere", "give the folder of a finished stage-1")
 
 

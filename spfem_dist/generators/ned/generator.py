@@ -19,6 +19,8 @@ from spfem_dist.training.engines import freeze
 WINDOW, SIGMA = 10, 2.0
 #: Shortest clip that can be driven, frames: below it there is no motion to speak of.
 SHORTEST = 3
+#: Windows that are edited at once: a film's memory does not grow with the recurrent layers' inner numbers.
+AT_ONCE = 512
 
 
 class TrainedNED:
@@ -55,13 +57,15 @@ class TrainedNED:
         styles = []
         if reference is not None:
             seen = self.model.fit(self._own(reference, "reference")).coefficients
-            styles.append(self.manipulator.style_of(self._windows(seen)).mean(0, keepdim=True))
+            read = [self.manipulator.style_of(part) for part in self._windows(seen).split(AT_ONCE)]
+            styles.append(torch.cat(read).mean(0, keepdim=True))
         if emotion is not None:
             middle = torch.zeros(1, 4, device=self.device)
             styles.append(self.manipulator.style_for(torch.tensor([SEVEN.index(emotion)], device=self.device), middle))
         style = torch.stack(styles).mean(0)
-        windows = self._windows(fit.coefficients)
-        edited = self._joined(self.manipulator(windows, style.expand(len(windows), -1)), len(landmarks))
+        parts = self._windows(fit.coefficients).split(AT_ONCE)
+        made = [self.manipulator(part, style.expand(len(part), -1)) for part in parts]
+        edited = self._joined(torch.cat(made), len(landmarks))
         changed = fit.coefficients + strength * (edited - fit.coefficients)
         return Motion(landmarks, self.model.moved(landmarks, fit, changed).astype(np.float32))
 
@@ -97,7 +101,7 @@ class TrainedNED:
         lack = max(0, WINDOW - len(coefficients))
         whole = np.concatenate([coefficients, np.repeat(coefficients[-1:], lack, 0)])
         starts = np.arange(len(whole) - WINDOW + 1)[:, None] + np.arange(WINDOW)
-        return torch.from_numpy(whole[starts]).to(self.device)
+        return torch.from_numpy(whole)[starts].to(self.device)
 
     def _joined(self, windows: Tensor, frames: int) -> np.ndarray:
         """Overlapping windows [N, WINDOW, 51] as one clip [T, 51]: Gaussian weights, least at a window's ends."""
