@@ -1,0 +1,150 @@
+"""What does each part of a method add? Arms against a baseline, paired over seeds and clips.
+
+A run of each arm and seed edits the same clips. The difference to the baseline is taken clip by clip and seed by seed; both are
+redrawn for the interval, since two trainings of one arm differ as two clips do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+
+from spfem_dist.evaluation.compare import FILE, Verdict, by_clip, read_edits, read_facts, verdict
+from spfem_dist.evaluation.generator import BETTER, ClipScore
+from spfem_dist.evaluation.retrieval import Figure
+
+BASELINE = "baseline"
+#: Runs by arm and seed; scores of their clips likewise.
+Runs = Mapping[tuple[str, int], str]
+Scores = Mapping[tuple[str, int], Sequence[ClipScore]]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One arm minus the baseline in one figure: means over seeds and clips, the difference with its 95 % interval, the verdict."""
+
+    arm: str
+    figure: str
+    value: float
+    baseline: float
+    difference: Figure
+    verdict: Verdict
+
+
+def is_scored(location: str, arm: str, judges: str) -> bool:
+    """Whether the run was evaluated under this name by these judges."""
+    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    return fs.exists(f"{root}/{FILE}") and read_facts(location).get(arm, {}).get("judges") == judges
+
+
+def read_scores(runs: Runs) -> dict[tuple[str, int], list[ClipScore]]:
+    """The clips' scores of every run, each under its arm's name.
+
+    Raises ValueError where one was not scored under that name, or two were scored by different judges or on other data.
+    """
+    scores = {}
+    first: tuple[str, dict[str, Any]] | None = None
+    for (arm, seed), location in runs.items():
+        facts = read_facts(location).get(arm)
+        if facts is None:
+            raise ValueError(f"{location} was not scored as {arm!r}: spfem evaluate generator {location} --arm {arm}")
+        first = first or (location, facts)
+        for name, value in facts.items():
+            if value != first[1].get(name):
+                raise ValueError(
+                    f"{location} was scored with {name} {value!r}, {first[0]} with {first[1].get(name)!r}: "
+                    "score all runs alike, then compare"
+                )
+        scores[arm, seed] = [score for score in read_edits(location) if score.row == arm]
+    return scores
+
+
+def effects(scores: Scores, baseline: str = BASELINE, draws: int = 2000) -> list[Effect]:
+    """Every arm against the baseline, in the order of arms and figures. Deterministic.
+
+    Only seeds that both have and clips that all their runs edited count. Raises ValueError where none is left.
+    """
+    arms = list(dict.fromkeys(arm for arm, _ in scores))
+    if baseline not in arms:
+        raise ValueError(f"no run of the arm {baseline!r}, which the others are compared with; there are {arms}")
+    found = []
+    for arm in arms:
+        if arm == baseline:
+            continue
+        seeds = [seed for other, seed in scores if other == arm and (baseline, seed) in scores]
+        if not seeds:
+            raise ValueError(f"{arm} and {baseline} share no seed: train both with the same --seeds")
+        mine, theirs = ([by_clip(scores[which, seed], which) for seed in seeds] for which in (arm, baseline))
+        shared = [clip for clip in mine[0] if all(clip in run for run in (*mine, *theirs))]
+        if not shared:
+            raise ValueError(f"{arm} and {baseline} edited no clip in common: score them on the same shards and split")
+        for figure, sign in BETTER.items():
+            clips = [clip for clip in shared if all(figure in run[clip] for run in (*mine, *theirs))]
+            if sign and clips:
+                own, other = (
+                    np.array([[run[clip][figure] for clip in clips] for run in runs]) for runs in (mine, theirs)
+                )
+                difference = interval(own - other, draws)
+                found.append(
+                    Effect(arm, figure, float(own.mean()), float(other.mean()), difference, verdict(difference, sign))
+                )
+    return found
+
+
+def interval(differences: np.ndarray, draws: int = 2000) -> Figure:
+    """The mean of paired differences [seeds, clips] and its 95 % interval; seeds and clips are redrawn, each for itself."""
+    seeds, clips = differences.shape
+    rng = np.random.default_rng(0)
+    # How often each seed and clip is drawn, as shares: the mean of a redrawn table is a product with them.
+    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), draws) / n for n in (seeds, clips))
+    means = np.einsum("ds,sc,dc->d", rows, differences, columns)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Figure(float(differences.mean()), float(low), float(high), clips)
+
+
+def table(found: Sequence[Effect]) -> Any:
+    """The effects as a `rich` table."""
+    from rich.table import Table
+
+    shown = Table("arm", "figure", "arm's", BASELINE, "difference", "95 %", "it is", title="arms against the baseline")
+    colours = {"better": "green", "worse": "red", "noise": "yellow"}
+    for effect in found:
+        arm, figure, value, baseline, difference, span, word = _cells(effect)
+        shown.add_row(arm, figure, value, baseline, difference, span, f"[{colours[word]}]{word}[/]")
+    return shown
+
+
+def write(folder: str, found: Sequence[Effect], runs: Runs) -> None:
+    """`ablation.md` and `ablation.json` in `folder`."""
+    seeds = sorted({seed for _, seed in runs})
+    clips = max((effect.difference.clips for effect in found), default=0)
+    head = "| arm | figure | arm's | baseline | difference | 95 % | it is |\n|---|---|---|---|---|---|---|\n"
+    rows = "".join(f"| {' | '.join(_cells(effect))} |\n" for effect in found)
+    names = "".join(f"- {arm}, seed {seed}: `{Path(location).name}`\n" for (arm, seed), location in runs.items())
+    text = (
+        "# What guidance adds\n\n"
+        f"Each arm against the baseline, on {clips} clips and the seeds {', '.join(map(str, seeds))}, paired; 95 % intervals by bootstrap over "
+        f"{'clips (one seed says nothing of other trainings)' if len(seeds) == 1 else 'seeds and clips'}. An interval that reaches over 0 is "
+        f"noise.\n\n{head}{rows}\nRuns:\n\n{names}"
+    )
+    content = {
+        "seeds": seeds,
+        "runs": {f"{a}/{s}": r for (a, s), r in runs.items()},
+        "effects": [asdict(e) for e in found],
+    }
+    fs, root = fsspec.core.url_to_fs(folder.rstrip("/"))
+    fs.makedirs(root, exist_ok=True)
+    fs.pipe_file(f"{root}/ablation.md", text.encode())
+    fs.pipe_file(f"{root}/ablation.json", (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _cells(effect: Effect) -> tuple[str, ...]:
+    d = effect.difference
+    numbers = (f"{effect.value:.3f}", f"{effect.baseline:.3f}", f"{d.value:+.3f}", f"{d.low:+.3f} .. {d.high:+.3f}")
+    return (effect.arm, effect.figure, *numbers, effect.verdict)
