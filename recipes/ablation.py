@@ -8,7 +8,6 @@
 Every flag of recipes/cdrl_stage2.py may be given and holds for all arms. The same command goes on where it was stopped.
 """
 
-import os
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from cdrl_stage2 import cdrl_stage2
 from rich.console import Console
 
 from spfem_dist.config import Stage2Run
+from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation import ablation as paired
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.saved import load_judges
@@ -72,9 +72,5 @@ def configured(run: Stage2Run, arm: str, seed: int) -> Stage2Run:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_words():
         ablation(tyro.cli(Ablation, description=__doc__), Console())
-    except (OSError, RuntimeError, ValueError) as error:
-        if os.environ.get("SPFEM_TRACEBACK"):
-            raise
-        sys.exit(f"error: {error}\n(set SPFEM_TRACEBACK=1 to see where it came from)")

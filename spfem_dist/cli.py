@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from pydantic import ValidationError
 
+from spfem_dist.errors import errors_in_words
 from spfem_dist.prepare.plan import PrepareSettings
 
 app = tyro.extras.SubcommandApp()
@@ -195,13 +195,5 @@ def check_weights() -> None:
 def main() -> None:
     """Entry point of `spfem`; an error is one message, with its origin under SPFEM_TRACEBACK=1."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    try:
+    with errors_in_words("bad settings"):
         app.cli(description=__doc__)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
-        print("bad settings:\n" + "\n".join(lines), file=sys.stderr)
-        sys.exit(2)
-    except (OSError, RuntimeError, ValueError) as error:
-        if os.environ.get("SPFEM_TRACEBACK"):
-            raise
-        sys.exit(f"error: {error}\n(set SPFEM_TRACEBACK=1 to see where it came from)")

@@ -1,6 +1,9 @@
 """Set before torch, numpy or Ray are imported: tests share few cores, and Ray's authentication is never left to chance."""
 
 import os
+import sys
+
+import pytest
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -12,3 +15,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # a developer's own cluster and store are not for tests
     os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def s3_as_the_environment_says():
+    """s3fs keeps its clients for whoever names the same bucket; a test's server must not outlive the test."""
+    yield
+    if "s3fs" in sys.modules:
+        sys.modules["s3fs"].S3FileSystem.clear_instance_cache()

@@ -253,20 +253,25 @@ def test_the_readmes_tour_names_files_that_exist():
 
 
 def test_the_plan_of_the_house_names_files_that_exist():
-    above = ROOT
+    above = room = ROOT
     for line in plain_blocks("docs/architecture.md", "The rooms").splitlines():
-        names = re.findall(r"[\w/*.-]+\.(?:py|md|toml|txt|json)\b|\bMakefile\b", line)
-        first = line.split()[0]
-        if first.endswith("/"):
-            room = (above if line.startswith(" ") else ROOT) / first
-            assert room.is_dir(), f"the plan names {first}"
-            above = above if line.startswith(" ") else room
-        else:
-            room = above if line.startswith(" ") else ROOT
-        for name in names:
+        names = re.findall(r"[\w/*.{},-]+\.(?:py|md|toml|txt|json)\b|\bMakefile\b", line)
+        indent, first = len(line) - len(line.lstrip()), line.split()[0]
+        if indent == 0 and first.endswith("/"):
+            above = room = ROOT / first
+        elif indent <= 2:
+            room = above / first if first.endswith("/") else above
+        assert room.is_dir(), f"the plan names {first}"
+        for name in (name for group in names for name in braces(group)):
             assert list(room.rglob(name) if "*" in name else room.glob(name)), (
                 f"the plan names {room.relative_to(ROOT) / name}"
             )
+
+
+def braces(name: str) -> list[str]:
+    """`a/{b,c}.py` as a shell expands it."""
+    found = re.fullmatch(r"(.*)\{(.*)\}(.*)", name)
+    return [f"{found[1]}{choice}{found[3]}" for choice in found[2].split(",")] if found else [name]
 
 
 def texts() -> list[Path]:

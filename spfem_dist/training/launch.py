@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
 import tyro
-from pydantic import ValidationError
 
 from spfem_dist.config import Run
+from spfem_dist.errors import errors_in_words
 from spfem_dist.stage import Stage
-from spfem_dist.training.runfolder import RunConflict, RunFolder
+from spfem_dist.training.runfolder import RunFolder
 
 
 class LaunchError(RuntimeError):
@@ -44,7 +44,7 @@ class Options(Generic[AnyRun]):
 def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = None) -> None:
     """Run `recipe` with overrides from the command line. Ends the process with status 0, 1 (failed) or 130 (stopped)."""
     options = parse(recipe, sys.argv[1:] if arguments is None else arguments)
-    try:
+    with errors_in_words():
         run = options.run.absolute()
         if options.dry_run:
             from spfem_dist.training.plan import show
@@ -52,10 +52,6 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
             show(run, stage)
             return
         status = start(run, stage, local=options.local)
-    except (LaunchError, RunConflict, OSError, ValueError, RuntimeError) as error:
-        if os.environ.get("SPFEM_TRACEBACK"):
-            raise
-        sys.exit(f"error: {error}\n(set SPFEM_TRACEBACK=1 to see where it came from)")
     if status == "stopped":
         print(f"stopped; a checkpoint is kept. The same command continues run {run.name!r}.")
         sys.exit(130)
@@ -65,15 +61,8 @@ def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]
     """The recipe's Run with the command line's overrides. A bad value ends the process with its fix, status 2."""
     made = recipe()
     kind: type[Options[AnyRun]] = Options[type(made)]  # type: ignore[assignment, misc]  # the recipe decides which fields there are
-    try:
+    with errors_in_words():
         return tyro.cli(kind, default=Options(made), args=arguments, description=sys.modules[recipe.__module__].__doc__)
-    except ValidationError as error:
-        lines = [
-            f"  --{'.'.join(map(str, e['loc'])) or 'run'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
-        print("bad configuration:\n" + "\n".join(lines), file=sys.stderr)
-        sys.exit(2)
 
 
 def start(run: Run, stage: Stage, local: bool = False) -> str:

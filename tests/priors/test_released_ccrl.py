@@ -39,11 +39,6 @@ def random_batch(samples: int = 2, recordings: int = 2, frames: int = 3, seed: i
     )
 
 
-def part(batch: Batch, index: slice) -> Batch:
-    tensors = {n: v[index] for n, v in vars(batch).items()}
-    return Batch(**tensors)
-
-
 def contrast(model: ReleasedCCRL, batch: Batch) -> float:
     with torch.no_grad():
         losses, _ = model(batch)
@@ -79,7 +74,7 @@ def test_the_own_speech_of_y_is_never_heard_in_the_positive():
 def test_the_loss_is_a_mean_over_samples_with_no_interaction():
     model, batch = prior().eval(), random_batch(4)
     batch.valid[0, 0, 1] = False
-    halves = [contrast(model, part(batch, s)) for s in (slice(0, 2), slice(2, 4))]
+    halves = [contrast(model, batch.part(s)) for s in (slice(0, 2), slice(2, 4))]
     assert contrast(model, batch) == pytest.approx(sum(halves) / 2, abs=1e-6)
 
 
@@ -99,7 +94,7 @@ def test_a_triple_with_an_invalid_frame_does_not_count(recording, frame, lost):
 
 def test_a_sample_without_a_valid_triple_adds_nothing_and_stays_finite():
     model, batch = prior().eval(), random_batch(2)
-    whole = contrast(model, part(batch, slice(1, 2)))
+    whole = contrast(model, batch.part(slice(1, 2)))
     batch.valid[0] = False
     assert contrast(model, batch) == pytest.approx(whole / 2, abs=1e-6)
 

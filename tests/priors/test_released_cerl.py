@@ -37,10 +37,6 @@ def random_batch(samples: int = 2, emotions: tuple[Emotion, ...] = SEVEN, frames
     )
 
 
-def part(batch: Batch, index: slice) -> Batch:
-    return Batch(**{n: v[index] for n, v in vars(batch).items()})
-
-
 def contrast(model: ReleasedCERL, batch: Batch) -> float:
     with torch.no_grad():
         losses, _ = model(batch)
@@ -94,7 +90,7 @@ def test_the_published_loss_can_be_zero_without_looking():
 def test_the_loss_is_a_mean_over_samples_with_no_interaction():
     model, batch = prior(), random_batch(4)
     batch.valid[0, 2:] = False
-    halves = [contrast(model, part(batch, s)) for s in (slice(0, 2), slice(2, 4))]
+    halves = [contrast(model, batch.part(s)) for s in (slice(0, 2), slice(2, 4))]
     assert contrast(model, batch) == pytest.approx(sum(halves) / 2, abs=1e-6)
 
 
@@ -118,7 +114,7 @@ def test_padding_and_emotions_outside_the_seven_are_as_if_absent():
 
 def test_a_sample_with_nothing_valid_adds_nothing_and_keeps_gradients_finite():
     model, batch = prior(), random_batch(2)
-    alone = contrast(model, part(batch, slice(1, 2)))
+    alone = contrast(model, batch.part(slice(1, 2)))
     batch.valid[0] = False
     losses, _ = model(batch)
     assert losses["cerl/contrast"].item() == pytest.approx(alone / 2, abs=1e-6)

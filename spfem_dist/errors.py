@@ -1,0 +1,31 @@
+"""How a command ends on an error: one message that a user can act on; the traceback is there for who asks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
+
+
+@contextmanager
+def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
+    """End the process with one message: status 2 for a bad value (named, under `title`), 1 for what failed.
+
+    With SPFEM_TRACEBACK=1 what failed is raised as it is. Defects (TypeError, KeyError, ...) are never caught.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'run'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
+        print(f"{title}:\n" + "\n".join(lines), file=sys.stderr)
+        sys.exit(2)
+    except (OSError, RuntimeError, ValueError) as error:
+        if os.environ.get("SPFEM_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}\n(set SPFEM_TRACEBACK=1 to see where it came from)")
