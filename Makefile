@@ -26,7 +26,7 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.run ## Corpus, shards, stage 1 on two workers, scores and a report (SEED=n changes every seed)
+demo: $(VENV)/.run ## The whole story on a synthetic corpus: both stages, scores, an edited clip, a report (SEED=n changes every seed)
 	$(RUN) recipes/demo.py --seed $(SEED)
 
 test: $(VENV)/.dev ## Set up and run the tests

@@ -68,7 +68,7 @@ def edit(
         strength: 0 leaves the face as it is, 1 is the full edit, more exaggerates.
         preview: Where to write source and result side by side (a folder for a folder).
         faces: How the face is found, as in `spfem prepare`.
-        landmarks: The source's landmarks, .npy [frames, 68 or 468, 2] in pixels of the frame; for a folder one of such files.
+        landmarks: The source's landmarks, .npy [frames, 68, 468 or 478, 2] in pixels of the frame; for a folder one of such files.
         reference_landmarks: The reference's landmarks, likewise.
         ray: Edit a folder's clips in parallel Ray tasks.
         overwrite: Make again what is there.

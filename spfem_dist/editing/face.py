@@ -23,7 +23,7 @@ from spfem_dist.prepare.faces import (
     crop_regions,
     face_finder,
 )
-from spfem_dist.prepare.landmarks import ibug68_of_mesh
+from spfem_dist.prepare.landmarks import converted
 from spfem_dist.prepare.mesh import Region
 from spfem_dist.records import Unusable
 
@@ -31,7 +31,7 @@ from spfem_dist.records import Unusable
 _LONGEST_SIDE = 1920
 #: A face lost for less is filled in, as a wink of the finder; after more the edit fades, each in seconds.
 _BRIDGED, _FADE = 0.12, 0.2
-_TOPOLOGIES = {68: "ibug68", 468: "mesh468"}
+_TOPOLOGIES = {68: "ibug68", 468: "mesh468", 478: "mesh478"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def finder_for(faces: str, landmarks_given: bool, flag: str = "--landmarks", thr
 
 
 def read_landmarks(path: Path) -> np.ndarray:
-    """float32 [T, 68 or 468, 2] of an .npy file, NaN where unknown; raises EditError for anything else."""
+    """float32 [T, 68, 468 or 478, 2] of an .npy file, NaN where unknown; raises EditError for anything else."""
     try:
         points = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -122,7 +122,7 @@ def read_landmarks(path: Path) -> np.ndarray:
         or points.shape[2] != 2
     ):
         found = list(points.shape) if isinstance(points, np.ndarray) else type(points).__name__
-        raise EditError(f"{path}: landmarks have the shape [frames, 68 or 468, 2], found {found}")
+        raise EditError(f"{path}: landmarks have the shape [frames, 68, 468 or 478, 2], found {found}")
     return points.astype(np.float32)
 
 
@@ -158,19 +158,20 @@ def follow(
         track.landmarks *= np.float32(shrink)
     track, order = _with_landmarks(track, finder.topology, film.path, landmarks)
     if topology != order:
-        if (order, topology) != ("mesh468", "ibug68") or track.landmarks is None:
+        points = None if track.landmarks is None else converted(track.landmarks, order, topology)
+        if points is None:
             raise EditError(
                 f"{landmarks or film.path}: its landmarks are {order}, and this generator was trained on {topology}: run "
                 "`spfem weights pull face-mesh` and leave the landmarks to --faces mesh (aligned-mesh for face crops)"
             )
-        track = dataclasses.replace(track, landmarks=ibug68_of_mesh(track.landmarks))
+        track = dataclasses.replace(track, landmarks=points)
     try:
         regions = crop_regions(track, film.fps)
     except Unusable as error:
         raise EditError(f"{film.path}: {error.detail}") from error
-    points = crop_landmarks(track, regions, size)
-    assert points is not None
-    face = Face(points, track.found.astype(bool), size, topology)
+    cropped = crop_landmarks(track, regions, size)
+    assert cropped is not None
+    face = Face(cropped, track.found.astype(bool), size, topology)
     return Followed(regions, face, _weights(track.found, film.fps), _faces(finder))
 
 

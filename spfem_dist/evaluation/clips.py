@@ -40,7 +40,7 @@ class TestClip:
 
 
 def topology_of(index: ShardIndex) -> str:
-    """The order of the shards' landmarks, `ibug68` or `mesh468`. Raises ValueError where they hold none."""
+    """The order of the shards' landmarks, `ibug68`, `mesh468` or `mesh478`. Raises ValueError where they hold none."""
     topology = {"synthetic": "ibug68"}.get(index.landmarks, index.landmarks)
     if topology not in TOPOLOGIES:
         raise ValueError(

@@ -23,6 +23,7 @@ from spfem_dist.prepare.landmarks import mouth_opening
 #: Points of the inner lips and the outer corners of the eyes, by topology.
 INNER_LIPS = {"ibug68": tuple(range(60, 68)), "mesh468": (78, 82, 13, 312, 308, 317, 14, 87)}
 OUTER_EYES = {"ibug68": (36, 45), "mesh468": (33, 263)}
+INNER_LIPS["mesh478"], OUTER_EYES["mesh478"] = INNER_LIPS["mesh468"], OUTER_EYES["mesh468"]
 #: Every this many frames is looked at where time plays no part.
 STEP = 2
 #: Frames of a recording that stand for it in CSIM, identity and FAD.

@@ -15,7 +15,7 @@ class Face:
     """The moving face of one clip.
 
     landmarks: float32 [T, L, 2], pixels of square crops of side `size`. valid: bool [T], False where they are filled in.
-    topology: order of the landmarks, `mesh468` or `ibug68`.
+    topology: order of the landmarks, `mesh478`, `mesh468` or `ibug68`.
     """
 
     landmarks: np.ndarray

@@ -2,7 +2,7 @@
 
 Three finders answer one question, `track(frames) -> FaceTrack`:
 
-    mesh      MediaPipe's detector and 468-point mesh (weights `face-mesh`); landmarks and the best crops
+    mesh      MediaPipe's detector, 468-point mesh and irises (weights `face-mesh`); landmarks and the best crops
     cascade   OpenCV's cascades for face and eyes: needs no download, gives no landmarks
     aligned   the video is cropped already: the crop is the whole picture
 
@@ -67,7 +67,7 @@ class FaceTrack:
 
 
 class FaceFinder(Protocol):
-    """topology: the landmarks' order, `mesh468` or `none`."""
+    """topology: the landmarks' order, `mesh478` or `none`."""
 
     topology: str
 
@@ -95,7 +95,7 @@ def face_finder(name: str, threads: int = 1) -> FaceFinder:
 class MeshFinder:
     """The mesh, started by the detector and carried from frame to frame by its own landmarks."""
 
-    topology = "mesh468"
+    topology = "mesh478"
 
     def __init__(self, threads: int = 1, minimum_score: float = 0.5):
         self.models, self.minimum_score = FaceModels(threads), minimum_score
@@ -111,14 +111,15 @@ class MeshFinder:
                 points = self._found_anew(frame, last)
             carried = points is not None
             if points is None:
-                points = np.full((468, 2), np.nan)
+                points = np.full((478, 2), np.nan)
                 poses.append(np.full(4, np.nan))
             else:
                 last = region_of(points)
+                points = np.concatenate([points, self.models.irises(frame, points)])
                 poses.append(pose_of(points[list(RIGID)]))
             landmarks.append(points.astype(np.float32))
         array = np.array(poses).reshape(-1, 4)
-        return FaceTrack(array, np.isfinite(array).all(1), np.array(landmarks, np.float32).reshape(-1, 468, 2))
+        return FaceTrack(array, np.isfinite(array).all(1), np.array(landmarks, np.float32).reshape(-1, 478, 2))
 
     def _landmarks(self, frame: np.ndarray, region: Region) -> np.ndarray | None:
         points, score = self.models.landmarks(frame, region)

@@ -147,7 +147,7 @@ def _one_thread() -> Generator[None, None, None]:
 def _landmarks(settings: PrepareSettings, found: bool) -> str:
     if not found:
         return "none"
-    return "synthetic" if settings.corpus == "synthetic" else "mesh468"
+    return "synthetic" if settings.corpus == "synthetic" else "mesh478"
 
 
 # --- running the shards' tasks ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 #: For each topology: inner lip (upper, lower), corners of the mouth, outer corners of the eyes, and the lips' outline.
-#: mesh468 is MediaPipe's order, ibug68 the 300-W order (also the synthetic corpus's).
+#: mesh468 is MediaPipe's order, mesh478 the same with five points of each iris behind, ibug68 the 300-W order (also the synthetic corpus's).
 _POINTS: dict[str, dict[str, tuple[int, ...]]] = {
     "mesh468": {
         "upper": (82, 13, 312),
@@ -22,6 +22,7 @@ _POINTS: dict[str, dict[str, tuple[int, ...]]] = {
         "lips": tuple(range(48, 60)),
     },
 }
+_POINTS["mesh478"] = _POINTS["mesh468"]
 TOPOLOGIES = tuple(_POINTS)
 
 #: The points of the mesh that lie where each iBUG point does; two are averaged. iBUG counts from the left of the picture:
@@ -37,12 +38,18 @@ _IBUG68: tuple[tuple[int, ...], ...] = (
 )
 
 
-def ibug68_of_mesh(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks mesh468 [..., 468, 2] as ibug68 [..., 68, 2], in the same unit and type.
+def converted(landmarks: np.ndarray, have: str, want: str) -> np.ndarray | None:
+    """Landmarks [..., L, 2] of topology `have` in the topology `want`, in the same unit and type; None where there is no way.
 
     iBUG's jaw is the visible outline and the mesh's lies on the head, so the jaw of a turned face differs.
     """
-    _checked(landmarks, "mesh468")
+    _checked(landmarks, have)
+    if have == want:
+        return landmarks
+    if (have, want) == ("mesh478", "mesh468"):
+        return landmarks[..., :468, :]
+    if not have.startswith("mesh") or want != "ibug68":
+        return None
     first, second = ([points[at] for points in _IBUG68] for at in (0, -1))
     return ((landmarks[..., first, :] + landmarks[..., second, :]) / 2).astype(landmarks.dtype)
 

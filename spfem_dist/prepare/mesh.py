@@ -1,8 +1,9 @@
-"""MediaPipe's face detector and 468-point face mesh, run by LiteRT (`spfem weights pull face-mesh`).
+"""MediaPipe's face detector, 468-point face mesh and iris model, run by LiteRT (`spfem weights pull face-mesh`).
 
 Detector: BlazeFace, short range (Bazarevsky et al., arXiv 1907.05047): 128 px input, 896 anchors, six key points.
 Mesh: Kartynnik et al., arXiv 1907.06724: 192 px input that holds the upright face, 468 points and a face score.
-Both are run on one frame; `faces.MeshFinder` makes a track of them.
+Iris: Ablavatski et al., arXiv 2006.11341: 64 px input that holds one eye, five points of its iris.
+All are run on one frame; `faces.MeshFinder` makes a track of them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import numpy as np
 
 from spfem_dist import weights
 
-_DETECTOR_SIDE, _MESH_SIDE = 128, 192
+_DETECTOR_SIDE, _MESH_SIDE, _IRIS_SIDE = 128, 192, 64
 #: The mesh wants a quarter of the face's width around it on every side.
 _MARGIN = 1.5
+#: Side of the iris model's square in widths of the eye.
+_EYE_MARGIN = 2.3
+#: Corners of the eye on the left and of the one on the right of the picture: outer, inner.
+_EYES = ((33, 133), (263, 362))
 _LEFT_EYE_CORNER, _RIGHT_EYE_CORNER = 33, 263  # left and right in the picture
 
 
@@ -67,7 +72,7 @@ class Detection:
 
 
 class FaceModels:
-    """The two LiteRT models, loaded at first use. threads: compute threads of each."""
+    """The LiteRT models, loaded at first use. threads: compute threads of each."""
 
     def __init__(self, threads: int = 1):
         self.threads = threads
@@ -86,6 +91,10 @@ class FaceModels:
     @cached_property
     def _mesh(self):
         return _load(self._folder / "face_landmark.tflite", self.threads)
+
+    @cached_property
+    def _iris(self):
+        return _load(self._folder / "iris_landmark.tflite", self.threads)
 
     def detect(self, frame: np.ndarray, minimum_score: float = 0.5) -> list[Detection]:
         """The faces of an RGB frame uint8 [H, W, 3], best first.
@@ -108,6 +117,26 @@ class FaceModels:
         points, flag = sorted(outputs, key=lambda output: -output.size)
         points = region.to_picture(points.reshape(468, 3)[:, :2].astype(np.float64), _MESH_SIDE)
         return points, float(_sigmoid(flag.reshape(())))
+
+    def irises(self, frame: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The irises [10, 2] of the face with mesh `points` [468, 2], in pixels of the picture.
+
+        Five for each eye, the eye on the left of the picture first: its centre, then four points of its rim, as in
+        MediaPipe's order 468 to 477.
+        """
+        found = []
+        for mirrored, (outer, inner) in zip((True, False), _EYES, strict=True):
+            # The model knows an eye whose outer corner lies on the right; the other one is shown in the mirror.
+            left, right = (points[outer], points[inner]) if mirrored else (points[inner], points[outer])
+            (x, y), (dx, dy) = (left + right) / 2, right - left
+            region = Region(float(x), float(y), _EYE_MARGIN * math.hypot(dx, dy), math.atan2(dy, dx))
+            eye = region.cut(frame, _IRIS_SIDE).astype(np.float32) / 255.0
+            outputs = _run(self._iris, eye[:, ::-1] if mirrored else eye)
+            iris = min(outputs, key=lambda output: output.size).reshape(5, 3)[:, :2].astype(np.float64)
+            if mirrored:
+                iris[:, 0] = _IRIS_SIDE - iris[:, 0]
+            found.append(region.to_picture(iris, _IRIS_SIDE))
+        return np.concatenate(found)
 
 
 def region_of(points: np.ndarray) -> Region:

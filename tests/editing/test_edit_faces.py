@@ -9,7 +9,7 @@ from spfem_dist.editing.clip import Wish, edit_clip
 from spfem_dist.editing.face import finder_for, follow, read_landmarks
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.prepare.faces import MeshFinder
-from spfem_dist.prepare.landmarks import ibug68_of_mesh
+from spfem_dist.prepare.landmarks import converted
 
 
 def followed(path, topology="mesh468", faces="mesh", landmarks=None, size=64):
@@ -71,7 +71,9 @@ def test_a_generator_trained_on_68_points_gets_them_from_the_mesh(tmp_path, mesh
     source = film(tmp_path / "a.mp4", talking_head().frames[:8], sound=None)
     many, few = followed(source), followed(source, "ibug68")
     assert few.face.topology == "ibug68"
-    np.testing.assert_allclose(few.face.landmarks, ibug68_of_mesh(many.face.landmarks), atol=1e-3)
+    plain = followed(source, "mesh468")
+    np.testing.assert_array_equal(plain.face.landmarks, followed(source, "mesh478").face.landmarks[:, :468])
+    np.testing.assert_allclose(few.face.landmarks, converted(many.face.landmarks, "mesh468", "ibug68"), atol=1e-3)
 
 
 def test_landmarks_given_are_the_ones_used_in_pixels_of_the_crop(tmp_path, known):
@@ -121,7 +123,7 @@ def test_landmarks_of_another_clip_are_refused(tmp_path, known):
 
 def test_a_file_that_holds_no_landmarks_is_refused(tmp_path):
     np.save(tmp_path / "p.npy", np.zeros((30, 5, 2)))
-    with pytest.raises(EditError, match=r"p\.npy.*68 or 468.*\[30, 5, 2\]"):
+    with pytest.raises(EditError, match=r"p\.npy.*68, 468 or 478.*\[30, 5, 2\]"):
         read_landmarks(tmp_path / "p.npy")
     (tmp_path / "q.npy").write_bytes(b"no array")
     with pytest.raises(EditError, match=r"q\.npy.*numpy\.save"):

@@ -1,5 +1,7 @@
 """The face model explains landmarks, moves them, and draws maps that follow them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from spfem_dist.corpora.synthetic import SyntheticCorpus
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.face.maps import MAPS, FaceMaps, mask_edge, warped
 from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model, similarity
-from spfem_dist.generators.face.topology import IBUG68, MESH468, topology
+from spfem_dist.generators.face.topology import IBUG68, MESH468, MESH478, topology
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_wrong_landmarks_are_refused_by_name(learnt):
 
 
 def test_topologies_name_points_that_exist():
-    for order in (IBUG68, MESH468):
+    for order in (IBUG68, MESH468, MESH478):
         points = [*order.rigid, *order.upper, *order.lower, *order.eyes[0], *order.eyes[1], *order.mouth, *order.brows]
         assert max(points) < order.points
         assert len(set(order.mouth)) == len(order.mouth)
@@ -152,6 +154,42 @@ def test_a_moved_face_lands_on_the_target(maps, corpus):
     change = (before - after).abs().mean(1, keepdim=True) > 12
     moved = torch.where(drawn[:, -1:] > 0, warped(before, grid), before)
     assert ((moved - after).abs() * change).sum() < 0.75 * ((before - after).abs() * change).sum()
+
+
+def test_the_gaze_moves_with_the_irises(corpus):
+    """The drawn corpus marks no irises: discs that roll in its eyes stand for them."""
+    rows = (36, 39, 42, 45)
+    order = replace(IBUG68, name="with irises", points=78, irises=(tuple(range(68, 73)), tuple(range(73, 78))))
+
+    def with_irises(points, roll):
+        middles = [(points[:, a] + points[:, b]) / 2 for a, b in (rows[:2], rows[2:])]
+        width = np.linalg.norm(points[:, 39] - points[:, 36], axis=-1)[:, None, None]
+        disc = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]], np.float32) * 0.2 + [roll, 0]
+        return np.concatenate([points, *(m[:, None] + width * disc for m in middles)], 1).astype(np.float32)
+
+    clips = [c for c in corpus.clips() if c.speaker != "S04"]
+    learnt, _ = learn_face_model(
+        [
+            TrainingClip(c.speaker, c.emotion == Emotion.NEUTRAL, with_irises(corpus.render(c).landmarks, 0))
+            for c in clips
+        ],
+        order,
+    )
+    drawer, seen = FaceMaps(learnt), recording(corpus).landmarks[:2]
+
+    def eyes(roll):
+        points = vertices(drawer, with_irises(seen, roll)).requires_grad_()
+        drawn, _ = drawer.draw(points, points.detach(), 256)
+        return drawn[:, 3:5], points
+
+    left, points = eyes(-0.2)
+    right, _ = eyes(0.2)
+    column = torch.arange(256.0)
+    for side in (0, 1):
+        white = [(m[:, side].sum(1) * column).sum(-1) / m[:, side].sum((1, 2)) for m in (left, right)]
+        assert (white[0] > white[1] + 0.5).all(), "the iris leaves white behind it"
+    left.sum().backward()
+    assert points.grad[:, 68:78].abs().sum() > 0
 
 
 def test_maps_are_differentiable_in_the_landmarks(maps, corpus):

@@ -192,14 +192,24 @@ def test_finders_can_be_sent_to_another_process():
 def test_mesh_follows_a_real_face(mesh, frames):
     track = mesh.track(frames)
     assert track.found.all()
-    assert track.landmarks.shape == (24, 468, 2)
+    assert track.landmarks.shape == (24, 478, 2)
     inside = (track.landmarks > 0) & (track.landmarks < 256)
     assert inside.all()
     eye_line = track.landmarks[:, 263] - track.landmarks[:, 33]
     assert np.linalg.norm(eye_line, axis=1) == pytest.approx(np.full(24, 88), rel=0.15)
-    opening = mouth_opening(track.landmarks, "mesh468")
+    opening = mouth_opening(track.landmarks, "mesh478")
     assert opening.max() > 0.15  # he speaks
     assert opening.min() < 0.1
+
+
+def test_irises_lie_within_the_open_eyes_of_a_real_face(mesh, frames):
+    points = mesh.track(frames).landmarks
+    for iris, (one, other) in ((points[:, 468:473], (33, 133)), (points[:, 473:], (263, 362))):
+        width = np.linalg.norm(points[:, one] - points[:, other], axis=-1)
+        radius = np.linalg.norm(iris[:, 1:] - iris[:, :1], axis=-1)
+        assert radius.mean(1) == pytest.approx(0.2 * width, rel=0.35)  # 11.7 mm across, in an eye of about 30
+        off = np.linalg.norm(iris[:, 0] - (points[:, one] + points[:, other]) / 2, axis=-1)
+        assert (off < 0.3 * width).all()
 
 
 def test_mesh_gives_the_same_numbers_every_time(mesh, frames):
@@ -250,7 +260,7 @@ def test_aligned_with_mesh_keeps_the_picture_and_adds_landmarks(mesh, frames):
     regions = crop_regions(track, 30)
     assert np.array_equal(cut_face(frames[0], regions[0], 256), frames[0])
     assert crop_landmarks(track, regions, 256) == pytest.approx(track.landmarks, abs=1e-3)
-    assert finder.topology == "mesh468"
+    assert finder.topology == "mesh478"
 
 
 def test_rigid_points_have_a_template_each():

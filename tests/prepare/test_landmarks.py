@@ -51,7 +51,7 @@ def test_missing_landmarks_stay_missing():
 
 
 def test_unknown_topology_and_wrong_count_are_named():
-    with pytest.raises(ValueError, match=r"mesh478.*mesh468, ibug68"):
-        mouth_opening(np.zeros((478, 2)), "mesh478")
+    with pytest.raises(ValueError, match=r"mesh5.*mesh468, ibug68, mesh478"):
+        mouth_opening(np.zeros((478, 2)), "mesh5")
     with pytest.raises(ValueError, match=r"468, 2.*68, 2"):
         mouth_region(np.zeros((68, 2)), "mesh468")

@@ -339,7 +339,7 @@ def test_real_clips_are_opened_with_a_face_in_nearly_every_frame():
     for clip in [c for c in clips if c.group == "M003_033"]:
         result = load_recording(clip, 64, 25.0, finder)
         assert result.valid.mean() > 0.9
-        assert result.landmarks.shape == (len(result.frames), 468, 2)
+        assert result.landmarks.shape == (len(result.frames), 478, 2)
         assert np.isfinite(result.landmarks).all()
         assert len(result.speech) == round(len(result.frames) * SPEECH_RATE / 25)
         centre = result.landmarks[result.valid].mean((0, 1))

@@ -76,7 +76,7 @@ class Reading:
 class OracleNetwork(nn.Module):
     """Emotion, mouth opening and landmarks of one frame.
 
-    topology: order of the corpus's landmarks, ibug68 or mesh468.
+    topology: order of the corpus's landmarks, ibug68, mesh468 or mesh478.
     """
 
     view = "emotion"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spfem_dist.generators.face.model import FaceModel, similarity
 
-#: Maps of one frame: coordinates of the mean face 3, eyes and mouth 3, shape lit from three sides 3, mask 1.
+#: Maps of one frame: coordinates of the mean face 3, eyes (without their irises, which show the gaze) and mouth 3, shape lit from three sides 3, mask 1.
 MAPS = 10
 #: Anchors around the face, and how far out they lie: shares of the hull, and of an eye distance above the brows.
 _RING, _OUT, _FOREHEAD = 28, 1.10, 0.55
@@ -33,7 +33,8 @@ class FaceMaps:
         forehead = self.mean[list(order.brows)] - np.array([0.0, _FOREHEAD])
         self.ring = _ring(np.concatenate([self.mean, forehead]))
         vertices = np.concatenate([self.mean, self.ring])
-        self.triangles = Delaunay(vertices).simplices.astype(np.int64)
+        skin = np.array([*order.surface, *range(order.points, len(vertices))])
+        self.triangles = skin[Delaunay(vertices[skin]).simplices]
         depth = np.concatenate([model.depth, np.full(_RING, model.depth.min())])
         # Lit from three sides: how the surface turns is told by three greys.
         low, high = vertices.min(0), vertices.max(0)
@@ -76,7 +77,7 @@ class FaceMaps:
         coordinates = interpolated(self.coordinates.to(vertices)[None].expand(n, -1, -1))
         mask = inside.to(vertices.dtype)[..., None]
         shape = self._lit(vertices, drawn.clamp(min=0))
-        parts = self.part_of.to(vertices)[drawn.clamp(min=0)]
+        parts = self.part_of.to(vertices)[drawn.clamp(min=0)] * (1 - self._irises(vertices, size))
         maps = torch.cat([coordinates.clamp(0, 1) * mask, parts * mask, shape * mask, mask], -1)
         own = _pixels(size, vertices)
         grid = torch.where(inside[..., None], interpolated(source), own)
@@ -90,6 +91,20 @@ class FaceMaps:
             for number, polygon in enumerate(face[self.triangles]):
                 cv2.fillConvexPoly(picture, polygon, number, shift=4)
         return torch.from_numpy(pictures).to(vertices.device, torch.int64)
+
+    def _irises(self, vertices: Tensor, size: int) -> Tensor:
+        """Where the irises of the two eyes lie, and none in the mouth: [N, S, S, 3] in [0, 1], with an edge of about a pixel."""
+        n = len(vertices)
+        shown = vertices.new_zeros(n, size, size, 3)
+        if not self.order.irises:
+            return shown
+        discs = []
+        for iris in self.order.irises:
+            centre, rim = vertices[:, iris[0]], vertices[:, list(iris[1:])]
+            radius = (rim - centre[:, None]).norm(dim=-1).mean(1)[:, None, None]
+            away = (_pixels(size, vertices) - centre[:, None, None]).square().sum(-1).add(1e-6).sqrt()
+            discs.append(torch.sigmoid(4 * (radius - away)))
+        return torch.stack([*discs, shown[..., 0]], -1)
 
     def _lit(self, vertices: Tensor, drawn: Tensor) -> Tensor:
         """Greys [N, S, S, 3] of the mesh lit from the left, from above and from the front: one normal for each triangle."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -11,6 +11,7 @@ class Topology:
 
     rigid: points that only the head's pose moves. upper, lower: the inner lips' three middle points. eyes: outlines of both
     eyes. mouth: outline of the inner lips. brows: points from which the forehead is measured. outer_eyes: both outer corners.
+    irises: of each eye its iris's centre and four points of its rim, in the order of `eyes`; empty where there are none.
     """
 
     name: str
@@ -22,6 +23,13 @@ class Topology:
     mouth: tuple[int, ...]
     brows: tuple[int, ...]
     outer_eyes: tuple[int, int]
+    irises: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def surface(self) -> tuple[int, ...]:
+        """The points of the face's skin: all but those of the irises, which move beneath the lids."""
+        beneath = {point for iris in self.irises for point in iris}
+        return tuple(point for point in range(self.points) if point not in beneath)
 
 
 IBUG68 = Topology(
@@ -51,7 +59,9 @@ MESH468 = Topology(
     outer_eyes=(33, 263),
 )
 
-_KNOWN = {"ibug68": IBUG68, "synthetic": IBUG68, "mesh468": MESH468}
+MESH478 = replace(MESH468, name="mesh478", points=478, irises=(tuple(range(468, 473)), tuple(range(473, 478))))
+
+_KNOWN = {"ibug68": IBUG68, "synthetic": IBUG68, "mesh468": MESH468, "mesh478": MESH478}
 
 
 def topology(name: str) -> Topology:
