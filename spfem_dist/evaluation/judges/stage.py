@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,10 @@ from spfem_dist.evaluation.clips import read_clips, topology_of
 from spfem_dist.evaluation.judges.check import check
 from spfem_dist.evaluation.judges.saved import build_judge, load_judge, save_judge
 from spfem_dist.evaluation.judges.settings import JudgeSettings, JudgesRun
-from spfem_dist.records import Batch
-from spfem_dist.shard_format import GroupEntry
 from spfem_dist.stage import Job, Networks, job_of_one
-from spfem_dist.streaming.loader import Loader, Source, fixed_batches
+from spfem_dist.streaming.feed import Feed
+from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.reader import ShardReader
-from spfem_dist.streaming.views import VIEWS
 
 #: Shards whose groups are mixed at a time. Neighbouring shards hold few speakers: mixed less, the identity judge forgets
 #: the earlier ones while it learns the next.
@@ -44,70 +39,8 @@ class JudgeStage:
         assert isinstance(settings, JudgeSettings)
         source = Source(run.data, device, landmarks=name == "oracle")
         network = build_judge(name, settings, self.shape(run, name))
-        view = VIEWS[str(network.view)]
-        split = Split.load(run.data.split)
-        share = settings.global_batch // size
-        micro = settings.micro_batch or share
-        loaders: list[Loader] = []
-
-        def part(which: str) -> Callable[[GroupEntry], bool]:
-            return lambda entry: split.accepts(which, entry.speaker, entry.sentence)
-
-        def loader(start_sample: int) -> Loader:
-            made = Loader(
-                run.data,
-                view,
-                seed=run.seed,
-                rank=rank,
-                world=size,
-                global_batch=settings.global_batch,
-                micro_batch=micro,
-                start_sample=start_sample,
-                accept=part("train"),
-                device=device,
-                draws_per_group=1,
-                block=MIXED_SHARDS,
-                source=source,
-            )
-            loaders.append(made)
-            return made
-
-        def batches(start_sample: int) -> Iterator[tuple[Batch, float]]:
-            return iter(loader(start_sample))
-
-        @cache
-        def validation() -> list[Batch]:
-            held_out = part("validation")
-            if not any(held_out(e) and view.serves(e) for shard in source.reader.index.shards for e in shard.groups):
-                return []
-            return fixed_batches(
-                run.data,
-                view,
-                seed=run.seed,
-                samples=run.validation.samples // size * size,
-                micro_batch=math.gcd(run.validation.samples // size, micro),
-                accept=held_out,
-                rank=rank,
-                world=size,
-                source=source,
-            )
-
-        def close() -> None:
-            for made in loaders:
-                made.close()
-
-        first = loader(0)
-        index, coverage = first.reader.index, first.order.coverage
-        counts = {
-            "groups": coverage.accepted,
-            "groups_in_index": coverage.groups,
-            "recordings": coverage.recordings,
-            "frames": coverage.frames,
-            "samples_per_epoch": coverage.samples_per_epoch,
-            "bytes_per_epoch": coverage.group_bytes,
-        }
-        dataset = {"name": index.corpus, "digest": index.digest, "source": run.data.shards, "counts": counts}
-        return job_of_one(name, network, settings, batches, validation, dataset, close)
+        feed = Feed(run, settings, str(network.view), source, rank, size, device, draws_per_group=1, block=MIXED_SHARDS)
+        return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
 
     def shape(self, run: JudgesRun, name: str) -> dict[str, Any]:
         """What the corpus decides about the judge `name` (see `saved.build_judge`)."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ import torch
 from torch import Tensor
 
 from spfem_dist.config import Stage2Run
-from spfem_dist.corpora.splits import Split
 from spfem_dist.emotions import Emotion
 from spfem_dist.generators.face.maps import FaceMaps
 from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model
@@ -28,8 +25,8 @@ from spfem_dist.priors.pictures import grid, tile
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.stage import Job, Losses, Networks, Phase
-from spfem_dist.streaming.coverage import dataset_facts
-from spfem_dist.streaming.loader import Loader, Source, fixed_batches
+from spfem_dist.streaming.feed import Feed
+from spfem_dist.streaming.loader import Source
 
 
 class Stage2:
@@ -46,61 +43,13 @@ class Stage2:
         """NED with its training stream and held-out samples, as worker `rank` of `size` sees it."""
         settings = run.ned
         source = Source(run.data, device, landmarks=True)
-        split = Split.load(run.data.split)
-        share = settings.global_batch // size
-        micro = settings.micro_batch or share
-        loaders: list[Loader] = []
-
-        def part(which: str) -> Callable[[GroupEntry], bool]:
-            return lambda entry: split.accepts(which, entry.speaker, entry.sentence)
-
+        feed = Feed(run, settings, "motion", source, rank, size, device)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
-        model, rests = learnt_face(source, part("train"), settings.speakers, settings.clips_per_speaker)
+        model, rests = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
         perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
         if perceptual is not None and run.zero.precision == "fp64":
             perceptual.double()
-        lesson = Lesson(run, model, rests, speakers_of(source), priors, share // micro, perceptual)
-
-        def loader(start_sample: int) -> Loader:
-            made = Loader(
-                run.data,
-                "motion",
-                seed=run.seed,
-                rank=rank,
-                world=size,
-                global_batch=settings.global_batch,
-                micro_batch=micro,
-                start_sample=start_sample,
-                accept=part("train"),
-                device=device,
-                source=source,
-            )
-            loaders.append(made)
-            return made
-
-        def batches(start_sample: int) -> Iterator[tuple[Batch, float]]:
-            return iter(loader(start_sample))
-
-        @cache
-        def validation() -> list[Batch]:
-            if not any(part("validation")(entry) for shard in source.reader.index.shards for entry in shard.groups):
-                return []
-            return fixed_batches(
-                run.data,
-                "motion",
-                seed=run.seed,
-                samples=run.validation.samples // size * size,
-                micro_batch=math.gcd(run.validation.samples // size, micro),
-                accept=part("validation"),
-                rank=rank,
-                world=size,
-                source=source,
-            )
-
-        def close() -> None:
-            for made in loaders:
-                made.close()
-
+        lesson = Lesson(run, model, rests, speakers_of(source), priors, feed.micro_batches, perceptual)
         self.lesson = lesson
         return Job(
             name,
@@ -113,12 +62,12 @@ class Stage2:
             },
             lesson.phases(),
             settings,
-            batches,
-            validation,
-            dataset_facts(run.data, loader(0)),
+            feed.batches,
+            feed.validation,
+            feed.facts,
             judge=lesson.judged,
             pictures=lesson.pictures,
-            close=close,
+            close=feed.close,
         )
 
     def export(self, run: Stage2Run, name: str, networks: Networks, folder: Path) -> None:

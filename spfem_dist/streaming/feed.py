@@ -1,0 +1,117 @@
+"""A job's data: training batches and held-out ones of its split, as one worker sees them, and what they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from spfem_dist.config import JobSettings, Run
+from spfem_dist.corpora.splits import Split
+from spfem_dist.records import Batch
+from spfem_dist.shard_format import GroupEntry
+from spfem_dist.streaming.loader import Loader, Source, fixed_batches
+from spfem_dist.streaming.views import VIEWS
+
+
+class Feed:
+    """What worker `rank` of `size` is fed of the `source`.
+
+    view: name of the view that makes samples of groups. mixing: `draws_per_group` and `block` of the order, where the job
+    wants others than the loader's.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: JobSettings,
+        view: str,
+        source: Source,
+        rank: int,
+        size: int,
+        device: torch.device,
+        **mixing: int,
+    ):
+        self.run, self.settings, self.view, self.source = run, settings, VIEWS[view], source
+        self.rank, self.size, self.device, self.mixing = rank, size, device, mixing
+        self.split = Split.load(run.data.split)
+        share = settings.global_batch // size
+        self.micro_batch = settings.micro_batch or share
+        #: Micro-batches in each optimiser step.
+        self.micro_batches = share // self.micro_batch
+        self._loaders: list[Loader] = []
+
+    def part(self, which: str) -> Callable[[GroupEntry], bool]:
+        """Whether a group belongs to the split's part `which`: train, validation or test."""
+        return lambda entry: self.split.accepts(which, entry.speaker, entry.sentence)
+
+    def batches(self, start_sample: int) -> Iterator[tuple[Batch, float]]:
+        """Endless (micro-batch, seconds waited for it) of this worker's share, from that global sample on."""
+        return iter(self._loader(start_sample))
+
+    def validation(self) -> list[Batch]:
+        """The fixed held-out micro-batches of this worker, made once; none where the split holds nothing out."""
+        return self._held_out
+
+    @cached_property
+    def _held_out(self) -> list[Batch]:
+        held_out, groups = (
+            self.part("validation"),
+            (g for shard in self.source.reader.index.shards for g in shard.groups),
+        )
+        if not any(held_out(entry) and self.view.serves(entry) for entry in groups):
+            return []
+        samples = self.run.validation.samples
+        return fixed_batches(
+            self.run.data,
+            self.view,
+            seed=self.run.seed,
+            samples=samples // self.size * self.size,
+            # Equal micro-batches, so that their mean is the mean over samples for every number of workers.
+            micro_batch=math.gcd(samples // self.size, self.micro_batch),
+            accept=held_out,
+            rank=self.rank,
+            world=self.size,
+            source=self.source,
+        )
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Name, digest and source of the shards, and what an epoch takes from them; for tracking and the dry run."""
+        loader = self._loader(0)
+        index, coverage = loader.reader.index, loader.order.coverage
+        counts = {
+            "groups": coverage.accepted,
+            "groups_in_index": coverage.groups,
+            "recordings": coverage.recordings,
+            "frames": coverage.frames,
+            "samples_per_epoch": coverage.samples_per_epoch,
+            "bytes_per_epoch": coverage.group_bytes,
+        }
+        return {"name": index.corpus, "digest": index.digest, "source": self.run.data.shards, "counts": counts}
+
+    def close(self) -> None:
+        """Give the loaders' threads and files back."""
+        for loader in self._loaders:
+            loader.close()
+
+    def _loader(self, start_sample: int) -> Loader:
+        made = Loader(
+            self.run.data,
+            self.view,
+            seed=self.run.seed,
+            rank=self.rank,
+            world=self.size,
+            global_batch=self.settings.global_batch,
+            micro_batch=self.micro_batch,
+            start_sample=start_sample,
+            accept=self.part("train"),
+            device=self.device,
+            source=self.source,
+            **self.mixing,
+        )
+        self._loaders.append(made)
+        return made
