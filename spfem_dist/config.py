@@ -58,7 +58,7 @@ class Data(Section):
     )
     cache_mb: Natural = Field(20_480, description="Largest size of that folder, MiB.")
     retries: Natural = Field(
-        5, description="Attempts at each read from S3 before the run stops with an error that names it."
+        5, description="Fetches of a shard from S3 that arrives short or altered, before it counts as damaged."
     )
     bad_share: Share = Field(
         0.01, description="Training stops with an error once more than this share of groups is damaged."
@@ -71,6 +71,19 @@ class Data(Section):
                 f"data.speech_window is {self.speech_window}; it must be odd to be centred: use {self.speech_window + 1}"
             )
         return self
+
+
+class Storage(Section):
+    """How long a run waits for S3 that does not answer, or answers that it is busy."""
+
+    patience_s: Annotated[float, Field(ge=0)] = Field(
+        300.0,
+        description="How long one request to S3 is tried again (500, 503, resets, no answer) before the run stops with an error "
+        "that names it, seconds.",
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="How long one request may stay without a byte before it is made again, seconds."
+    )
 
 
 class Optimizer(Section):
@@ -253,6 +266,7 @@ class Run(Section):
     recipe: str = Field("", description="Recipe that made this configuration.")
     seed: Natural = Field(0, description="Seed of initial weights, data order and augmentation.")
     data: Data = Field(default_factory=Data)
+    storage: Storage = Field(default_factory=Storage)
     scaling: Scaling = Field(default_factory=Scaling)
     zero: Zero = Field(default_factory=Zero)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)

@@ -14,7 +14,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 from pydantic import ValidationError
 from rich.console import Console
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from spfem_dist.config import Run, Stage1Run, Stage2Run
 from spfem_dist.model_card import model_card
+from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.world import checkpoint_name, committed, fetched
 
@@ -66,7 +66,7 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
 
 
 def _configuration(location: str) -> dict[str, Any]:
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     if not fs.exists(f"{root}/run.json"):
         raise FileNotFoundError(f"no run.json in {location}: give the folder of a training run, local or s3://")
     return json.loads(fs.cat_file(f"{root}/run.json"))
@@ -74,7 +74,7 @@ def _configuration(location: str) -> dict[str, Any]:
 
 def _finished(location: str, name: str, place: Path) -> None:
     """Copy what the finished job exported."""
-    fs, root = fsspec.core.url_to_fs(f"{location.rstrip('/')}/{name}/model")
+    fs, root = open_filesystem(f"{location.rstrip('/')}/{name}/model")
     if not fs.exists(f"{root}/model.safetensors"):
         steps = _steps(f"{location.rstrip('/')}/{name}")
         there = f"it has checkpoints of steps {', '.join(map(str, steps))}: give --checkpoint latest" if steps else ""
@@ -172,7 +172,7 @@ def _dataset(config: dict[str, Any]) -> dict[str, str]:
 
 def _summary(location: str) -> dict[str, Any]:
     """The run's figures, where it was evaluated."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     return json.loads(fs.cat_file(f"{root}/summary.json")) if fs.exists(f"{root}/summary.json") else {}
 
 

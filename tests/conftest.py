@@ -23,3 +23,5 @@ def s3_as_the_environment_says():
     yield
     if "s3fs" in sys.modules:
         sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
+    if "spfem_dist.s3" in sys.modules:
+        sys.modules["spfem_dist.s3"].PatientS3.clear_instance_cache()

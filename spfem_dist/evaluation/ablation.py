@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 
 from spfem_dist.evaluation.compare import FILE, Verdict, by_clip, read_edits, read_facts, verdict
 from spfem_dist.evaluation.generator import BETTER, ClipScore
 from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.storage import open_filesystem
 
 BASELINE = "baseline"
 #: Runs by arm and seed; scores of their clips likewise.
@@ -39,7 +39,7 @@ class Effect:
 
 def is_scored(location: str, arm: str, judges: str) -> bool:
     """Whether the run was evaluated under this name by these judges."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     return fs.exists(f"{root}/{FILE}") and read_facts(location).get(arm, {}).get("judges") == judges
 
 
@@ -138,7 +138,7 @@ def write(folder: str, found: Sequence[Effect], runs: Runs) -> None:
         "runs": {f"{a}/{s}": r for (a, s), r in runs.items()},
         "effects": [asdict(e) for e in found],
     }
-    fs, root = fsspec.core.url_to_fs(folder.rstrip("/"))
+    fs, root = open_filesystem(folder)
     fs.makedirs(root, exist_ok=True)
     fs.pipe_file(f"{root}/ablation.md", text.encode())
     fs.pipe_file(f"{root}/ablation.json", (json.dumps(content, indent=1) + "\n").encode())

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import fsspec
 import numpy as np
 
 from spfem_dist.evaluation.generator import BETTER, COPY, TARGET, ClipScore
 from spfem_dist.evaluation.retrieval import Figure, bootstrap
+from spfem_dist.storage import open_filesystem
 
 FILE, FORMAT = "edits.json", "spfem-edits/1"
 Verdict = Literal["better", "worse", "noise"]
@@ -30,7 +30,7 @@ class Difference:
 
 def write_edits(location: str, scores: Sequence[ClipScore], facts: Mapping[str, Any]) -> None:
     """Add the clips' scores to `<location>/edits.json`; rows with the same names are replaced. facts: kept for each row."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     kept = _read(location) if fs.exists(f"{root}/{FILE}") else {"facts": {}, "clips": []}
     rows = dict.fromkeys(s.row for s in scores)
     clips = [c for c in kept["clips"] if c["row"] not in rows]
@@ -123,7 +123,7 @@ def by_clip(scores: Sequence[ClipScore], arm: str) -> dict[tuple[str, str], dict
 
 
 def _read(location: str) -> dict[str, Any]:
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     if not fs.exists(f"{root}/{FILE}"):
         raise FileNotFoundError(f"no {FILE} in {location}: run `spfem evaluate generator {location}` first")
     with fs.open(f"{root}/{FILE}", "r") as f:

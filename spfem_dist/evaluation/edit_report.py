@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec
-
 from spfem_dist.config import Run
 from spfem_dist.evaluation.compare import write_edits
 from spfem_dist.evaluation.film import film_tag
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
 from spfem_dist.evaluation.report import Target, numbers, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
 
     also: another run's folder whose summary.json gets the figures too.
     """
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     write_edits(location, found.scores, {key: found.facts[key] for key in ("judges", "protocol", "data digest")})
     with tempfile.TemporaryDirectory() as scratch:
         if also:
@@ -102,7 +101,7 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
 
 def _summarise(location: str, found: Evaluation, arm: str, file: Path) -> None:
     """Bring the summary.json of the run in `location` up to date, by way of the local `file`."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     if fs.exists(f"{root}/summary.json"):
         fs.get_file(f"{root}/summary.json", str(file))
     # A figure that this evaluation no longer has must not survive from an earlier one of the same arm.

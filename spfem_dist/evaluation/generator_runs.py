@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import fsspec
 import numpy as np
 import torch
 from rich.console import Console
@@ -28,6 +27,7 @@ from spfem_dist.evaluation.protocol import Edit, Place, Protocol, ProtocolError,
 from spfem_dist.evaluation.retrieval import Figure, bootstrap
 from spfem_dist.generators.generator import Face, Generator, Motion
 from spfem_dist.records import Clip, RawRecording
+from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source
 
 By = Literal["reference", "emotion", "both"]
@@ -101,7 +101,7 @@ def evaluate_generator(
 
 def read_run(location: str) -> Run:
     """What evaluation needs of a run's configuration: name, seed, data and tracking, whatever its stage."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     if not fs.exists(f"{root}/run.json"):
         raise FileNotFoundError(f"no run.json in {location}: give the folder of a training run of a generator")
     with fs.open(f"{root}/run.json", "r") as f:
@@ -184,7 +184,7 @@ def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
     if index.corpus != "synthetic":
         return None
     name = index.shards[0].name.removesuffix(".tar") + ".json"
-    fs, root = fsspec.core.url_to_fs(source.data.shards.rstrip("/"))
+    fs, root = open_filesystem(source.data.shards)
     if not fs.exists(f"{root}/{name}"):
         raise ProtocolError(
             f"{source.data.shards} has no {name}, which says how the synthetic corpus was drawn: copy it there, or prepare again"

@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import torch
 from rich.console import Console
@@ -29,6 +28,7 @@ from spfem_dist.prepare.landmarks import mouth_opening
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.records import Batch, Recording, UtteranceGroup
 from spfem_dist.shard_format import GroupEntry
+from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source, fixed_batches, whole_recordings
 from spfem_dist.tracking import tracker
 
@@ -95,7 +95,7 @@ def _evaluate(location: str, released: str, probe_groups: int, console: Console,
 
 def read_run(location: str) -> Stage1Run:
     """The resolved configuration of the run in `location`."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     if not fs.exists(f"{root}/run.json"):
         raise NothingToScore(
             f"no run.json in {location}: give the folder of a training run, for instance runs/cdrl-stage1"
@@ -106,7 +106,7 @@ def read_run(location: str) -> Stage1Run:
 
 def exported(location: str) -> dict[str, nn.Module]:
     """The priors exported under a run folder, frozen, by name."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     priors = {}
     for name in ("ccrl", "cerl"):
         if fs.exists(f"{root}/{name}/model/model.safetensors"):
@@ -161,7 +161,7 @@ def write_down(
     source: Source,
 ) -> None:
     """summary.json and report.html in the run folder; the figures as metrics and both files as artifacts in MLflow."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
 
     def read(name: str, default: Any) -> Any:
         if not fs.exists(f"{root}/{name}"):

@@ -6,9 +6,8 @@ import json
 import tempfile
 from pathlib import Path
 
-import fsspec
-
 from spfem_dist.generators.generator import Generator
+from spfem_dist.storage import open_filesystem
 
 #: Files of an exported generator.
 FILES = ("config.json", "model.safetensors", "face.safetensors")
@@ -19,7 +18,7 @@ def load_generator(location: str | Path) -> Generator:
 
     Raises FileNotFoundError that says what is there instead, ValueError for a format or method that is not known.
     """
-    fs, root = fsspec.core.url_to_fs(str(location).rstrip("/"))
+    fs, root = open_filesystem(str(location))
     inside = next((p for p in (f"{root}/ned/model", root) if fs.exists(f"{p}/face.safetensors")), None)
     if inside is None:
         if fs.exists(f"{root}/run.json"):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 from torch import nn
 
 from spfem_dist.config import Data, Guidance
 from spfem_dist.priors.prior import load_prior
+from spfem_dist.storage import open_filesystem
 from spfem_dist.training.engines import freeze
 
 
@@ -109,7 +109,7 @@ def _folders(asked: str, tracking_uri: str) -> list[Path]:
 
 def _fetched(location: str) -> list[Path]:
     """Priors of a run folder on S3, or the one prior that lies there, brought to the user's cache."""
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     inside = {
         name: f"{root}/{name}/model" for name in ("ccrl", "cerl") if fs.exists(f"{root}/{name}/model/config.json")
     }

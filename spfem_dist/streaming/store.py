@@ -11,28 +11,27 @@ import hashlib
 import logging
 import os
 import random
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, TypeVar
 
 from spfem_dist.shard_format import INDEX_NAME, DamagedShard, ShardEntry
+from spfem_dist.storage import RefusedStorage, UnreachableStorage, open_filesystem, without_secrets
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: First and largest pause between attempts, seconds; each pause is drawn from [half, whole] of the doubled last one.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 20.0
+#: With the cache folder's disk full, seconds until the next try to put a shard there.
+_LOOK_AGAIN = 60.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class MissingShard(FileNotFoundError):
     """A shard (or index) that the storage does not have. Training cannot go on without it."""
-
-
-class UnreachableStorage(OSError):
-    """Storage that did not answer, or refused, after all attempts."""
 
 
 class LocalStore:
@@ -68,7 +67,7 @@ class RemoteStore:
     """Shards under an fsspec URL (`s3://bucket/prefix`), fetched whole into a local folder and read from there.
 
     cache_mb bounds that folder (least recently used shards go first); shards that do not fit are read by ranged
-    requests. A fetched shard appears under its name only when its size and sha256 agree with the index. Several
+    requests, and so are all while the disk of the folder is full. A fetched shard appears under its name only when its size and sha256 agree with the index. Several
     processes may share the folder. The endpoint and credentials come from the standard AWS_* variables.
     """
 
@@ -79,7 +78,8 @@ class RemoteStore:
         self._own = self.folder / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         self._refused: dict[str, DamagedShard] = {}
         self.fetched: list[str] = []
-        self.fs, self.path = _open_filesystem(self.url)
+        self._full_until = 0.0
+        self.fs, self.path = open_filesystem(self.url)
 
     def index(self) -> bytes:
         """The bytes of index.json; MissingShard or UnreachableStorage where they cannot be had."""
@@ -91,7 +91,14 @@ class RemoteStore:
         if shard.bytes > self.limit:
             return self._read_remote_range(shard, offset, size)
         for _ in range(3):
-            path = self.fetch(shard)
+            if time.monotonic() < self._full_until:
+                return self._read_remote_range(shard, offset, size)
+            try:
+                path = self.fetch(shard)
+            except _NoRoom as error:
+                log.warning("%s; meanwhile shards are read from %s piece by piece", error, without_secrets(self.url))
+                self._full_until = time.monotonic() + _LOOK_AGAIN
+                return self._read_remote_range(shard, offset, size)
             try:
                 content = _read_range(path, shard, offset, size)
             except FileNotFoundError:  # another process evicted it between our look and our open
@@ -111,14 +118,32 @@ class RemoteStore:
             return path
         if shard.name in self._refused:
             raise self._refused[shard.name]
-        self._own.mkdir(parents=True, exist_ok=True)
-        with open(self._own / f".{shard.name}.lock", "w") as lock:
+        with self._lock_of(shard) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # workers of one node fetch a shard once
             if not path.exists():
-                self._attempt(shard.name, lambda: self._fetch_once(shard, path))
+                try:
+                    self._attempt(shard.name, lambda: self._fetch_once(shard, path))
+                except _NoRoom:
+                    self._evict(keep=path, limit=0)  # others share the disk: what we hold there is the first to go
+                    self._attempt(shard.name, lambda: self._fetch_once(shard, path))
                 self.fetched.append(shard.name)
                 self._evict(keep=path)
         return path
+
+    def _lock_of(self, shard: ShardEntry) -> IO[str]:
+        try:
+            self._own.mkdir(parents=True, exist_ok=True)
+            return open(self._own / f".{shard.name}.lock", "w")
+        except OSError as error:
+            if error.errno in _FULL:
+                raise self._no_room(shard.name) from None
+            raise
+
+    def _no_room(self, name: str) -> _NoRoom:
+        return _NoRoom(
+            f"no room for {name} in the cache folder {self.folder}: free space there, lower data.cache_mb "
+            f"(now {self.limit >> 20}) or point data.cache at a larger disk"
+        )
 
     def _fetch_once(self, shard: ShardEntry, path: Path) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -143,8 +168,8 @@ class RemoteStore:
         return self._attempt(shard.name, once)
 
     def _attempt(self, name: str, call: Callable[[], T]) -> T:
-        """call() with retries; what cannot be mended by waiting is not repeated."""
-        place = _without_secrets(f"{self.url}/{name}")
+        """call() with retries for bytes that come short or altered; storage that does not answer was waited for below here."""
+        place = without_secrets(f"{self.url}/{name}")
         bucket = self.path.split("/", 1)[0]
         pause = _FIRST_PAUSE
         for attempt in range(1, self.retries + 1):
@@ -152,21 +177,22 @@ class RemoteStore:
                 return call()
             except FileNotFoundError:
                 raise MissingShard(
-                    f"{name} is missing: bucket {bucket} has no {place}. Upload it again (`aws s3 sync SHARDS {_without_secrets(self.url)}`), "
+                    f"{name} is missing: bucket {bucket} has no {place}. Upload it again (`aws s3 sync SHARDS {without_secrets(self.url)}`), "
                     "or correct data.shards"
                 ) from None
+            except RefusedStorage as error:
+                raise UnreachableStorage(f"bucket {bucket} refuses {place}: {error.strerror}") from None
+            except UnreachableStorage as error:
+                raise UnreachableStorage(f"{name} could not be read: {error}") from None
             except _transport_errors() as error:
-                reason = _without_secrets(f"{type(error).__name__}: {error}")
+                reason = without_secrets(f"{type(error).__name__}: {error}")
                 if isinstance(error, PermissionError) or type(error).__name__ in _REFUSED:
                     raise UnreachableStorage(
                         f"bucket {bucket} refuses {place} ({reason}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
                         "AWS_SESSION_TOKEN, or the role of this machine, on every node"
                     ) from None
-                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                    raise UnreachableStorage(
-                        f"no room for {name} in the cache folder {self.folder}: lower data.cache_mb (now {self.limit >> 20}) "
-                        "or point data.cache at a larger disk"
-                    ) from None
+                if getattr(error, "errno", None) in _FULL:
+                    raise self._no_room(name) from None
                 if attempt == self.retries:
                     if isinstance(error, (_Short, _Altered)):
                         damage = DamagedShard(
@@ -183,7 +209,8 @@ class RemoteStore:
                 pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("unreachable")
 
-    def _evict(self, keep: Path) -> None:
+    def _evict(self, keep: Path, limit: int | None = None) -> None:
+        limit = self.limit if limit is None else limit
         kept = []
         for path in self.folder.glob("*/*.tar"):
             try:
@@ -192,7 +219,7 @@ class RemoteStore:
                 continue
         total = sum(size for _, size, _ in kept)
         for _, size, path in sorted(kept, key=lambda entry: entry[0]):
-            if total <= self.limit:
+            if total <= limit:
                 break
             if path != keep:
                 path.unlink(missing_ok=True)
@@ -204,6 +231,10 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "shards"
 
 
+class _NoRoom(OSError):
+    """The disk of the cache folder is full."""
+
+
 class _Short(OSError):
     """Fewer bytes arrived than the index says."""
 
@@ -213,7 +244,6 @@ class _Altered(OSError):
 
 
 _REFUSED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
-_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 
 
 def _transport_errors() -> tuple[type[BaseException], ...]:
@@ -221,22 +251,6 @@ def _transport_errors() -> tuple[type[BaseException], ...]:
     import botocore.exceptions as aws
 
     return (OSError, TimeoutError, aiohttp.ClientError, aws.BotoCoreError, aws.ClientError)
-
-
-def _open_filesystem(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    options: dict[str, Any] = {}
-    if url.startswith(("s3://", "s3a://")):
-        # One retry policy, ours: nested ones would multiply.
-        options = {
-            "skip_instance_cache": True,
-            "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}},
-        }
-    fs, path = fsspec.core.url_to_fs(url, **options)
-    if hasattr(fs, "retries"):
-        fs.retries = 1
-    return fs, path.rstrip("/")
 
 
 def _read_range(path: Path, shard: ShardEntry, offset: int, size: int) -> bytes:
@@ -254,11 +268,3 @@ def _read_range(path: Path, shard: ShardEntry, offset: int, size: int) -> bytes:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _without_secrets(text: str) -> str:
-    for variable in _SECRET_VARIABLES:
-        if secret := os.environ.get(variable):
-            text = text.replace(secret, "***")
-    text = re.sub(r"://[^/@\s]+@", "://***@", text)
-    return re.sub(r"(?i)((?:signature|credential|security-token|awsaccesskeyid)=)[^&\s]+", r"\1***", text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from spfem_dist.config import Run
 from spfem_dist.stage import Stage
+from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training.launch import LaunchError, announce, pending_jobs
 from spfem_dist.training.runfolder import RunFolder
@@ -223,16 +224,17 @@ def _ray_worker(config: dict[str, Any]) -> None:
 
 
 def _storage(location: str) -> dict[str, Any]:
-    """Ray Train's storage arguments; S3 goes through s3fs, like every other access to it here."""
+    """Ray Train's storage arguments; S3 goes through the same door as every other access to it here.
+
+    Beware: Arrow's copy_files, with which Ray copies checkpoints, loses an error that a Python file raises when it is closed, and
+    S3 takes small files on closing (pyarrow 25). What must be there is put by our own file system, or looked at afterwards.
+    """
     if not location.startswith("s3://"):
         return {"storage_path": location}
     import pyarrow.fs
-    import s3fs
 
-    return {
-        "storage_path": location.removeprefix("s3://"),
-        "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(s3fs.S3FileSystem())),
-    }
+    fs, path = open_filesystem(location)
+    return {"storage_path": path, "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))}
 
 
 def _check_room(run: Run, resources: dict[str, float], gpu: bool) -> None:

@@ -20,6 +20,7 @@ import tyro
 from spfem_dist.config import Run
 from spfem_dist.errors import errors_in_words
 from spfem_dist.stage import Stage
+from spfem_dist.storage import be_patient
 from spfem_dist.training.runfolder import RunFolder
 
 
@@ -67,6 +68,7 @@ def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]
 
 def start(run: Run, stage: Stage, local: bool = False) -> str:
     """Train every job of `run` to its end; returns `finished` or `stopped`. `run` has absolute paths."""
+    be_patient(run.storage)
     # torchrun and `accelerate launch` (which uses torchrun, or for one process only sets variables) started us already.
     launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
     if local or launched or int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-import fsspec
 import torch
 from accelerate.utils import compute_module_sizes
 from rich.console import Console
@@ -15,6 +14,7 @@ from torch import nn
 from spfem_dist.config import JobSettings, Run, Zero
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Stage
+from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import store as tracking
 from spfem_dist.training.runfolder import RunFolder, binding_changes
 from spfem_dist.training.status import flop_counter
@@ -151,7 +151,7 @@ def _reach(console: Console, run: Run) -> list[str]:
     """Whether storage and tracking answer; problems in words."""
     problems = []
     try:
-        fs, root = fsspec.core.url_to_fs(run.checkpoint.storage)
+        fs, root = open_filesystem(run.checkpoint.storage)
         fs.makedirs(root, exist_ok=True)
         probe = f"{root}/.spfem-write-probe"
         with fs.open(probe, "w") as f:

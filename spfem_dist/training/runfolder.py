@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import psutil
 from pydantic import ValidationError
 
 from spfem_dist.config import JobSettings, Run
+from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking.store import flatten
 
 #: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
@@ -35,6 +35,7 @@ MAY_CHANGE: tuple[str, ...] = (
     *(
         "scaling",
         "checkpoint",
+        "storage",
         "tracking",
         "validation",
         "data.decoder",
@@ -58,7 +59,7 @@ class RunFolder:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.location = run.folder()
-        self.fs, self.root = fsspec.core.url_to_fs(self.location)
+        self.fs, self.root = open_filesystem(self.location)
 
     def exists(self) -> bool:
         """Whether a run of this name was started before."""

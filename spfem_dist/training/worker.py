@@ -7,12 +7,12 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-import fsspec
 import torch
 from accelerate.utils import set_seed
 
 from spfem_dist.config import Run
 from spfem_dist.stage import Job, Stage
+from spfem_dist.storage import be_patient, open_filesystem
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.tracking.models import register_prior
 from spfem_dist.training import engines, loop
@@ -28,6 +28,7 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
 
     parent_run: MLflow id of the run that this job's curves belong under; None where tracking is off.
     """
+    be_patient(run.storage)
     device = device_of(world)
     if device.type == "cpu":
         torch.set_num_threads(run.scaling.threads_per_worker)
@@ -94,7 +95,7 @@ def _export(
         scratch = held.enter_context(tempfile.TemporaryDirectory())
         stage.export(run, name, networks, Path(scratch))
         target = f"{folder.location}/{name}/model"
-        fs, root = fsspec.core.url_to_fs(target)
+        fs, root = open_filesystem(target)
         fs.makedirs(root, exist_ok=True)
         for file in sorted(Path(scratch).iterdir()):
             fs.put_file(str(file), f"{root}/{file.name}")

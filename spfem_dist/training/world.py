@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
 import torch
 import torch.distributed as dist
+
+from spfem_dist.storage import open_filesystem
 
 
 class World(Protocol):
@@ -76,7 +77,7 @@ def committed(storage: str) -> list[str]:
     Ray Train lists its own in a snapshot; without Ray a `committed.json` in the folder says so. Anything else is what a
     killed process left behind.
     """
-    fs, root = fsspec.core.url_to_fs(storage.rstrip("/"))
+    fs, root = open_filesystem(storage)
     if not fs.exists(root):
         return []
     names = {path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(root, detail=False)}
@@ -139,7 +140,7 @@ class PlainWorld:
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ or self.size > 1 else "local"
         self._storage, self._keep = storage.rstrip("/"), keep
-        self._fs, self._root = fsspec.core.url_to_fs(self._storage)
+        self._fs, self._root = open_filesystem(self._storage)
         self._stopping = threading.Event()
 
     def latest(self) -> str | None:
@@ -202,7 +203,7 @@ def fetched(checkpoint: str, wanted: list[str]) -> Iterator[Path]:
 
     A local checkpoint is used in place. From S3 only the wanted files come, so a rank reads its own shards and no others.
     """
-    fs, root = fsspec.core.url_to_fs(checkpoint)
+    fs, root = open_filesystem(checkpoint)
     if fs.protocol in ("file", "local") or "file" in fs.protocol:
         yield Path(root)
         return

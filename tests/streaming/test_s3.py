@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from itertools import islice
 
@@ -11,12 +12,14 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from spfem_dist.config import Data
+from spfem_dist import storage
+from spfem_dist.config import Data, Storage
 from spfem_dist.shard_format import DamagedShard
+from spfem_dist.storage import UnreachableStorage, be_patient, without_secrets
 from spfem_dist.streaming import store as store_module
 from spfem_dist.streaming.loader import Loader
 from spfem_dist.streaming.reader import ShardReader
-from spfem_dist.streaming.store import MissingShard, RemoteStore, UnreachableStorage
+from spfem_dist.streaming.store import MissingShard, RemoteStore
 
 SECRET = "very-secret-key-0123456789"
 URL = "s3://faces/mead"
@@ -39,6 +42,7 @@ def bucket(server, small, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(store_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(storage, "_policy", storage.patience())
     client = boto3.client("s3")
     client.create_bucket(Bucket="faces")
     for path in small.root.iterdir():
@@ -200,8 +204,9 @@ def test_a_missing_index_and_a_missing_bucket_are_named(bucket, tmp_path):
 
 def test_an_unreachable_endpoint_is_named(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    be_patient(Storage(patience_s=1))
     with pytest.raises(
-        UnreachableStorage, match=r"index\.json could not be read in 2 attempts.*AWS_ENDPOINT_URL"
+        UnreachableStorage, match=r"index\.json could not be read: .* failed for \d s .*AWS_ENDPOINT_URL"
     ) as caught:
         remote(tmp_path, retries=2)
     assert SECRET not in str(caught.value)
@@ -215,18 +220,24 @@ def test_refused_credentials_are_not_tried_again(bucket, tmp_path):
     assert flaky.calls == 1
 
 
-def test_a_full_disk_says_which_setting_to_change(bucket, tmp_path):
+def test_on_a_full_disk_shards_are_read_piece_by_piece(bucket, tmp_path, caplog):
     import errno
 
     reader = remote(tmp_path)
-    reader.store.fs = Flaky(reader.store.fs, [OSError(errno.ENOSPC, "No space left on device")])
-    with pytest.raises(UnreachableStorage, match=r"no room for shard-000000\.tar in the cache folder .*data\.cache_mb"):
-        reader.read(0, 0)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    reader.store.fs = flaky = Flaky(reader.store.fs, [full, full])
+    assert reader.read(0, 1).key == "S00_001"
+    assert not list(tmp_path.rglob("*.tar"))
+    assert re.search(r"no room for shard-000000\.tar in the cache folder .*data\.cache_mb", caplog.text)
+    reader.store._full_until = 0.0
+    assert reader.read(0, 0).key == "S00_000"
+    assert list(tmp_path.rglob("*.tar")), "there is room again"
+    assert flaky.calls == 4
 
 
 def test_messages_never_hold_credentials(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    text = store_module._without_secrets(f"https://me:pass@host/x?X-Amz-Signature=abc&k={SECRET}")
+    text = without_secrets(f"https://me:pass@host/x?X-Amz-Signature=abc&k={SECRET}")
     assert "pass" not in text
     assert "abc" not in text
     assert SECRET not in text

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -17,6 +16,7 @@ from spfem_dist.evaluation.judges.networks import IdentityNetwork, OracleNetwork
 from spfem_dist.evaluation.judges.published import published_judges
 from spfem_dist.evaluation.judges.settings import Identity, JudgeSettings, Oracle, Synchrony
 from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.storage import open_filesystem
 
 FORMAT = "spfem-judge/1"
 NAMES = ("oracle", "identity", "synchrony")
@@ -114,7 +114,7 @@ def load_judges(location: str) -> Judges:
     """
     if location == "published":
         published_judges()
-    fs, root = fsspec.core.url_to_fs(location.rstrip("/"))
+    fs, root = open_filesystem(location)
     found: dict[str, nn.Module] = {}
     configs: dict[str, dict[str, Any]] = {}
     digest = hashlib.sha256()

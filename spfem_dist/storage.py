@@ -1,0 +1,72 @@
+"""The one door to storage: `open_filesystem(location)` for a folder or for S3, with one policy of waiting for S3.
+
+A request that fails for a passing reason (500, 503 SlowDown, a reset or cut connection, no answer) is made again, with
+growing pauses, until `storage.patience_s` have gone by; a read that breaks off goes on where it broke. What waiting cannot
+mend (a missing object, refused credentials) is said at once. Messages name the place, the reason and the fix, never a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from spfem_dist.config import Storage
+
+_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
+
+
+class UnreachableStorage(OSError):
+    """Storage that did not answer, or refused, after all attempts."""
+
+
+class RefusedStorage(UnreachableStorage, PermissionError):
+    """Storage that does not let us in; waiting would not help."""
+
+
+_policy = Storage(patience_s=60.0)
+
+
+def be_patient(policy: Storage) -> None:
+    """From now on, storage opened in this process is waited for as `policy` says (at first: one minute)."""
+    global _policy
+    _policy = policy
+
+
+def patience() -> Storage:
+    """The policy of this process."""
+    return _policy
+
+
+def open_filesystem(location: str) -> tuple[Any, str]:
+    """The fsspec file system of `location` (a path, or `s3://bucket/prefix`) and the path in it, without a trailing slash.
+
+    S3's endpoint and credentials come from the standard AWS_* variables.
+    """
+    if not location.startswith(("s3://", "s3a://")):
+        fs, path = url_to_fs(location)
+        return fs, path.rstrip("/") or "/"
+    from spfem_dist.s3 import PatientS3  # a second to import, which a run on local folders need not spend
+
+    fs = PatientS3(
+        patience_s=_policy.patience_s,
+        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+        use_listings_cache=False,  # other processes write here too
+        config_kwargs={
+            "connect_timeout": min(10.0, _policy.timeout_s),
+            "read_timeout": _policy.timeout_s,
+            "retries": {"total_max_attempts": 1},  # one policy, ours: nested ones would multiply
+        },
+    )
+    return fs, fs._strip_protocol(location).rstrip("/")
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the credentials of the environment, of URLs and of signed requests."""
+    for variable in _SECRET_VARIABLES:
+        if secret := os.environ.get(variable):
+            text = text.replace(secret, "***")
+    text = re.sub(r"://[^/@\s]+@", "://***@", text)
+    return re.sub(r"(?i)((?:signature|credential|security-token|awsaccesskeyid)=)[^&\s]+", r"\1***", text)
