@@ -6,10 +6,12 @@ what one worker with the double batch computes: the losses do not depend on the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -38,7 +40,7 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         """input: [N, C, ...] -> the same shape. N may differ between ranks, and be 0 on some of them."""
         self._check_input_dim(input)
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
-            return super().forward(input)
+            return super().forward(input) if input.dtype == self._wide(input).dtype else self._alone(input)
         mean, variance, count = self._global_statistics(input)
         if self.track_running_stats:
             self._update_running(mean.detach(), variance.detach(), count)
@@ -51,10 +53,34 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
             shift = shift + self.bias.to(shift.dtype)
         return (input.to(scale.dtype) * scale.view(shape) + shift.view(shape)).to(input.dtype)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Synchronised:
+        super()._apply(fn, recurse)
+        for name in ("running_mean", "running_var"):  # running means in half precision would stand still
+            if (buffer := getattr(self, name)) is not None:
+                setattr(self, name, self._wide(buffer))
+        return self
+
+    @staticmethod
+    def _wide(tensor: Tensor) -> Tensor:
+        """In float32 or better."""
+        return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+    def _alone(self, input: Tensor) -> Tensor:
+        """nn.BatchNorm's arithmetic in float32 for a half-precision `input`: the CPU's kernel takes no mixture of types."""
+        whole, weight, bias = (None if t is None else self._wide(t) for t in (input, self.weight, self.bias))
+        assert whole is not None
+        momentum = 0.0
+        if self.training and self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        own = self.training or self.running_mean is None
+        kept = (self.running_mean, self.running_var) if self.track_running_stats or not own else (None, None)
+        return F.batch_norm(whole, *kept, weight, bias, own, momentum, self.eps).to(input.dtype)
+
     def _global_statistics(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean [C], biased variance [C] and element count of all ranks' inputs, differentiable, in float32 or better."""
         channels = input.transpose(0, 1).reshape(self.num_features, -1)
-        channels = channels.to(torch.promote_types(input.dtype, torch.float32))
+        channels = self._wide(channels)
         size = channels.new_full((1,), float(channels.shape[1]))
         mean = channels.sum(1) / size.clamp(min=1)
         spread = (channels - mean[:, None]).square().sum(1)

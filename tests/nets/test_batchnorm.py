@@ -112,3 +112,18 @@ def test_synchronise_keeps_every_tensor():
 
 def test_a_lone_batch_norm_is_converted_too():
     assert isinstance(synchronise(nn.BatchNorm1d(3).eval()), BatchNorm1d)
+
+
+@pytest.mark.parametrize("dimensions", [0, 2])
+def test_half_precision_is_normalised_in_float32_and_its_statistics_stay_so(dimensions):
+    x, weights = inputs(dimensions)
+    exact, half = layer(dimensions), layer(dimensions).bfloat16()
+    x = x.bfloat16()
+    want, got = trained(exact, x.float(), weights), trained(half, x, weights)
+    assert half.weight.dtype == torch.bfloat16
+    for name in ("running_mean", "running_var"):
+        assert got[name].dtype == torch.float32
+        torch.testing.assert_close(got[name], want[name])
+    torch.testing.assert_close(got["output"].float(), want["output"], rtol=0.02, atol=0.02)
+    torch.testing.assert_close(half.eval()(x).float(), exact.eval()(x.float()), rtol=0.02, atol=0.02)
+    assert half(x).dtype == torch.bfloat16
