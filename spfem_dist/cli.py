@@ -192,8 +192,33 @@ def check_weights() -> None:
     sys.exit(1 if problems else 0)
 
 
+@app.command(name="doctor")
+def doctor(recipe: tyro.conf.Positional[str] = "") -> None:
+    """Look at a cluster before a run does: `spfem doctor recipes/cdrl_stage1.py`, with the flags of the run.
+
+    Args:
+        recipe: A recipe; its settings say what is looked at. All its flags are understood, see `spfem doctor RECIPE --help`.
+    """
+    raise AssertionError(f"reads its own flags, as a recipe does: {recipe}")
+
+
+@app.command(name="plan")
+def plan(recipe: tyro.conf.Positional[str]) -> None:
+    """Predict a run on N workers from constants measured here: `spfem plan recipes/cdrl_stage1.py --measure --workers 1 2 64`.
+
+    Args:
+        recipe: A recipe; all its flags are understood, see `spfem plan RECIPE --help`.
+    """
+    raise AssertionError(f"reads its own flags, as a recipe does: {recipe}")
+
+
 def main() -> None:
     """Entry point of `spfem`; an error is one message, with its origin under SPFEM_TRACEBACK=1."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with errors_in_words("bad settings"):
+        if sys.argv[1:2] in (["doctor"], ["plan"]):
+            from spfem_dist.planning import commands
+
+            command = {"doctor": commands.doctor, "plan": commands.plan}[sys.argv[1]]
+            sys.exit(command(sys.argv[2:]))
         app.cli(description=__doc__)

@@ -16,6 +16,7 @@ from spfem_dist.prepare.plan import PrepareSettings
 
 COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
 EDITING = "tests/editing/test_edit_command.py"
+PLAN = "tests/planning/test_plan_command.py"
 STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
 
 #: Documented command -> the test that runs it, or .ci/run for what continuous integration runs as it stands.
@@ -83,6 +84,18 @@ RUN_BY = {
         f"{EXPORT}::test_an_unfinished_run_is_exported_from_its_checkpoints"
     ),
     "spfem export runs/cdrl-stage1 --out priors": f"{EXPORT}::test_a_stage_one_run_gives_a_folder_for_each_prior",
+    "spfem doctor recipes/cdrl_stage1.py": (
+        "tests/doctor/test_doctor.py::test_the_doctor_looks_at_this_machine_through_a_recipes_flags"
+    ),
+    "spfem plan recipes/cdrl_stage1.py --measure --save constants.json --workers 1 2 8 64": (
+        f"{PLAN}::test_a_machine_is_measured_alone_side_by_side_and_together"
+    ),
+    "spfem plan recipes/cdrl_stage1.py --constants constants.json --workers 64 1024 --per-worker 8": (
+        f"{PLAN}::test_a_plan_from_a_file_keeps_each_workers_share"
+    ),
+    "spfem plan recipes/cdrl_stage1.py --assume h100 --workers 8 64 --per-worker 8": (
+        f"{PLAN}::test_assumptions_are_called_so_and_a_missing_constant_is_named"
+    ),
     "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",
@@ -171,7 +184,12 @@ RUNS = (Stage1Run, Stage2Run, JudgesRun)
 def known_flags() -> set[str]:
     """Every flag of the recipes, of `spfem` and of the scripts, spelled with hyphens."""
     names = set().union(*(fields_of(run) for run in RUNS)) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
-    scripts = [ROOT / "spfem_dist" / "cli.py", ROOT / "recipes" / "demo.py", *(ROOT / "benchmarks").glob("*.py")]
+    scripts = [
+        ROOT / "spfem_dist" / "cli.py",
+        ROOT / "spfem_dist" / "planning" / "commands.py",
+        ROOT / "recipes" / "demo.py",
+        *(ROOT / "benchmarks").glob("*.py"),
+    ]
     scripts += [ROOT / "recipes" / "ablation.py", ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py"]
     for script in scripts:
         for node in ast.walk(ast.parse(script.read_text())):

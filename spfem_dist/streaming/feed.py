@@ -90,6 +90,7 @@ class Feed:
             "frames": coverage.frames,
             "samples_per_epoch": coverage.samples_per_epoch,
             "bytes_per_epoch": coverage.group_bytes,
+            "shard_bytes_per_epoch": coverage.shard_bytes,
         }
         return {"name": index.corpus, "digest": index.digest, "source": self.run.data.shards, "counts": counts}
 

@@ -10,9 +10,11 @@ python recipes/R.py --dry-run                nothing is trained
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 import tyro
@@ -31,6 +33,13 @@ class LaunchError(RuntimeError):
 AnyRun = TypeVar("AnyRun", bound=Run)
 
 
+class _Read(BaseException):
+    """Carries a recipe out of its script at the moment it would start; no `except Exception` of a script stops it."""
+
+
+_reading = False
+
+
 @dataclass
 class Options(Generic[AnyRun]):
     """A training run."""
@@ -44,6 +53,8 @@ class Options(Generic[AnyRun]):
 
 def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = None) -> None:
     """Run `recipe` with overrides from the command line. Ends the process with status 0, 1 (failed) or 130 (stopped)."""
+    if _reading:
+        raise _Read(recipe, stage)
     options = parse(recipe, sys.argv[1:] if arguments is None else arguments)
     with errors_in_words():
         run = options.run.absolute()
@@ -64,6 +75,24 @@ def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]
     kind: type[Options[AnyRun]] = Options[type(made)]  # type: ignore[assignment, misc]  # the recipe decides which fields there are
     with errors_in_words():
         return tyro.cli(kind, default=Options(made), args=arguments, description=sys.modules[recipe.__module__].__doc__)
+
+
+def recipe_at(path: str) -> tuple[Callable[[], Run], Stage]:
+    """The recipe and the stage that the script at `path` would start; nothing is started. LaunchError where it starts none."""
+    global _reading
+    if not Path(path).is_file():
+        raise LaunchError(f"there is no recipe {path}: name a script such as recipes/cdrl_stage1.py")
+    place = str(Path(path).resolve().parent)
+    sys.path.insert(0, place)  # as `python PATH` has it
+    _reading = True
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except _Read as found:
+        return found.args
+    finally:
+        _reading = False
+        sys.path.remove(place)
+    raise LaunchError(f"{path} is no recipe: it ends without calling spfem_dist.training.launch.main")
 
 
 def start(run: Run, stage: Stage, local: bool = False) -> str:

@@ -1,0 +1,1 @@
+"""`spfem doctor`: look at a cluster before a run does."""

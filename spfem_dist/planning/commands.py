@@ -1,0 +1,141 @@
+"""`spfem doctor` and `spfem plan`: commands that take a recipe and every flag of its run, and train nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+from rich.console import Console
+
+from spfem_dist.config import Run
+from spfem_dist.planning.constants import Constants, assumed, read, with_cluster
+from spfem_dist.planning.measure import measured
+from spfem_dist.planning.show import show
+from spfem_dist.stage import Stage
+from spfem_dist.training.launch import recipe_at
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+@dataclass
+class Doctor(Generic[AnyRun]):
+    """Look at the cluster that a run would join: nodes, versions, memory, network, storage, shards, tracking. Status 1 where a check fails."""
+
+    run: Annotated[AnyRun, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+    json: bool = False
+    """Print the findings as JSON."""
+    probe_mb: int = 64
+    """Size of the all-reduce probe, MiB."""
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """`spfem doctor [RECIPE] [--flags of the run]`; returns the exit status."""
+    made, _, rest = _recipe(arguments)
+    options: Doctor[Run] = _options(Doctor, made, rest, "spfem doctor")
+    from spfem_dist.doctor.examine import report
+
+    return report(options.run.absolute(), options.probe_mb, options.json)
+
+
+def _recipe(arguments: Sequence[str]) -> tuple[Run, Stage | None, list[str]]:
+    """(settings, stage, other arguments): of the recipe that stands first, or plain settings where none does."""
+    if not arguments or arguments[0].startswith("-"):
+        return Run(), None, list(arguments)
+    recipe, stage = recipe_at(arguments[0])
+    return recipe(), stage, list(arguments[1:])
+
+
+def _options(kind: Any, made: Run, arguments: list[str], program: str) -> Any:
+    return tyro.cli(kind[type(made)], default=kind(made), args=arguments, prog=program)
+
+
+@dataclass
+class Plan(Generic[AnyRun]):
+    """Predict a run on N workers: memory, samples/s, communication, S3 bandwidth, hours, checkpoints. Nothing is trained to its end."""
+
+    run: Annotated[AnyRun, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+    workers: tuple[int, ...] = (1, 2, 8, 64)
+    """Numbers of workers to predict."""
+    per_worker: int | None = None
+    """Samples of each worker; the global batch grows with the workers. Empty keeps the run's global batch."""
+    per_node: int | None = None
+    """Workers of one node; empty means 8 GPUs, or as many CPU workers as were measured side by side."""
+    measure: bool = False
+    """Measure this machine by short runs of the recipe's own jobs."""
+    measure_workers: int = 2
+    """Processes of that measurement."""
+    shares: tuple[int, ...] = ()
+    """Samples of a worker to measure; empty means a third, two thirds and all of the global batch."""
+    steps: int = 18
+    """Optimiser steps of each measurement."""
+    save: Path | None = None
+    """Write the measured constants to this JSON file."""
+    constants: Path | None = None
+    """Take the constants from such a file."""
+    assume: str = ""
+    """Take shipped assumptions about a GPU: h100 or a100."""
+    cluster: Path | None = None
+    """Take all-reduce and storage speed from what `spfem doctor --json` printed on the cluster."""
+    bandwidth: float | None = None
+    """Bus bandwidth of an all-reduce between the workers, bytes/s; overrides every other."""
+    json: bool = False
+    """Print constants and predictions as JSON."""
+
+
+def plan(arguments: Sequence[str]) -> int:
+    """`spfem plan RECIPE [--flags]`; returns the exit status."""
+    made, stage, rest = _recipe(arguments)
+    if stage is None:
+        wanted = [word for word in rest if word in ("-h", "--help")]
+        if not wanted:
+            raise ValueError("name the recipe first: spfem plan recipes/cdrl_stage1.py --workers 8 64 --measure")
+    options: Plan[Run] = _options(Plan, made, rest, "spfem plan")
+    assert stage is not None
+    run = options.run.absolute()
+    constants = _constants(options, run, arguments[0])
+    per_node = options.per_node or _per_node(constants)
+    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 180)
+    found = show(console, run, stage, constants, options.workers, options.per_worker, per_node)
+    if options.json:
+        rows = {name: [asdict(p) | {"samples_per_s": p.samples_per_s} for p in rows] for name, rows in found.items()}
+        print(json.dumps({"constants": constants.model_dump(mode="json"), "predictions": rows}))
+    return 0
+
+
+def _constants(options: Plan[Run], run: Run, recipe: str) -> Constants:
+    if options.measure:
+        constants = measured(recipe, run, options.measure_workers, _shares(run, options.shares), options.steps)
+        if options.save:
+            options.save.write_text(constants.model_dump_json(indent=2) + "\n")
+    elif options.constants:
+        constants = read(options.constants)
+    elif options.assume:
+        constants = assumed(options.assume)
+    else:
+        raise ValueError(
+            "a plan needs constants: --measure here, --constants FILE from an earlier measurement, or --assume h100"
+        )
+    if options.cluster:
+        constants = with_cluster(constants, options.cluster)
+    if options.bandwidth:
+        constants.bandwidth = options.bandwidth
+    return constants
+
+
+def _shares(run: Run, shares: tuple[int, ...]) -> dict[str, Sequence[int]]:
+    """Sizes to measure, for each job: those asked for, or three up to its global batch."""
+    return {
+        name: sorted(shares or {max(1, round(job.global_batch * part / 3)) for part in (1, 2, 3)})
+        for name, job in run.jobs().items()
+    }
+
+
+def _per_node(constants: Constants) -> int:
+    if constants.unit == "GPU":
+        return 8
+    return max((n for job in constants.jobs.values() for n in job.contention), default=1)

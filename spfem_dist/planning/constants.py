@@ -1,0 +1,98 @@
+"""What a prediction is made of: constants of a machine and of a job on it, measured or assumed, and which of the two."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spfem_dist.config import Section
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Collective(Section):
+    """One kind of collective in one optimiser step of one worker."""
+
+    calls: float = Field(description="Calls.")
+    bytes: float = Field(description="Bytes over all calls: what is reduced, or the whole of what is gathered.")
+
+
+class JobConstants(Section):
+    """One job on one worker. A step of b samples takes fixed_s + b sample_s + optimizer_s / N under ZeRO (/ 1 without)."""
+
+    fixed_s: Seconds = Field(description="Seconds of a step that do not depend on the samples.")
+    sample_s: Seconds = Field(description="Seconds for each sample, forward and backward.")
+    optimizer_s: Seconds = Field(0.0, description="Seconds of the optimiser's update of all parameters.")
+    data_wait_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Share of a step spent waiting for data."
+    )
+    measured: dict[int, Seconds] = Field(
+        {}, description="Mean seconds of a step by samples: what the fit was made from."
+    )
+    fit_error: float = Field(0.0, description="Largest relative distance of the fit from those points.")
+    contention: dict[int, float] = Field(
+        {}, description="How much longer a step takes with so many workers side by side on a node, without exchange."
+    )
+    collectives: dict[str, Collective] = Field(
+        {}, description="What a step exchanges between workers, counted; empty means what ZeRO's paper says."
+    )
+
+
+class Constants(Section):
+    """A machine and its jobs."""
+
+    name: str = Field(description="The machine, in words.")
+    kind: Literal["measured", "assumed"] = Field(description="Where the numbers come from.")
+    sources: dict[str, str] = Field({}, description="Source of each assumed number.")
+    date: str = Field("", description="Day of the measurement.")
+    unit: Literal["GPU", "CPU worker"] = Field("CPU worker", description="What one worker is.")
+    memory_gb: float | None = Field(None, description="Memory of one worker's device, GB.")
+    latency_s: Seconds = Field(0.0, description="Seconds of a tiny all-reduce between `processes`.")
+    bandwidth: Annotated[float, Field(gt=0)] = Field(description="Bus bandwidth of a large all-reduce, bytes/s.")
+    processes: Annotated[int, Field(ge=2)] = Field(2, description="Processes between which both were measured.")
+    storage_write: float | None = Field(None, description="Bytes/s that one node writes to the checkpoints' storage.")
+    flops: float | None = Field(None, description="FLOP/s that a worker reaches; used for jobs that were not measured.")
+    fixed_s: Seconds = Field(0.0, description="Fixed seconds of a step, for jobs that were not measured.")
+    jobs: dict[str, JobConstants] = Field({}, description="By name of the job.")
+
+
+def read(path: Path) -> Constants:
+    """The constants in a file that `spfem plan --measure --save` wrote. ValueError where it is none."""
+    try:
+        return Constants.model_validate_json(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no constants ({error}): write it by `spfem plan RECIPE --measure --save {path}`"
+        ) from None
+
+
+def assumed(name: str) -> Constants:
+    """Shipped assumptions about a GPU. ValueError with the known names where there is none."""
+    folder = resources.files("spfem_dist.planning") / "assumptions"
+    known = sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".json"))
+    if name not in known:
+        raise ValueError(
+            f"nothing is assumed about {name!r}; known: {', '.join(known)}. Measured constants are better: --measure"
+        )
+    return Constants.model_validate_json((folder / f"{name}.json").read_text())
+
+
+def with_cluster(constants: Constants, path: Path) -> Constants:
+    """The constants with all-reduce and storage as `spfem doctor --json` found them. ValueError where the file has neither."""
+    try:
+        figures = {c["check"]: c["figures"] for c in json.loads(path.read_text())["checks"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not what `spfem doctor --json` prints ({error!r})") from None
+    changed = constants.model_copy(deep=True)
+    if reduced := figures.get("all-reduce"):
+        changed.latency_s, changed.bandwidth = reduced["latency_s"], reduced["bandwidth_bytes_per_s"]
+        changed.processes = int(reduced["processes"])
+    if stored := figures.get("storage"):
+        changed.storage_write = stored["write_mb_per_s"] * 1e6
+    if not reduced and not stored:
+        raise ValueError(f"{path}: neither all-reduce nor storage was measured there; see what `spfem doctor` says")
+    return changed
