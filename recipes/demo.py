@@ -40,44 +40,47 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
         runs: Folder of runs, and of the MLflow store.
         shards: Folder of prepared shards.
     """
-    console, began = Console(soft_wrap=True), time.perf_counter()
-    corpus = shards / f"synthetic-{seed}"
-    console.rule("1/7 synthetic corpus -> shards")
+    console, began, corpus = Console(soft_wrap=True), time.perf_counter(), shards / f"synthetic-{seed}"
+
+    def headline(text: str) -> None:
+        console.rule(f"{text}  ({(time.perf_counter() - began) / 60:.1f} min)")
+
+    headline("1/7 synthetic corpus -> shards")
     job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
 
-    console.rule("2/7 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train")
+    headline("2/7 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train")
     priors = finished(here(cdrl_stage1(), "demo", seed, corpus, runs), Stage1())
 
-    console.rule("3/7 the released form of CCRL, for comparison")
+    headline("3/7 the released form of CCRL, for comparison")
     published = here(cdrl_stage1(), "demo-released", seed, corpus, runs)
     published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", RELEASED_STEPS, 4
     published.cerl, published.tracking.register_models = CERL(enabled=False), False
     released = finished(published, Stage1())
 
-    console.rule("4/7 scores of the priors on held-out speakers and sentences")
+    headline("4/7 scores of the priors on held-out speakers and sentences")
     evaluate_run(priors, released=released, console=console)
 
-    console.rule("5/7 the judges of generated frames, on the same corpus")
+    headline("5/7 the judges of generated frames, on the same corpus")
     panel = here(metric_nets(), "demo-judges", 1000 + seed, corpus, runs)
     panel.scaling.workers = 1  # small networks: two of them side by side
     judges = finished(panel, JudgeStage())
 
-    console.rule("6/7 stage 2: NED under the frozen priors, two DeepSpeed workers under Ray Train")
+    headline("6/7 stage 2: NED under the frozen priors, two DeepSpeed workers under Ray Train")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
     generator.priors = (priors,)
     edits = finished(generator, Stage2())
 
-    console.rule("7/7 scores of its edits, and one edited clip")
+    headline("7/7 scores of its edits, and one edited clip")
     evaluate_generator(edits, "both", judges, also=priors, console=console)
     clip = edit_example(read_run(edits).data, edits, runs / "demo-edit", console)
 
-    console.print(f"done in {(time.perf_counter() - began) / 60:.1f} minutes on {os.cpu_count()} cores, seed {seed}")
-    console.print(
-        f"figures  {runs}/demo/summary.json\nreports  {runs}/demo/report.html, {runs}/demo-stage2/report.html"
-    )
     uri = panel.absolute().tracking.uri
     page = experiment_page(open_experiment(uri, panel.tracking.experiment))
-    console.print(f"a clip   {clip}\ncurves   .venv/bin/mlflow ui --backend-store-uri {uri}\n         then open {page}")
+    console.print(
+        f"done in {(time.perf_counter() - began) / 60:.1f} minutes on {os.cpu_count()} cores, seed {seed}\n"
+        f"figures  {runs}/demo/summary.json\nreports  {runs}/demo/report.html, {runs}/demo-stage2/report.html\n"
+        f"a clip   {clip}\ncurves   .venv/bin/mlflow ui --backend-store-uri {uri}\n         then open {page}"
+    )
 
 
 def here(run: Run, name: str, seed: int, corpus: Path, runs: Path) -> Run:
