@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spfem_dist.faults.grammar import check_faults
+
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -206,6 +208,11 @@ class Scaling(Section):
         "PACK", description="How Ray places workers on nodes."
     )
     max_failures: Natural = Field(2, description="Worker failures after which the run gives up.")
+    hang_seconds: Annotated[float, Field(ge=0)] = Field(
+        600.0,
+        description="Seconds without a sign of life (a step, a batch, a checkpoint) after which a worker ends itself, and training "
+        "starts again from the last checkpoint; until the first step three times as many, at least 300; 0 waits forever.",
+    )
 
 
 class Zero(Section):
@@ -250,6 +257,9 @@ class Tracking(Section):
     system_metrics: bool = Field(
         False, description="Also record CPU, memory, network and GPU use of the first worker's host."
     )
+    samples: str = Field(
+        "", description="Folder on each node where workers write which samples each step used; empty writes nothing."
+    )
 
 
 class Validation(Section):
@@ -272,6 +282,9 @@ class Run(Section):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     tracking: Tracking = Field(default_factory=Tracking)
     validation: Validation = Field(default_factory=Validation)
+    faults: tuple[str, ...] = Field(
+        (), description="Faults to inject, such as 'kill rank 1 at sample 4000' (see docs/faults.md)."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Run:
@@ -290,6 +303,7 @@ class Run(Section):
                     f"{key}.micro_batch {job.micro_batch} does not divide the {share} samples of one worker "
                     f"(global_batch {job.global_batch} / workers {self.scaling.workers}): use a divisor of {share}"
                 )
+        check_faults(self.faults, self.scaling.workers, set(self.jobs()))
         return self
 
     def jobs(self) -> dict[str, JobSettings]:
@@ -321,6 +335,7 @@ class Run(Section):
 
         run = self.model_copy(deep=True)
         run.data.shards, run.data.cache = full(run.data.shards), full(run.data.cache)
+        run.tracking.samples = full(run.tracking.samples)
         run.checkpoint.storage = full(run.checkpoint.storage)
         if run.data.split.endswith(".json"):
             run.data.split = full(run.data.split)

@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import aiohttp
 import botocore.exceptions as aws
@@ -70,6 +70,8 @@ class PatientS3(S3FileSystem):
 
     retries = 1  # s3fs's own; ours are around every request
     repeated = 0
+    #: Called before every request of this process with its name: what fails there counts as the request's failure (`faults`).
+    disturbance: ClassVar[Callable[[str], Awaitable[None]] | None] = None
 
     def __init__(self, *arguments: Any, patience_s: float = 60.0, **options: Any) -> None:
         self.patience_s = patience_s
@@ -102,6 +104,8 @@ class PatientS3(S3FileSystem):
 
     async def _request(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
         """One request, made once."""
+        if PatientS3.disturbance is not None:
+            await PatientS3.disturbance(method)
         await self.set_session()
         client = await self.get_s3(kwargs.get("Bucket"))
         call = getattr(client, method)

@@ -335,6 +335,8 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
     experiment = open_experiment(uri, run.tracking.experiment, f"{run.checkpoint.storage.rstrip('/')}/mlartifacts")
     client = open_client(uri)
     tags = {"mlflow.runName": title, **environment.tags(run), **tags}
+    if run.faults:
+        tags["faults"] = "; ".join(run.faults)
     tags = {key: _cut(mask(value), TAG_LIMIT) for key, value in tags.items()}
     try:
         run_id = _continued(client, resume, uri)

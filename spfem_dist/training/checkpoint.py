@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spfem_dist.faults import inject
+from spfem_dist.training import watchdog
 from spfem_dist.training.world import World, fetched
 
 
@@ -35,6 +37,7 @@ class Progress:
 
 def save(trained: Mapping[str, Any], progress: Progress, world: World, metrics: dict[str, float]) -> None:
     """Write every rank's part and commit it through `world`. A collective."""
+    watchdog.doing("writing a checkpoint")
     folder = Path(tempfile.mkdtemp(prefix="spfem-checkpoint-"))
     try:
         for name, engine in trained.items():
@@ -46,6 +49,7 @@ def save(trained: Mapping[str, Any], progress: Progress, world: World, metrics: 
             (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
             for stray in folder.glob("*.py"):  # DeepSpeed's recovery script: the export does that job
                 stray.unlink()
+        inject.during("checkpoint", progress.step)
         world.commit({"step": progress.step, "samples": progress.samples, **metrics}, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

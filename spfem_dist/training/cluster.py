@@ -20,7 +20,10 @@ from spfem_dist.training.worker import END, work, worker_environment
 from spfem_dist.training.world import RayWorld
 
 #: Errors of the run itself: another attempt would end the same way, so it is not made.
-PERMANENT = ("TrainingError", "CheckpointError", "RunConflict", "TrackingUnavailable", "MissingWeights", "WrongWeights")
+PERMANENT = (
+    *("TrainingError", "CheckpointError", "RunConflict", "TrackingUnavailable", "MissingWeights", "WrongWeights"),
+    "FaultError",
+)
 
 
 class Desk:

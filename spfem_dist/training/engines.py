@@ -14,11 +14,16 @@ from torch import nn
 
 from spfem_dist.config import Optimizer, Zero
 
+#: Lets torch's flight recorder remember the last collectives, which the watchdog reads; set before the process group is made.
+RECORDER = {"TORCH_FR_BUFFER_SIZE": "500"}
+
 
 def connect(device: torch.device) -> None:
     """Join (or make) the process group and tell DeepSpeed about it."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if device.type == "cuda" else "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")
+    for name, value in RECORDER.items():
+        os.environ.setdefault(name, value)
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         if "RANK" in os.environ and "MASTER_ADDR" in os.environ:

@@ -21,6 +21,7 @@ import tyro
 
 from spfem_dist.config import Run
 from spfem_dist.errors import errors_in_words
+from spfem_dist.faults.inject import not_struck
 from spfem_dist.stage import Stage
 from spfem_dist.storage import be_patient
 from spfem_dist.training.runfolder import RunFolder
@@ -64,6 +65,8 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
             show(run, stage)
             return
         status = start(run, stage, local=options.local)
+        for fault in not_struck(run) if status == "finished" else ():
+            print(f"fault that did not strike: {fault}")
     if status == "stopped":
         print(f"stopped; a checkpoint is kept. The same command continues run {run.name!r}.")
         sys.exit(130)
@@ -125,3 +128,5 @@ def announce(run: Run, resumed: bool, how: str) -> None:
     """Say which of the two things a name can mean is happening."""
     verb = "resuming" if resumed else "starting"
     print(f"{verb} run {run.name!r} in {run.folder()} ({how})", flush=True)
+    for fault in run.faults:
+        print(f"fault that will be injected: {fault}", flush=True)

@@ -14,9 +14,11 @@ import torch.distributed as dist
 from torch import nn
 
 from spfem_dist.config import Run
+from spfem_dist.faults import inject
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job
-from spfem_dist.training import checkpoint, engines
+from spfem_dist.training import checkpoint, engines, watchdog
+from spfem_dist.training.samples import noted
 from spfem_dist.training.status import Meter, flop_counter, peak_flops
 from spfem_dist.training.world import World, agree
 
@@ -45,6 +47,7 @@ class Outcome:
     engines: dict[str, Any]
 
 
+@watchdog.watched
 def train(
     job: Job, run: Run, world: World, device: torch.device, recorder: Recorder | None, say: Callable[[str], None]
 ) -> Outcome:
@@ -69,23 +72,27 @@ def train(
         replay(recorder, progress.history)
 
     meter = Meter(world.size, settings.global_batch, progress.flops_per_sample, peak_flops(device))
-    stream = job.batches(progress.samples)
+    accumulation = share // micro
+    stream = inject.stream(job.batches(progress.samples), progress.samples, settings.global_batch, accumulation)
+    stream = noted(stream, run, job.name, world, progress.step, accumulation)
     running = Sums(device)
     saved_at, status = progress.step if found else -1, "finished"
     while progress.step < settings.steps:
+        inject.at_step(progress.samples, settings.global_batch)
         for name, optimizer in job.optimizers.items():
             engines.set_learning_rate(trained[name], engines.learning_rate(optimizer, progress.step, settings.steps))
         if (
             progress.step == 0
         ):  # at no other: a step that is counted rounds otherwise, and a resumed run repeats every bit
             with flop_counter() as counter:
-                waited = optimiser_step(job, trained, stream, share // micro, device, running)
+                waited = optimiser_step(job, trained, stream, accumulation, device, running)
             meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share
         else:
-            waited = optimiser_step(job, trained, stream, share // micro, device, running)
+            waited = optimiser_step(job, trained, stream, accumulation, device, running)
         progress.step += 1
         progress.samples += settings.global_batch
         meter.step(waited)
+        watchdog.stepped(progress.step)
 
         last = progress.step == settings.steps
         if progress.step % STOP_EVERY == 0 and agree(world.rank == 0 and world.stop_requested(), device):
@@ -140,6 +147,7 @@ def optimiser_step(
     def fetched() -> Iterator[Batch]:
         nonlocal waited
         for _ in range(accumulation):
+            watchdog.doing("waiting for data")
             batch, wait = next(stream)
             waited += wait
             yield batch.to(device)
@@ -150,6 +158,7 @@ def optimiser_step(
         engine = trained[phase.trains]
         with engines.only(networks, phase.trains):
             for batch in batches:
+                watchdog.doing(f"updating {phase.trains}")
                 losses, monitors = phase.losses(networks, batch)
                 total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
                 engine.backward(total)
@@ -203,6 +212,7 @@ def _validate(
     sums = Sums(device)
     with evaluating(trained) as networks:
         for batch in job.validation():
+            watchdog.doing("validating")
             sums.add(*job.judge(networks, batch.to(device)))
     means = sums.mean()
     if not means:
@@ -218,6 +228,7 @@ def _picture(
     job: Job, trained: Mapping[str, Any], progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
 ) -> None:
     """Pictures of the first held-out micro-batch, drawn by the job itself. A collective under ZeRO-3."""
+    watchdog.doing("drawing pictures")
     batch = next(iter(job.validation()), None)
     if batch is None or job.pictures is None:
         return

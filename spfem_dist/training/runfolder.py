@@ -38,6 +38,7 @@ MAY_CHANGE: tuple[str, ...] = (
         "storage",
         "tracking",
         "validation",
+        "faults",
         "data.decoder",
         "data.prefetch",
         "data.threads",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
 from accelerate.utils import set_seed
 
 from spfem_dist.config import Run
+from spfem_dist.faults import inject
 from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import be_patient, open_filesystem
 from spfem_dist.tracking import tracker as tracking
@@ -34,16 +35,13 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
         torch.set_num_threads(run.scaling.threads_per_worker)
     engines.connect(device)
     set_seed(run.seed)  # initial weights are the same on every rank and at every start
-    job = stage.job(run, name, world.rank, world.size, device)
-    folder = RunFolder(run)
-    try:
+    with inject.armed(run, name, world), closing(stage.job(run, name, world.rank, world.size, device)) as job:
+        folder = RunFolder(run)
         if world.rank != 0:
             outcome = loop.train(job, run, world, device, None, _silent)
             _export(stage, run, name, outcome, folder, world)
             return outcome.status
         return _lead(run, stage, job, world, device, folder, parent_run)
-    finally:
-        job.close()
 
 
 def _lead(
@@ -121,6 +119,7 @@ def worker_environment(threads: int, gpu: bool) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
     }
+    environment |= engines.RECORDER
     if not gpu:
         environment["DS_ACCELERATOR"] = "cpu"
     return environment | {k: v for k, v in os.environ.items() if k.startswith("SPFEM_")}

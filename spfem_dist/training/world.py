@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
+from spfem_dist.faults import inject
 from spfem_dist.storage import open_filesystem
 
 
@@ -155,6 +156,7 @@ class PlainWorld:
             target = f"{self._root}/{name}/{file.relative_to(folder).as_posix()}"
             self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
             self._fs.put_file(str(file), target)
+            inject.during("upload", metrics["step"])
         _barrier()
         if self.rank == 0:
             with self._fs.open(f"{self._root}/{name}/committed.json", "w") as f:
