@@ -7,7 +7,7 @@ SEED ?= 0
 export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format typecheck clean
+.PHONY: help demo test hosts lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: $(VENV)/.run ## The whole story on a synthetic corpus: both stages, scores
 
 test: $(VENV)/.dev ## Set up and run the tests
 	$(RUN) -m pytest
+
+hosts: $(VENV)/.dev ## Train on hosts made of network namespaces, then cut, slow and kill them (needs root and PostgreSQL)
+	timeout --signal=INT --kill-after=60 15m $(RUN) -m pytest -m hosts tests/hosts
 
 lint: $(VENV)/.dev ## Check style
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

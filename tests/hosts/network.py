@@ -22,7 +22,7 @@ def unavailable() -> str:
     """Why there can be no hosts here, or ''."""
     if os.geteuid() != 0:
         return "hosts are made of network namespaces, which needs root"
-    if missing := [name for name in ("ip", "tc", "unshare", "nsenter") if not shutil.which(name)]:
+    if missing := [name for name in ("ip", "tc", "unshare", "nsenter", "setpriv") if not shutil.which(name)]:
         return f"{', '.join(missing)} not found (Debian: iproute2, util-linux)"
     probe = f"spfemprobe{os.getpid()}"
     done = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
@@ -86,7 +86,8 @@ class Host:
             ip("-n", self.name, *words)
         ip("-n", self.name, "link", "set", "lo", "up")
         spaces = ["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
-        command = ["ip", "netns", "exec", self.name, "unshare", *spaces, "sh", "-c", self._mounts()]
+        dies_with_us = ["setpriv", "--pdeathsig", "KILL"]
+        command = [*dies_with_us, "ip", "netns", "exec", self.name, "unshare", *spaces, "sh", "-c", self._mounts()]
         self._keeper = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
         assert self._keeper.stdout is not None
         if self._keeper.stdout.readline().strip() != "ready":
