@@ -4,6 +4,8 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --disable-pip-version-check --quiet
 SEED ?= 0
+# Test files run side by side: most wait for processes of their own, few fill a core.
+TEST_WORKERS ?= 2
 export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
@@ -30,7 +32,7 @@ demo: $(VENV)/.run ## The whole story on a synthetic corpus: both stages, scores
 	$(RUN) recipes/demo.py --seed $(SEED)
 
 test: $(VENV)/.dev ## Set up and run the tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 hosts: $(VENV)/.dev ## Train on hosts made of network namespaces, then cut, slow and kill them (needs root and PostgreSQL)
 	timeout --signal=INT --kill-after=60 15m $(RUN) -m pytest -m hosts tests/hosts
