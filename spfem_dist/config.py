@@ -145,6 +145,10 @@ class Tracking(Section):
         description="Tracking server: sqlite:///file, http(s)://server, postgresql://...; empty turns tracking off.",
     )
     experiment: str = Field("cdrl", description="Experiment name.")
+    wait_s: Annotated[float, Field(ge=0)] = Field(
+        300.0,
+        description="How long the end of a run waits for a tracking server that is away, so that everything arrives, seconds.",
+    )
     log_every_steps: Positive = Field(10, description="Optimiser steps between metric points.")
     pictures_every_steps: Natural = Field(200, description="Optimiser steps between pictures; 0 turns them off.")
     register_models: bool = Field(True, description="Register trained priors as models that stage 2 can name.")

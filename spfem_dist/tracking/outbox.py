@@ -128,17 +128,27 @@ class Outbox:
         with self._lock:
             return len(self._items) + len(self._sending) + sum(1 for _ in spooled(self._spool))
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until everything is delivered, at most `timeout` seconds or two failed tries; False when something is left."""
-        deadline, failures = time.monotonic() + timeout, self._failures
-        while not self._idle.is_set() and time.monotonic() < deadline and self._failures < failures + 2:
-            self._wake.set()
+    def flush(self, timeout: float, patient: bool = False) -> bool:
+        """Wait until everything is delivered, at most `timeout` seconds, or two failed tries where not `patient`.
+
+        False when something is left.
+        """
+        deadline, failures, said = time.monotonic() + timeout, self._failures, False
+        while not self._idle.is_set() and time.monotonic() < deadline:
+            failed = self._failures >= failures + 2
+            if failed and not patient:
+                break
+            if failed and not said:
+                log.warning("waiting up to %.0f s for %s to take what is left", timeout, self._name)
+                said = True
+            if not failed:
+                self._wake.set()
             self._idle.wait(0.1)
         return self._idle.is_set()
 
-    def close(self, timeout: float = 20.0) -> int:
-        """Deliver for up to `timeout` seconds, leave the rest in the spool folder, stop; returns how many items are left."""
-        self.flush(timeout)
+    def close(self, timeout: float = 20.0, patient: bool = False) -> int:
+        """Deliver as `flush` does, leave the rest in the spool folder, stop; returns how many items are left."""
+        self.flush(timeout, patient)
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout=1.0)

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,6 +44,8 @@ class Reach(NamedTuple):
 
     ok: bool
     detail: str
+    away: bool = False
+    """It does not answer now and may later, as opposed to: it refuses, or is no such store."""
 
 
 def mask(text: object) -> str:
@@ -91,6 +94,17 @@ def reachable(uri: str, timeout: float = 5.0) -> Reach:
         return Reach(False, f"{mask(uri)} is not a usable URI: {mask(error)}")
     known = "sqlite:///file.db, http(s)://server:port, postgresql://..."
     return Reach(False, f"tracking.uri {mask(uri)!r} is not a store MLflow can write to; it knows {known}")
+
+
+def wait_until_reachable(uri: str, seconds: float, every: float = 2.0) -> bool:
+    """Wait for a store that is away, at most `seconds`; whether it answers. What waiting does not mend is not waited for."""
+    deadline, told = time.monotonic() + seconds, False
+    while not (reach := reachable(uri)).ok and reach.away and time.monotonic() < deadline:
+        if not told:
+            log.warning("waiting up to %.0f s for the tracking store: %s", seconds, reach.detail)
+            told = True
+        time.sleep(every)
+    return reach.ok
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -205,10 +219,12 @@ def _server_reachable(uri: str, timeout: float) -> Reach:
             timeout=timeout,
         )
     except requests.Timeout:
-        return Reach(False, f"{mask(uri)} did not answer within {timeout:g} s; is the server up and the address right?")
+        detail = f"{mask(uri)} did not answer within {timeout:g} s; is the server up and the address right?"
+        return Reach(False, detail, away=True)
     except requests.RequestException as error:
         reason = str(getattr(error, "reason", None) or error.__class__.__name__)
-        return Reach(False, f"{mask(uri)} does not answer ({mask(reason)}); is the server up and the address right?")
+        detail = f"{mask(uri)} does not answer ({mask(reason)}); is the server up and the address right?"
+        return Reach(False, detail, away=True)
     if answer.status_code in _REFUSED:
         return Reach(
             False,
@@ -216,7 +232,8 @@ def _server_reachable(uri: str, timeout: float) -> Reach:
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment",
         )
     if not answer.ok:
-        return Reach(False, f"{mask(uri)} answers HTTP {answer.status_code}; is this an MLflow server?")
+        detail = f"{mask(uri)} answers HTTP {answer.status_code}; is this an MLflow server?"
+        return Reach(False, detail, away=answer.status_code >= 500)
     try:
         answer.json()
     except ValueError:
@@ -230,5 +247,6 @@ def _database_reachable(uri: str, default_port: int, timeout: float) -> Reach:
     try:
         socket.create_connection((host, port), timeout=timeout).close()
     except OSError as error:
-        return Reach(False, f"{host}:{port} does not answer ({error}); is the database up and the address right?")
+        detail = f"{host}:{port} does not answer ({error}); is the database up and the address right?"
+        return Reach(False, detail, away=True)
     return Reach(True, f"database {mask(uri)}: {host}:{port} answers (log-in not tried)")

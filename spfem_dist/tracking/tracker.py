@@ -4,8 +4,9 @@ A training run is one parent, with a child for each prior; points and pictures t
 are kept by both, so that parents can be compared as a whole. Metric names are `train/<loss>`, `val/<loss>`, `perf/<figure>` and
 `priors/<figure>`; the step axis is samples seen, so runs of any world size line up in the compare view.
 
-Starting is synchronous and fails fast; from then on nothing waits for the store (see `outbox`). A resumed run continues:
-the store's last step of every metric is read, and points up to it are dropped, since they are there already.
+Starting a new run is synchronous and fails fast; from then on nothing waits for the store (see `outbox`). A resumed run continues:
+the store's last step of every metric is read, and points up to it are dropped, since they are there already. Where the store is away
+at that moment, the run goes on and this happens once it answers.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
-from io import BytesIO
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,22 +24,31 @@ import numpy as np
 
 from spfem_dist.config import Run
 from spfem_dist.tracking import environment, stored
-from spfem_dist.tracking.outbox import Item, Outbox, Refused, now, spooled
-from spfem_dist.tracking.store import TrackingUnavailable, flatten, mask, open_client, open_experiment, without_secrets
+from spfem_dist.tracking.outbox import Item, Outbox, now, spooled
+from spfem_dist.tracking.sender import Sender
+from spfem_dist.tracking.store import (
+    TrackingUnavailable,
+    flatten,
+    mask,
+    open_client,
+    open_experiment,
+    reachable,
+    wait_until_reachable,
+    without_secrets,
+)
 
 log = logging.getLogger(__name__)
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 PARAM_LIMIT, TAG_LIMIT, PARAMS_PER_REQUEST = 6000, 5000, 100
-TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lists tables by this tag
 
 _NAME = re.compile(r"[\w./ -]{1,250}")
-_NEVER = "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"
 
 
 class Tracker:
     """An open MLflow run, or, where `client` is None, one that keeps nothing. Made by `start`, `attach` or `silent`.
 
+    greeting: given where the store was away at the start: what to tell it first, once it answers. Until then nothing is asked of it.
     As a context manager it ends the run by what happened: FINISHED, KILLED on Ctrl-C or exit, FAILED otherwise.
     """
 
@@ -51,20 +60,21 @@ class Tracker:
         uri: str = "",
         parent_run_id: str = "",
         prior: str = "",
+        greeting: Callable[[Tracker], None] | None = None,
     ):
         self.client, self.run_id, self.uri = client, run_id, uri
-        self._parent, self._prior = parent_run_id, prior
         self._ended = False
         self._last: dict[str, int] = {}
-        self._pictures: set[tuple[str, int]] | None = None
         self._monitor: Any = None
         if client is not None:
             self._spool = Path(spool or Path.home() / ".cache/spfem_dist/tracking" / run_id)
-            self._last = stored.last_steps(client, run_id)
+            if greeting is None:
+                self._last = stored.last_steps(client, run_id)
             for item in spooled(self._spool):  # left by an attempt that died while the store was away
                 if item.kind == "metric":
                     self._last[item.key] = max(item.step, self._last.get(item.key, -1))
-            self.outbox = Outbox(self._deliver, self._spool, name=f"tracking store {mask(uri)}")
+            sender = Sender(client, run_id, parent_run_id, prior, greeting and (lambda: greeting(self)))
+            self.outbox = Outbox(sender.deliver, self._spool, name=f"tracking store {mask(uri)}")
 
     # --- what training calls ---------------------------------------------------------------------------------------
 
@@ -144,16 +154,14 @@ class Tracker:
         """Say which data the run reads: `digest` of the shard index, `source` folder or URI, `counts` such as groups, clips."""
         if self.client is None:
             return
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        data = Dataset(
-            name=name[:500],
-            digest=digest[:36],
-            source_type="s3" if source.startswith("s3://") else "local",
-            source=json.dumps({"uri": mask(source)}),
-            profile=json.dumps(dict(counts)),
-        )
-        self.client.log_inputs(self.run_id, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+        facts = {
+            "name": name[:500],
+            "digest": digest[:36],
+            "source": mask(source),
+            "counts": dict(counts),
+            "context": context,
+        }
+        self.outbox.put(Item("dataset", name, json.dumps(facts), now()))
         self.tags({f"data.{context}": f"{name} {digest[:12]} {mask(source)}"})
 
     def secure(self) -> None:
@@ -161,12 +169,15 @@ class Tracker:
         if self.client is not None:
             self.outbox.spool()
 
-    def flush(self, timeout: float = 20.0) -> bool:
-        """Wait until everything has arrived, at most `timeout` seconds."""
-        return self.client is None or self.outbox.flush(timeout)
+    def flush(self, timeout: float = 20.0, patient: bool = False) -> bool:
+        """Wait until everything has arrived, at most `timeout` seconds; not for a store that is away, unless `patient`."""
+        return self.client is None or self.outbox.flush(timeout, patient)
 
-    def finish(self, status: str = FINISHED, reason: str = "", timeout: float = 20.0) -> None:
-        """End the run as FINISHED, FAILED or KILLED (stopped), with the reason as a tag. A second call does nothing."""
+    def finish(self, status: str = FINISHED, reason: str = "", timeout: float = 20.0, patient: bool = False) -> None:
+        """End the run as FINISHED, FAILED or KILLED (stopped), with the reason as a tag. A second call does nothing.
+
+        timeout, patient: see `flush`; what has not arrived by then stays in the spool folder.
+        """
         if status not in (FINISHED, FAILED, KILLED):
             raise ValueError(f"status {status!r}; expected {FINISHED}, {FAILED} or {KILLED}")
         if self.client is None or self._ended:
@@ -176,7 +187,7 @@ class Tracker:
             self._monitor.finish()
         self.tags({"end.status": status.lower(), "end.reason": reason or "-"})
         self.outbox.put(Item("status", "status", status, now()))
-        self.outbox.close(timeout)
+        self.outbox.close(timeout, patient)
 
     def close(self, timeout: float = 20.0) -> None:
         """Deliver and let go, leaving the run's status as it is."""
@@ -197,68 +208,6 @@ class Tracker:
         else:
             self.finish(FAILED, f"{type(error).__name__}: {error}")
 
-    # --- what the outbox's thread calls ----------------------------------------------------------------------------
-
-    def _deliver(self, items: list[Item]) -> None:
-        from mlflow.entities import Metric, RunTag
-        from mlflow.exceptions import MlflowException
-
-        points = [Metric(i.key, i.value, i.time, i.step) for i in items if i.kind == "metric"]
-        tags = [RunTag(i.key, i.value) for i in {i.key: i for i in items if i.kind == "tag"}.values()]
-        try:
-            for i in range(0, max(len(tags), 1), 100):
-                if points or tags:
-                    self.client.log_batch(self.run_id, metrics=points if i == 0 else [], tags=tags[i : i + 100])
-            mirrored = [point for point in points if self._mirrors(point.key)]
-            if mirrored:
-                self.client.log_batch(self._parent, metrics=mirrored)
-            for item in items:
-                if item.kind == "picture":
-                    self._send_picture(item)
-                elif item.kind == "text":
-                    self.client.log_text(self.run_id, item.value, item.key)
-                elif item.kind == "table":
-                    self._send_table(item)
-                elif item.kind == "artifact":
-                    self._send_file(item)
-                elif item.kind == "status":
-                    self.client.set_terminated(self.run_id, item.value, end_time=item.time)
-        except MlflowException as error:
-            if error.error_code in _NEVER:
-                raise Refused(str(error)) from error
-            raise
-
-    def _mirrors(self, name: str) -> bool:
-        """Whether the parent shows this too: what bears the prior's name, so that two parents compare as a whole."""
-        return bool(self._parent) and self._prior in name.split("/")
-
-    def _send_picture(self, item: Item) -> None:
-        from PIL import Image
-
-        if self._pictures is None:
-            self._pictures = stored.pictures(self.client, self.run_id)
-        if (item.key, item.step) not in self._pictures:
-            picture = Image.open(BytesIO(item.value)) if isinstance(item.value, bytes) else Image.fromarray(item.value)
-            for run_id in (self.run_id, self._parent) if self._mirrors(item.key) else (self.run_id,):
-                self.client.log_image(run_id, picture, key=item.key, step=item.step, timestamp=item.time)
-            self._pictures.add((item.key, item.step))
-
-    def _send_file(self, item: Item) -> None:
-        path = Path(item.value)
-        if path.is_dir():
-            self.client.log_artifacts(self.run_id, str(path), item.key or path.name)
-        elif path.exists():
-            self.client.log_artifact(self.run_id, str(path), item.key or None)
-        else:
-            raise Refused(f"{path} is gone")
-
-    def _send_table(self, item: Item) -> None:
-        self.client.log_text(self.run_id, item.value, item.key)
-        listed = json.loads(self.client.get_run(self.run_id).data.tags.get(TABLES_TAG, "[]"))
-        entry = {"path": item.key, "type": "table"}
-        if entry not in listed:
-            self.client.set_tag(self.run_id, TABLES_TAG, json.dumps([*listed, entry]))
-
     def _text(self, name: str, text: str, kind: str = "text") -> None:
         if self.client is not None:
             self.outbox.put(Item(kind, name, text, now()))
@@ -272,7 +221,7 @@ def silent() -> Tracker:
 def start_parent(run: Run, resume_run_id: str | None = None, tags: Mapping[str, str] | None = None) -> str:
     """Open (or continue) the MLflow run of the whole training run; returns its id, '' where tracking is off.
 
-    Raises TrackingUnavailable where the store does not answer.
+    Raises TrackingUnavailable where the store does not answer a run that is new; a resumed one goes on without it.
     """
     tracker = _open(run, run.name, None, resume_run_id, {"kind": "training", **(tags or {})}, 0)
     tracker.close()
@@ -280,8 +229,11 @@ def start_parent(run: Run, resume_run_id: str | None = None, tags: Mapping[str, 
 
 
 def finish_parent(run: Run, run_id: str, status: str = FINISHED, reason: str = "") -> None:
-    """End the parent run."""
-    attach(run, run_id).finish(status, reason)
+    """End the parent run. A store that is away is waited for, `tracking.wait_s` at most."""
+    if run.tracking.uri and run_id:
+        client = open_client(run.tracking.uri)
+        parent = Tracker(client, run_id, _spool(run, run_id), run.tracking.uri, greeting=lambda _tracker: None)
+        parent.finish(status, reason, run.tracking.wait_s, patient=status == FINISHED)
 
 
 def start(
@@ -294,8 +246,11 @@ def start(
 ) -> Tracker:
     """Open (or continue) the MLflow run of one prior, child of `parent_run_id`. samples: seen at the resumed checkpoint.
 
-    Raises TrackingUnavailable where the store does not answer.
+    Where the store is away, a resumed run goes on and tells it later; a new one waits `tracking.wait_s` if its parent was
+    opened before. Raises TrackingUnavailable after that.
     """
+    if parent_run_id and not resume_run_id:
+        wait_until_reachable(run.tracking.uri, run.tracking.wait_s)
     parent = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
     return _open(
         run,
@@ -332,34 +287,43 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
         return silent()
     from mlflow.exceptions import MlflowException
 
-    experiment = open_experiment(uri, run.tracking.experiment, f"{run.checkpoint.storage.rstrip('/')}/mlartifacts")
-    client = open_client(uri)
     tags = {"mlflow.runName": title, **environment.tags(run), **tags}
-    if run.faults:
-        tags["faults"] = "; ".join(run.faults)
     tags = {key: _cut(mask(value), TAG_LIMIT) for key, value in tags.items()}
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    parent, client = tags.get("mlflow.parentRunId", ""), open_client(uri)
+
+    def greet(tracker: Tracker, attempt: int = 0) -> None:
+        """Tell the store that the run goes on, and with what."""
+        if not attempt:
+            attempt = int(client.get_run(tracker.run_id).data.tags.get("attempt", "1")) + 1
+            client.update_run(tracker.run_id, status="RUNNING")
+        tracker.params(run.model_dump(mode="json"))
+        world = run.scaling.workers
+        told = {
+            "attempt": str(attempt),
+            f"attempt.{attempt}": f"{when} workers={world} host={tags['host']} samples={samples}",
+        }
+        tracker.tags({**tags, **told, "workers": str(world)})
+        tracker.metrics({"run/workers": world, "run/attempt": attempt}, samples)
+
     try:
+        experiment = open_experiment(uri, run.tracking.experiment, f"{run.checkpoint.storage.rstrip('/')}/mlartifacts")
         run_id = _continued(client, resume, uri)
-        attempt = 1
+        new = run_id is None
         if run_id is None:
             run_id = client.create_run(experiment, run_name=title, tags=tags).info.run_id
-        else:
-            attempt = int(client.get_run(run_id).data.tags.get("attempt", "1")) + 1
-            client.update_run(run_id, status="RUNNING")
-        tracker = Tracker(client, run_id, _spool(run, run_id), uri, tags.get("mlflow.parentRunId", ""), prior or "")
-        tracker.params(run.model_dump(mode="json"))
-    except MlflowException as error:
+        tracker = Tracker(client, run_id, _spool(run, run_id), uri, parent, prior or "")
+        greet(tracker, attempt=int(new))
+    except (MlflowException, TrackingUnavailable) as error:
+        if resume and reachable(uri).away:
+            place = _spool(run, resume)
+            log.warning("tracking store %s is away; the run goes on, and what it logs waits in %s", mask(uri), place)
+            return Tracker(client, resume, place, uri, parent, prior or "", greet)
+        if isinstance(error, TrackingUnavailable):
+            raise
         raise TrackingUnavailable(f"tracking store {mask(uri)} refused run {title!r}: {mask(error)}") from None
-    world = run.scaling.workers
-    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    told = {
-        "attempt": str(attempt),
-        f"attempt.{attempt}": f"{when} workers={world} host={tags['host']} samples={samples}",
-    }
-    tracker.tags({**tags, **told, "workers": str(world)})
-    tracker.metrics({"run/workers": world, "run/attempt": attempt}, samples)
     if run.tracking.system_metrics and prior:
-        tracker._monitor = _monitor(run_id, uri, resumed=attempt > 1)
+        tracker._monitor = _monitor(run_id, uri, resumed=not new)
     return tracker
 
 

@@ -62,7 +62,9 @@ def _lead(
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
         outcome = loop.train(job, run, world, device, tracker, world.say)
-        tracker.flush()  # the last points are there before the registered model refers to them
+        tracker.flush(
+            run.tracking.wait_s, patient=True
+        )  # the last points are there before the registered model refers to them
         exported = _export(stage, run, job.name, outcome, folder, world, tracker.run_id)
     except BaseException as error:
         folder.write(
@@ -70,7 +72,7 @@ def _lead(
         )
         tracker.finish(tracking.FAILED, f"{type(error).__name__}: {error}")
         raise
-    tracker.finish(END[outcome.status], outcome.status)
+    tracker.finish(END[outcome.status], outcome.status, run.tracking.wait_s, patient=outcome.status == "finished")
     folder.write(
         f"{job.name}/state.json",
         {"status": outcome.status, "mlflow_run": tracker.run_id, "step": outcome.progress.step}
@@ -99,8 +101,11 @@ def _export(
             fs.put_file(str(file), f"{root}/{file.name}")
         if run_id and run.tracking.register_models and getattr(stage, "registers", True):
             figures = {key: value for row in outcome.progress.history[-2:] for key, value in row["values"].items()}
-            version = register_prior(run.tracking.uri, scratch, name, run_id, figures, outcome.progress.samples)
-            world.say(f"{name}: registered as models:/{name}/{version}")
+            try:
+                version = register_prior(run.tracking.uri, scratch, name, run_id, figures, outcome.progress.samples)
+                world.say(f"{name}: registered as models:/{name}/{version}")
+            except tracking.TrackingUnavailable as error:  # what was trained is whole and can be named by its folder
+                world.say(f"{name}: not registered as a model ({error}); name it by its folder, {target}")
     return target
 
 

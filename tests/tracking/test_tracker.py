@@ -9,6 +9,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from spfem_dist.tracking import environment, stored, tracker
+from spfem_dist.tracking.sender import TABLES_TAG
 from spfem_dist.tracking.store import TrackingUnavailable
 
 
@@ -234,9 +235,7 @@ def test_files_and_tables_arrive(run, client, tmp_path):
     assert [f.path for f in client.list_artifacts(t.run_id, "model")] == ["model/config.json"]
     table = json.loads((tmp_path / client.download_artifacts(t.run_id, "figures.json", str(tmp_path))).read_text())
     assert table == {"columns": ["figure", "value", "low"], "data": [["auc", 0.8, None], ["top1", None, 0.1]]}
-    assert json.loads(client.get_run(t.run_id).data.tags[tracker.TABLES_TAG]) == [
-        {"path": "figures.json", "type": "table"}
-    ]
+    assert json.loads(client.get_run(t.run_id).data.tags[TABLES_TAG]) == [{"path": "figures.json", "type": "table"}]
     with pytest.raises(FileNotFoundError, match=r"missing\.html"):
         t.artifact(tmp_path / "missing.html")
 

@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 from spfem_dist.config import CERL, Data
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.tracking import models, stored, tracker
-from spfem_dist.tracking.store import open_client, reachable
+from spfem_dist.tracking.store import TrackingUnavailable, open_client, reachable
 
 
 class Server:
@@ -77,6 +77,56 @@ def test_a_run_survives_the_server_going_away_and_coming_back(served, server, ca
     assert "does not take data" in printed
     assert "is back" in printed
     assert "sesame" not in printed
+
+
+def test_a_run_resumed_while_the_server_is_away_tells_it_later_and_nothing_twice(served, server, caplog):
+    """The first attempt leaves points in the spool; the second replays all of them, as a restored history does."""
+    parent = tracker.start_parent(served)
+    first = tracker.start(served, "ccrl", parent)
+    for samples in (0, 12, 24):
+        first.metrics({"train/ccrl/contrast": samples}, samples)
+    assert first.flush(60)
+    server.stop()
+    first.metrics({"train/ccrl/contrast": 36.0}, 36)
+    first.close(timeout=1)
+
+    assert tracker.start_parent(served, resume_run_id=parent) == parent
+    second = tracker.start(served, "ccrl", parent, resume_run_id=first.run_id, samples=24)
+    second.dataset("synthetic", "ab", "shards", {"groups": 4})
+    for samples in (0, 12, 24, 36, 48):
+        second.metrics({"train/ccrl/contrast": samples}, samples)
+    assert not second.flush(1)
+    server.start()
+    assert second.flush(60, patient=True)
+    second.finish()
+    tracker.finish_parent(served, parent)
+    assert "is away; the run goes on" in caplog.text
+    client = open_client(served.tracking.uri)
+    for run_id in (first.run_id, parent):
+        points = client.get_metric_history(run_id, "train/ccrl/contrast")
+        assert [(m.step, m.value) for m in points] == [(n, n) for n in (0, 12, 24, 36, 48)]
+        assert client.get_run(run_id).info.status == "FINISHED"
+    found = client.get_run(first.run_id)
+    assert found.data.tags["attempt"] == "2"
+    assert "samples=24" in found.data.tags["attempt.2"]
+    assert [entry.dataset.name for entry in found.inputs.dataset_inputs] == ["synthetic"]
+
+
+def test_a_new_run_does_not_start_without_the_server(served, server):
+    server.stop()
+    with pytest.raises(TrackingUnavailable, match="does not answer"):
+        tracker.start_parent(served)
+    served.tracking.wait_s = 0.5
+    with pytest.raises(TrackingUnavailable, match="does not answer"):
+        tracker.start(served, "ccrl", "a" * 32)
+
+
+def test_the_end_of_a_run_waits_for_the_server(served, server):
+    parent = tracker.start_parent(served)
+    server.stop()
+    threading.Timer(3.0, server.start).start()
+    tracker.finish_parent(served, parent)
+    assert open_client(served.tracking.uri).get_run(parent).info.status == "FINISHED"
 
 
 def test_a_prior_is_registered_and_fetched_through_the_server(served, tmp_path):
