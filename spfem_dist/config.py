@@ -79,7 +79,7 @@ class Data(Section):
 
 
 class Storage(Section):
-    """How long a run waits for S3 that does not answer, or answers that it is busy."""
+    """How long a run waits for S3 that does not answer or answers that it is busy, and for a folder that cannot be written."""
 
     patience_s: Annotated[float, Field(ge=0)] = Field(
         300.0,
@@ -134,7 +134,24 @@ class Checkpoint(Section):
 
     storage: str = Field("runs", description="Folder of all runs: a path or s3://bucket/prefix (shared by all nodes).")
     every_steps: Positive = Field(200, description="Optimiser steps between checkpoints.")
-    keep: Positive = Field(2, description="Committed checkpoints that are kept.")
+    background: bool = Field(
+        True, description="Upload while training goes on; False holds the steps until each checkpoint is committed."
+    )
+    keep: Positive = Field(2, description="Newest committed checkpoints that are kept.")
+    keep_best: Natural = Field(0, description="Further checkpoints that are kept: the best ones by best_metric.")
+    best_metric: str = Field(
+        "",
+        description="Logged name whose newest value ranks a checkpoint for keep_best, e.g. val/ccrl/contrast.",
+    )
+    best_mode: Literal["min", "max"] = Field("min", description="Whether less or more of best_metric is better.")
+
+    @model_validator(mode="after")
+    def _best_by_what(self) -> Checkpoint:
+        if self.keep_best and not self.best_metric:
+            raise ValueError(
+                f"checkpoint.keep_best {self.keep_best} needs a metric to rank by: set checkpoint.best_metric, e.g. val/ccrl/contrast"
+            )
+        return self
 
 
 class Tracking(Section):

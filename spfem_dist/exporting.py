@@ -23,7 +23,7 @@ from spfem_dist.config import Run, Stage1Run, Stage2Run
 from spfem_dist.model_card import model_card
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
-from spfem_dist.training.world import checkpoint_name, committed, fetched
+from spfem_dist.training.manifest import Shelf, checkpoint_name, committed, fetched
 
 #: Jobs whose networks can be exported.
 GENERATORS, PRIORS = ("ned",), ("ccrl", "cerl")
@@ -100,10 +100,11 @@ def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked
     torch.manual_seed(run.seed)
     job = stage.job(run, name, 0, 1, torch.device("cpu"))
     try:
-        with fetched(f"{storage}/{checkpoint_name(step)}", ["*"]) as folder:
+        zero_stage = Shelf(storage).manifest(checkpoint_name(step), 0)["zero_stage"]
+        with fetched(f"{storage}/{checkpoint_name(step)}") as folder:
             state = json.loads((folder / "state.json").read_text())
             for key, network in job.networks.items():
-                _give(network, whole_weights(folder, key, state["zero_stage"]), f"{storage}, {key}")
+                _give(network, whole_weights(folder, key, zero_stage), f"{storage}, {key}")
         stage.export(run, name, job.networks, place)
     finally:
         job.close()

@@ -32,9 +32,10 @@ SPLIT = {
     "validation": {"speakers": ["S02"], "sentences": ["02"]},
     "test": {"speakers": ["S03"], "sentences": ["00", "02"]},
 }
-#: Six steps of four samples, every loss logged.
+#: Six steps of four samples, every loss logged; each checkpoint is there before the next step.
 BRIEF = ["--ned.steps", "6", "--ned.global-batch", "4", "--tracking.uri", "", "--tracking.log-every-steps", "1"]
 BRIEF += ["--tracking.pictures-every-steps", "0", "--validation.every-steps", "3", "--validation.samples", "2"]
+BRIEF += ["--checkpoint.background", "False"]
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ _ACTIONS: dict[str, Callable[[Fault, Where], Action]] = {
 
 def _corrupt() -> None:
     """Damage each committed checkpoint that a fault names, in its largest file."""
-    from spfem_dist.training.world import committed
+    from spfem_dist.training.manifest import committed
 
     assert _armed is not None
     for mark, fault in _due("committed"):

@@ -84,7 +84,7 @@ class Stepper:
         from spfem_dist.training.loop import Sums
         from spfem_dist.training.world import PlainWorld, device_of
 
-        self.device = device_of(PlainWorld("", 1))
+        self.device = device_of(PlainWorld(""))
         if self.device.type == "cpu":
             torch.set_num_threads(run.scaling.threads_per_worker)
         engines.connect(self.device)

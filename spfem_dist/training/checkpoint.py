@@ -1,22 +1,35 @@
-"""What a checkpoint holds, how it is written and how a rank reads its own part back.
+"""What a checkpoint holds, how it is saved behind the training steps, and which one a start goes on from.
 
-A checkpoint folder holds a folder for each network (DeepSpeed's shards, one file for each rank), `state.json` (where the run stands) and
-`history.jsonl` (every logged point so far, so that an interrupted run ends with the same history as an uninterrupted one).
+A checkpoint holds a folder for each network (DeepSpeed's shards, one file for each rank), `state.json` (where the run stands) and
+`history.jsonl` (every logged point so far, so that an interrupted run ends with the same history as an uninterrupted one). How it is
+committed and verified says `manifest.py`.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spfem_dist import config
 from spfem_dist.faults import inject
+from spfem_dist.storage import UnreachableStorage
 from spfem_dist.training import watchdog
-from spfem_dist.training.world import World, fetched
+from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, fetched
+from spfem_dist.training.scratch import scratch, sweep
+from spfem_dist.training.world import World, from_rank_zero, gathered
+
+#: First and largest pause between two looks for the other workers' manifests, seconds.
+_FIRST_LOOK, _LONGEST_LOOK = 0.05, 2.0
+#: How long a worker that fails still gives its upload, seconds: with luck it completes the checkpoint.
+_PARTING_S = 20.0
 
 
 class CheckpointError(RuntimeError):
@@ -29,57 +42,258 @@ class Progress:
 
     step: int = 0
     samples: int = 0
-    world: int = 1
-    zero_stage: int = 0
     flops_per_sample: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def latest(self) -> dict[str, float]:
+        """The newest value of every logged name."""
+        return {key: value for row in self.history for key, value in row["values"].items()}
 
-def save(trained: Mapping[str, Any], progress: Progress, world: World, metrics: dict[str, float]) -> None:
-    """Write every rank's part and commit it through `world`. A collective."""
-    watchdog.doing("writing a checkpoint")
-    folder = Path(tempfile.mkdtemp(prefix="spfem-checkpoint-"))
-    try:
+
+@dataclass
+class Found:
+    """The checkpoint that a run goes on from: verified, and the same one on every worker. folder: this worker's part of it."""
+
+    location: str
+    folder: Path
+    world: int
+    zero_stage: int
+
+
+@contextmanager
+def newest(world: World, zero_stage: int) -> Iterator[Found | None]:
+    """The newest committed checkpoint whose bytes are right on every worker, or None at the first start. A collective.
+
+    One that is damaged is named in a line, and the one before it is tried. Whatever is newer than the result or incomplete is
+    removed: nobody writes it any more. Raises CheckpointError when there are committed ones and all are damaged.
+    """
+    shelf = Shelf(world.storage)
+    names = from_rank_zero(world, partial(_candidates, shelf))
+    damaged = ""
+    for name in reversed(names):
+        with ExitStack() as held:
+            part: Found | None = None
+            problem = ("", "")
+            try:
+                part = _own_part(held, shelf, name, world, zero_stage)
+            except (CheckpointError, UnreachableStorage) as error:
+                problem = (type(error).__name__, f"worker {world.rank}: {error}")
+            except DamagedCheckpoint as error:
+                problem = ("", f"worker {world.rank}: {error}")
+            problems = sorted(problem for problem in gathered(world, problem) if problem[1])
+            kind, damaged = problems[-1] if problems else ("", "")
+            if kind:  # nothing that the checkpoint before it could help with
+                raise (CheckpointError if kind == "CheckpointError" else UnreachableStorage)(damaged)
+            if part is not None and not problems:
+                from_rank_zero(world, partial(_tidy, world, shelf, name))
+                yield part
+                return
+            if world.rank == 0:
+                world.say(f"{shelf.location}/{name} is damaged ({damaged}): the checkpoint before it is tried")
+    if names:
+        raise CheckpointError(
+            f"every checkpoint in {shelf.location} is damaged (the oldest: {damaged}). Nothing was removed: bring one of "
+            f"{', '.join(names)} back, or remove them to train from the beginning"
+        )
+    from_rank_zero(world, partial(_tidy, world, shelf, ""))
+    yield None
+
+
+def _candidates(shelf: Shelf) -> list[str]:
+    names = shelf.committed()
+    traces = [f"{name}/committed.json" for name in shelf.names()] + ["checkpoint_manager_snapshot.json"]
+    if not names and any(shelf.fs.exists(f"{shelf.root}/{trace}") for trace in traces):
+        raise CheckpointError(
+            f"{shelf.location} holds checkpoints of an earlier version, without manifests: finish that run with that version, "
+            "or start under another --name"
+        )
+    return names
+
+
+def _own_part(held: ExitStack, shelf: Shelf, name: str, world: World, zero_stage: int) -> Found:
+    """Fetch and verify what this worker reads of the checkpoint `name`."""
+    first = shelf.manifest(name, 0)
+    location = f"{shelf.location}/{name}"
+    if first["zero_stage"] != zero_stage:
+        raise CheckpointError(
+            f"{location} was written with zero.stage {first['zero_stage']}, this run has {zero_stage}: "
+            f"continue with --zero.stage {first['zero_stage']}, or start under another --name"
+        )
+    if first["world"] != world.size and zero_stage > 0:
+        raise CheckpointError(
+            f"{location} holds optimiser shards of {first['world']} workers, this run has {world.size}: "
+            f"continue with --scaling.workers {first['world']}, or start under another --name"
+        )
+    patterns = [
+        "state.json",
+        "history.jsonl",
+        "*/mp_rank_00_model_states.pt",
+        f"*/*zero_pp_rank_{world.rank}_mp_rank_*",
+    ]
+    ranks = {0, world.rank} if world.rank < first["world"] else {0}
+    folder = held.enter_context(fetched(location, patterns, ranks))
+    return Found(location, folder, first["world"], first["zero_stage"])
+
+
+def _tidy(world: World, shelf: Shelf, chosen: str) -> None:
+    """Remove what killed processes left: checkpoints that are incomplete, and those that are newer than the `chosen` one."""
+    sweep()
+    complete = shelf.committed()
+    for name in shelf.names():
+        if name > chosen or name not in complete:
+            shelf.remove(name)
+            world.say(f"{shelf.location}/{name} was removed: {'incomplete' if name not in complete else 'damaged'}")
+
+
+def restore(trained: Mapping[str, Any], found: Found) -> Progress:
+    """Load this rank's part of the checkpoint into the engines, by name. A collective."""
+    for name, engine in trained.items():
+        loaded, _ = engine.load_checkpoint(str(found.folder), tag=name)
+        if loaded is None:
+            raise CheckpointError(
+                f"DeepSpeed found no checkpoint files under {found.location}/{name}; start under another --name"
+            )
+    state = json.loads((found.folder / "state.json").read_text())
+    lines = (found.folder / "history.jsonl").read_text().splitlines()
+    return Progress(**state, history=[json.loads(line) for line in lines])
+
+
+class Saver:
+    """Saves the checkpoints of one job, within a `with`. The step loop waits for the local write only; a thread uploads it.
+
+    One upload is in flight at most: the next save, and `wait`, wait for it and raise what went wrong with it. On rank 0 an upload
+    ends when the checkpoint is committed, with every worker's files; then older ones go, as `settings` says.
+    """
+
+    def __init__(self, world: World, settings: config.Checkpoint) -> None:
+        self.world, self.settings = world, settings
+        self.shelf = Shelf(world.storage)
+        self.attempt = from_rank_zero(world, lambda: uuid.uuid4().hex)
+        self.uploaded: list[tuple[dict[str, float], int]] = []
+        self._upload: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._alone = threading.Event()
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.wait()
+        elif self._upload is not None and issubclass(kind, Exception):
+            self._alone.set()
+            self._upload.join(_PARTING_S)
+
+    def save(self, trained: Mapping[str, Any], progress: Progress) -> float:
+        """Write every rank's part of a checkpoint and start its upload; returns the seconds that the loop waited. A collective."""
+        started = time.perf_counter()
+        self.wait()
+        watchdog.doing("writing a checkpoint")
+        held = ExitStack()
+        try:
+            folder = held.enter_context(scratch("checkpoint"))
+            self._write(folder, trained, progress)
+        except OSError as error:
+            held.close()
+            raise UnreachableStorage(
+                f"a checkpoint could not be written to the temporary folder {folder.parent.parent} ({error}): "
+                "free some space there, or let TMPDIR name another folder"
+            ) from error
+        except BaseException:
+            held.close()
+            raise
+        stage = next(iter(trained.values())).zero_optimization_stage()
+        facts = {"attempt": self.attempt, "zero_stage": stage, "step": progress.step, "samples": progress.samples}
+        if self.world.rank == 0:
+            facts["metrics"] = progress.latest()
+        self._upload = threading.Thread(
+            target=self._deliver, args=(folder, held, facts), name="spfem-checkpoint", daemon=True
+        )
+        self._upload.start()
+        if not self.settings.background:
+            self.wait()
+        self.world.report({"step": progress.step, "samples": progress.samples})
+        return time.perf_counter() - started
+
+    def wait(self) -> None:
+        """Wait for the upload in flight, if any. Raises what went wrong with it."""
+        if self._upload is not None:
+            while self._upload.is_alive():
+                watchdog.doing("waiting for the upload of a checkpoint")  # storage that hangs has limits of its own
+                self._upload.join(1.0)
+            self._upload = None
+        if self._failure is not None:
+            raise self._failure
+
+    def take_figures(self) -> list[tuple[dict[str, float], int]]:
+        """Sizes and times of the uploads that ended since the last call, each with the samples seen at its checkpoint."""
+        figures, self.uploaded = self.uploaded, []
+        return figures
+
+    def _write(self, folder: Path, trained: Mapping[str, Any], progress: Progress) -> None:
         for name, engine in trained.items():
             engine.save_checkpoint(str(folder), tag=name, save_latest=False)
-        if world.rank == 0:
+        if self.world.rank == 0:
             state = asdict(progress)
             history = state.pop("history")
             (folder / "state.json").write_text(json.dumps(state))
             (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-            for stray in folder.glob("*.py"):  # DeepSpeed's recovery script: the export does that job
-                stray.unlink()
+        for stray in folder.glob("*.py"):  # DeepSpeed's recovery script: the export does that job
+            stray.unlink()
         inject.during("checkpoint", progress.step)
-        world.commit({"step": progress.step, "samples": progress.samples, **metrics}, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
-
-def restore(trained: Mapping[str, Any], location: str, world: World) -> Progress:
-    """Load this rank's part of the checkpoint at `location` into the engines, by name. A collective.
-
-    Raises CheckpointError when the checkpoint was written by another number of workers or another ZeRO stage.
-    """
-    wanted = ["state.json", "history.jsonl"]
-    wanted += [f"{name}/{part}" for name in trained for part in ("*model_states.pt", f"*_rank_{world.rank}_*")]
-    stage = next(iter(trained.values())).zero_optimization_stage()
-    with fetched(location, wanted) as folder:
-        state = json.loads((folder / "state.json").read_text())
-        if state["zero_stage"] != stage:
-            raise CheckpointError(
-                f"{location} was written with zero.stage {state['zero_stage']}, this run has {stage}: "
-                f"continue with --zero.stage {state['zero_stage']}, or start under another --name"
-            )
-        if state["world"] != world.size and state["zero_stage"] > 0:
-            raise CheckpointError(
-                f"{location} holds optimiser shards of {state['world']} workers, this run has {world.size}: "
-                f"continue with --scaling.workers {state['world']}, or start under another --name"
-            )
-        for name, engine in trained.items():
-            loaded, _ = engine.load_checkpoint(str(folder), tag=name)
-            if loaded is None:
-                raise CheckpointError(
-                    f"DeepSpeed found no checkpoint files under {location}/{name}; start under another --name"
+    def _deliver(self, folder: Path, held: ExitStack, facts: dict[str, Any]) -> None:
+        """The upload: in a thread, so without collectives."""
+        name, started = checkpoint_name(facts["step"]), time.perf_counter()
+        try:
+            with held:
+                self.shelf.put(
+                    folder,
+                    name,
+                    self.world.rank,
+                    self.world.size,
+                    facts,
+                    partial(inject.during, "upload", facts["step"]),
                 )
-        lines = (folder / "history.jsonl").read_text().splitlines()
-    return Progress(**state, history=[json.loads(line) for line in lines])
+            if self.world.rank == 0:
+                self._await_commit(name)
+                seconds = time.perf_counter() - started
+                figures = {"checkpoint_upload_s": seconds, "checkpoint_mb": self.shelf.bytes(name) / 1e6}
+                self.uploaded.append((figures, facts["samples"]))
+                self._retire()
+        except BaseException as error:  # told to the loop, which knows how to end
+            self._failure = error
+
+    def _await_commit(self, name: str) -> None:
+        until, pause = time.monotonic() + self.shelf.patience_s, _FIRST_LOOK
+        while missing := self.shelf.missing(name):
+            if self._alone.wait(pause):
+                return
+            if time.monotonic() > until:
+                raise UnreachableStorage(
+                    f"{name}: the files of workers {', '.join(map(str, missing))} did not arrive in {self.shelf.location} within "
+                    f"{self.shelf.patience_s:g} s: their logs say why; wait longer with --storage.patience-s"
+                )
+            pause = min(2 * pause, _LONGEST_LOOK)
+
+    def _retire(self) -> None:
+        """Remove what is neither among the newest nor among the best."""
+        names = self.shelf.committed()
+        for name in set(names) - kept(names, self._score, self.settings):
+            self.shelf.remove(name)
+
+    def _score(self, name: str) -> float | None:
+        return self.shelf.manifest(name, 0).get("metrics", {}).get(self.settings.best_metric)
+
+
+def kept(names: list[str], score: Callable[[str], float | None], settings: config.Checkpoint) -> set[str]:
+    """Which of the committed checkpoints `names` (oldest first) stay: the newest `keep`, and the `keep_best` with the best score.
+
+    score(name): its best_metric, or None where it was not logged yet. Of equal ones the newer counts as better.
+    """
+    stay = set(names[-settings.keep :])
+    if settings.keep_best:
+        sign = 1 if settings.best_mode == "max" else -1
+        scored = [(sign * value, name) for name in names if (value := score(name)) is not None and value == value]
+        stay |= {name for _, name in sorted(scored)[-settings.keep_best :]}
+    return stay

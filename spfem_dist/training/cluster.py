@@ -175,7 +175,7 @@ def _print_lines(desk: Any) -> None:
 def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: bool) -> None:
     """One job as one Ray Train run; Ray starts it again from its last committed checkpoint when a worker dies."""
     import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     if ray.get(desk.stopping.remote()):
@@ -201,7 +201,6 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
         run_config=RunConfig(  # type: ignore[call-arg]  # typed as the old API, is the new one
             name=name,
             failure_config=FailureConfig(max_failures=scaling.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=run.checkpoint.keep),
             worker_runtime_env={"env_vars": worker_environment(scaling.threads_per_worker, gpu)},
             **_storage(run.folder()),
         ),

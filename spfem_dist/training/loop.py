@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,14 +59,14 @@ def train(
     share = settings.global_batch // world.size
     micro = settings.micro_batch or share
     torch.manual_seed(run.seed)
-    trained = {
-        name: engines.make_engine(network, job.optimizers[name], run.zero, micro, share // micro, device)
-        for name, network in job.networks.items()
-    }
-    progress = checkpoint.Progress(world=world.size, zero_stage=run.zero.stage)
-    if found := world.latest():
-        progress = checkpoint.restore(trained, found, world)
-        say(f"{job.name}: resumed from {found} at step {progress.step} ({progress.samples} samples seen)")
+    with checkpoint.newest(world, run.zero.stage) as found:
+        trained = {
+            name: engines.make_engine(network, job.optimizers[name], run.zero, micro, share // micro, device)
+            for name, network in job.networks.items()
+        }
+        progress = checkpoint.restore(trained, found) if found else checkpoint.Progress()
+    if found:
+        say(f"{job.name}: resumed from {found.location} at step {progress.step} ({progress.samples} samples seen)")
     if recorder is not None:
         replay(recorder, progress.history)
 
@@ -77,50 +76,60 @@ def train(
     stream = noted(stream, run, job.name, world, progress.step, accumulation)
     running = Sums(device)
     saved_at, status = progress.step if found else -1, "finished"
-    while progress.step < settings.steps:
-        inject.at_step(progress.samples, settings.global_batch)
-        for name, optimizer in job.optimizers.items():
-            engines.set_learning_rate(trained[name], engines.learning_rate(optimizer, progress.step, settings.steps))
-        if (
-            progress.step == 0
-        ):  # at no other: a step that is counted rounds otherwise, and a resumed run repeats every bit
-            with flop_counter() as counter:
+    with checkpoint.Saver(world, run.checkpoint) as saver:
+        while progress.step < settings.steps:
+            inject.at_step(progress.samples, settings.global_batch)
+            for name, optimizer in job.optimizers.items():
+                engines.set_learning_rate(
+                    trained[name], engines.learning_rate(optimizer, progress.step, settings.steps)
+                )
+            if (
+                progress.step == 0
+            ):  # at no other: a step that is counted rounds otherwise, and a resumed run repeats every bit
+                with flop_counter() as counter:
+                    waited = optimiser_step(job, trained, stream, accumulation, device, running)
+                meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share
+            else:
                 waited = optimiser_step(job, trained, stream, accumulation, device, running)
-            meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share
-        else:
-            waited = optimiser_step(job, trained, stream, accumulation, device, running)
-        progress.step += 1
-        progress.samples += settings.global_batch
-        meter.step(waited)
-        watchdog.stepped(progress.step)
+            progress.step += 1
+            progress.samples += settings.global_batch
+            meter.step(waited)
+            watchdog.stepped(progress.step)
 
-        last = progress.step == settings.steps
-        if progress.step % STOP_EVERY == 0 and agree(world.rank == 0 and world.stop_requested(), device):
-            status, last = "stopped", True
-        due = progress.step % run.checkpoint.every_steps == 0 or last
-        if progress.step % run.tracking.log_every_steps == 0 or due:
-            _log(job, progress, running, meter, trained, device, recorder, say)
-        if run.validation.every_steps and (
-            progress.step % run.validation.every_steps == 0 or (last and status == "finished")
-        ):
-            _validate(job, trained, progress, device, recorder)
-            meter.pause()
-        if run.tracking.pictures_every_steps and progress.step % run.tracking.pictures_every_steps == 0:
-            _picture(job, trained, progress, device, recorder)
-            meter.pause()
-        if due:
-            started = time.perf_counter()
-            checkpoint.save(trained, progress, world, progress.history[-1]["values"] if progress.history else {})
-            saved_at = progress.step
-            if recorder is not None:
-                recorder.secure()  # what was logged up to here outlives this process, like the checkpoint
-                recorder.metrics({"perf/checkpoint_s": time.perf_counter() - started}, progress.samples)
-            meter.pause()
-        if status == "stopped":
-            break
-    if saved_at != progress.step:
-        checkpoint.save(trained, progress, world, {})
+            last = progress.step == settings.steps
+            if progress.step % STOP_EVERY == 0 and agree(world.rank == 0 and world.stop_requested(), device):
+                status, last = "stopped", True
+            due = progress.step % run.checkpoint.every_steps == 0 or last
+            if progress.step % run.tracking.log_every_steps == 0 or due:
+                _log(job, progress, running, meter, trained, device, recorder, say)
+                _record_uploads(saver, recorder)
+            if run.validation.every_steps and (
+                progress.step % run.validation.every_steps == 0 or (last and status == "finished")
+            ):
+                _validate(job, trained, progress, device, recorder)
+                meter.pause()
+            if run.tracking.pictures_every_steps and progress.step % run.tracking.pictures_every_steps == 0:
+                _picture(job, trained, progress, device, recorder)
+                meter.pause()
+            if due:
+                stall = saver.save(trained, progress)
+                saved_at = progress.step
+                if recorder is not None:
+                    recorder.secure()  # what was logged up to here outlives this process, like the checkpoint
+                    recorder.metrics({"perf/checkpoint_stall_s": stall}, progress.samples)
+                meter.pause()
+            if status == "stopped":
+                break
+        if saved_at != progress.step:
+            saver.save(trained, progress)
+    _record_uploads(saver, recorder)
     return Outcome(status, progress, trained)
+
+
+def _record_uploads(saver: checkpoint.Saver, recorder: Recorder | None) -> None:
+    for figures, samples in saver.take_figures():
+        if recorder is not None:
+            recorder.metrics({f"perf/{name}": value for name, value in figures.items()}, samples)
 
 
 def replay(recorder: Recorder, history: list[dict[str, Any]]) -> None:

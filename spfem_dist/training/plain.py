@@ -16,7 +16,7 @@ from spfem_dist.training.world import PlainWorld, device_of
 
 def train_plain(run: Run, stage: Stage) -> str:
     """Train every job of `run`, one after the other; returns `finished` or `stopped`."""
-    probe = PlainWorld(run.folder(), run.checkpoint.keep)
+    probe = PlainWorld(run.folder())
     run = run.model_copy(update={"scaling": run.scaling.model_copy(update={"workers": probe.size})})
     run = type(run).model_validate(run.model_dump())  # the batch must divide by the real number of processes
     engines.connect(device_of(probe))
@@ -34,7 +34,7 @@ def train_plain(run: Run, stage: Stage) -> str:
 
 def _jobs(run: Run, stage: Stage, names: list[str], parent: str | None) -> str:
     for name in names:
-        world = PlainWorld(f"{run.folder()}/{name}", run.checkpoint.keep)
+        world = PlainWorld(f"{run.folder()}/{name}")
         with world.stop_on_signals():
             if work(run, stage, name, world, parent) == "stopped":
                 return "stopped"

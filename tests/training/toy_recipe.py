@@ -118,7 +118,7 @@ def toy() -> Stage1Run:
         recipe="toy",
         ccrl=CCRL(steps=20, global_batch=8, optimizer=optimizer),
         cerl=CERL(enabled=False, steps=10, global_batch=8, optimizer=optimizer),
-        checkpoint=Checkpoint(every_steps=6),
+        checkpoint=Checkpoint(every_steps=6, background=False),  # a step is known from which a killed run goes on
         tracking=Tracking(uri="", log_every_steps=1, pictures_every_steps=0),
         validation=Validation(every_steps=10),
     )

@@ -1,0 +1,239 @@
+"""Checkpoints as they lie on storage: committed by manifests, read back against them.
+
+STORAGE/checkpoint_000000600/
+    state.json  history.jsonl  <network>/...    what `checkpoint.py` puts there, each file by one worker
+    manifest_rank_N.json                        worker N's last word: how many workers there are, its files, their bytes and sha256
+
+A checkpoint is committed once the manifests of all workers are there. No worker waits for another, so it is the same under Ray Train,
+torchrun and alone; what a killed worker left is no checkpoint.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spfem_dist.storage import UnreachableStorage, open_filesystem, patience, without_secrets
+from spfem_dist.training.scratch import scratch
+
+log = logging.getLogger(__name__)
+
+#: First and longest pause between attempts at a folder, seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 20.0
+#: Attempts at a file whose bytes arrive altered before the stored file itself is blamed.
+_READS = 3
+
+
+class DamagedCheckpoint(RuntimeError):
+    """A checkpoint whose files are not those that its manifests name; the message says which."""
+
+
+def checkpoint_name(step: int) -> str:
+    """Folder name of the checkpoint after optimiser step `step`; names sort by step."""
+    return f"checkpoint_{step:09d}"
+
+
+def manifest_name(rank: int) -> str:
+    """File name of worker `rank`'s manifest."""
+    return f"manifest_rank_{rank}.json"
+
+
+def committed(location: str) -> list[str]:
+    """Names of the complete checkpoints under `location`, oldest first."""
+    return Shelf(location).committed()
+
+
+class Shelf:
+    """The checkpoints of one job.
+
+    Storage that fails is waited for as long as `storage.patience_s` says; then UnreachableStorage is raised, which names the file.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location, self.patience_s = location.rstrip("/"), patience().patience_s
+        self.fs, self.root = open_filesystem(self.location)
+        self._local = "file" in self.fs.protocol or self.fs.protocol == "file"
+
+    def names(self) -> list[str]:
+        """Every checkpoint folder, complete or not, oldest first."""
+        return sorted(name for name in self._listed("") if name.startswith("checkpoint_") and "." not in name)
+
+    def committed(self) -> list[str]:
+        """The complete ones among `names()`."""
+        return [name for name in self.names() if self.missing(name) == []]
+
+    def missing(self, name: str) -> list[int] | None:
+        """Workers whose manifests are not there (yet); None where it is not even known how many there are."""
+        there = self._listed(name)
+        if manifest_name(0) not in there:
+            return None
+        try:
+            workers = self.manifest(name, 0)["world"]
+        except DamagedCheckpoint:
+            return None
+        return [rank for rank in range(workers) if manifest_name(rank) not in there]
+
+    def manifest(self, name: str, rank: int) -> dict[str, Any]:
+        """The manifest of worker `rank`. Raises DamagedCheckpoint where there is none, or no whole one."""
+        path = f"{self.root}/{name}/{manifest_name(rank)}"
+        try:
+            found = json.loads(self._persist(lambda: self.fs.cat_file(path), f"reading {self.location}/{name}"))
+            return found | {"files": dict(found["files"]), "world": int(found["world"])}
+        except FileNotFoundError:
+            raise DamagedCheckpoint(f"{manifest_name(rank)} is missing") from None
+        except (ValueError, KeyError, TypeError):
+            raise DamagedCheckpoint(f"{manifest_name(rank)} is cut or altered") from None
+
+    def put(
+        self,
+        folder: Path,
+        name: str,
+        rank: int,
+        world: int,
+        facts: dict[str, Any],
+        arrived: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Store this worker's files of the checkpoint `name`, its manifest with the `facts` last. arrived: called after each file."""
+        files = {}
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            relative = file.relative_to(folder).as_posix()
+            files[relative] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+            put = partial(self._put_file, file, f"{name}/{relative}")
+            self._persist(put, f"writing {self.location}/{name}/{relative}")
+            arrived()
+        text = json.dumps({"world": world, "rank": rank, **facts, "files": files}, indent=1)
+        path = f"{name}/{manifest_name(rank)}"
+        self._persist(lambda: self._put_text(text, path), f"writing {self.location}/{path}")
+
+    def bytes(self, name: str) -> int:
+        """Size of a checkpoint."""
+        return self._persist(lambda: self.fs.du(f"{self.root}/{name}"), f"listing {self.location}/{name}")
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint; its manifests first, so that what is left at any moment is never trusted."""
+
+        def once() -> None:
+            for path in self.fs.glob(f"{self.root}/{name}/manifest_rank_*.json"):
+                self.fs.rm(path)
+            self.fs.rm(f"{self.root}/{name}", recursive=True)
+
+        with suppress(FileNotFoundError):  # of two attempts the first went further than it said
+            self._persist(once, f"removing {self.location}/{name}")
+
+    def _listed(self, name: str) -> set[str]:
+        path = f"{self.root}/{name}".rstrip("/")
+        try:
+            found = self._persist(lambda: self.fs.ls(path, detail=False), f"listing {self.location}/{name}")
+        except FileNotFoundError:
+            return set()
+        return {entry.rstrip("/").rsplit("/", 1)[-1] for entry in found}
+
+    def _put_file(self, file: Path, target: str) -> None:
+        path = f"{self.root}/{target}"
+        if self._local:
+            self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        self.fs.put_file(str(file), path)
+        if (size := self.fs.info(path)["size"]) != file.stat().st_size:
+            raise OSError(f"{size} bytes arrived of {file.stat().st_size}")
+
+    def _put_text(self, text: str, target: str) -> None:
+        path = f"{self.root}/{target}"
+        if self._local:  # whole or not at all
+            partial = Path(f"{path}.partial")
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text)
+            partial.replace(path)
+        else:
+            self.fs.pipe_file(path, text.encode())
+
+    def _persist(self, call: Callable[[], Any], what: str) -> Any:
+        """call(), again while a folder's disk fails or is full; S3's own file system waits by itself."""
+        until, pause = time.monotonic() + self.patience_s, _FIRST_PAUSE
+        while True:
+            try:
+                return call()
+            except (FileNotFoundError, UnreachableStorage):
+                raise
+            except OSError as error:
+                reason = without_secrets(str(error))
+                if isinstance(error, PermissionError) or time.monotonic() + pause > until:
+                    mend = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend it"
+                    raise UnreachableStorage(
+                        f"{what} failed ({reason}): {mend} and start again under the same name, or wait longer than "
+                        f"{self.patience_s:g} s with --storage.patience-s"
+                    ) from error
+                log.warning("%s failed, trying again: %s", what, reason)
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+@contextmanager
+def fetched(location: str, patterns: Sequence[str] = ("*",), ranks: Collection[int] | None = None) -> Iterator[Path]:
+    """A local folder with those files of a checkpoint that match a pattern and were written by `ranks` (None: by anyone).
+
+    Every file's bytes are checked against its manifest. A local checkpoint is used in place; from S3 only the wanted files come, so a
+    worker reads its own shards and no others. Raises DamagedCheckpoint that names the file.
+    """
+    storage, name = location.rstrip("/").rsplit("/", 1)
+    shelf = Shelf(storage)
+    first = shelf.manifest(name, 0)
+    writers = range(first["world"]) if ranks is None else sorted(ranks)
+    wanted: dict[str, dict[str, Any]] = {}
+    for rank in writers:
+        manifest = shelf.manifest(name, rank) if rank else first
+        if (manifest["world"], manifest.get("attempt")) != (first["world"], first.get("attempt")):
+            raise DamagedCheckpoint(f"{manifest_name(rank)} is of another attempt than {manifest_name(0)}")
+        wanted |= {
+            file: entry for file, entry in manifest["files"].items() if any(Path(file).match(p) for p in patterns)
+        }
+    if shelf._local:
+        folder = Path(shelf.root) / name
+        for file, entry in wanted.items():
+            _check(folder / file, file, entry)
+        yield folder
+        return
+    with scratch("restore") as folder:
+        for file, entry in wanted.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            _fetch(shelf, f"{name}/{file}", folder / file, entry)
+        yield folder
+
+
+def _fetch(shelf: Shelf, source: str, target: Path, entry: dict[str, Any]) -> None:
+    for attempt in range(1, _READS + 1):
+        try:
+            shelf._persist(
+                lambda: shelf.fs.get_file(f"{shelf.root}/{source}", str(target)), f"reading {shelf.location}/{source}"
+            )
+            _check(target, source.split("/", 1)[1], entry)
+            return
+        except FileNotFoundError:
+            raise DamagedCheckpoint(f"{source.split('/', 1)[1]} is missing") from None
+        except DamagedCheckpoint:
+            if attempt == _READS:
+                raise
+
+
+def _check(path: Path, name: str, entry: dict[str, Any]) -> None:
+    try:
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise DamagedCheckpoint(f"{name} has {size} bytes of {entry['bytes']}")
+        if _sha256(path) != entry["sha256"]:
+            raise DamagedCheckpoint(f"{name} is altered: its sha256 is not the manifest's")
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"{name} is missing") from None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,114 @@
+"""A checkpoint counts when every worker's manifest is there, and its bytes are what the manifests say."""
+
+import json
+
+import fsspec
+import pytest
+
+from spfem_dist.storage import UnreachableStorage
+from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, committed, fetched, manifest_name
+
+NAME = checkpoint_name(6)
+
+
+def part(folder, rank, **files):
+    """A worker's local files."""
+    mine = folder / f"local-{rank}"
+    for name, text in (files or {f"net/shard_{rank}": f"of worker {rank}"}).items():
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text(text)
+    return mine
+
+
+@pytest.fixture(params=["disk", "memory"])
+def location(request, tmp_path):
+    """On disk, where a checkpoint is read in place, and elsewhere, from where it is fetched."""
+    place = tmp_path / "storage" if request.param == "disk" else f"memory://{tmp_path.name}"
+    yield str(place)
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture
+def written(location, tmp_path):
+    """A whole checkpoint of two workers."""
+    for rank in (0, 1):
+        Shelf(location).put(part(tmp_path, rank), NAME, rank, 2, {"attempt": "a"})
+    return location
+
+
+def rewrite(location, name, text):
+    fs, root = fsspec.core.url_to_fs(location)
+    fs.pipe_file(f"{root}/{NAME}/{name}", text.encode())
+
+
+def test_a_checkpoint_is_committed_by_the_last_manifest_whoever_writes_it(location, tmp_path):
+    shelf = Shelf(location)
+    assert committed(location) == []
+    shelf.put(part(tmp_path, 1), NAME, 1, 2, {})
+    assert committed(location) == []
+    assert shelf.missing(NAME) is None
+    shelf.put(part(tmp_path, 0), NAME, 0, 2, {})
+    assert committed(location) == [NAME]
+
+
+def test_a_cut_manifest_commits_nothing(written):
+    rewrite(written, manifest_name(0), '{"world": 2, "fil')
+    assert committed(written) == []
+
+
+def test_a_worker_reads_its_own_files_and_no_others(written):
+    with fetched(f"{written}/{NAME}", ["*shard_1"], {0, 1}) as folder:
+        assert (folder / "net" / "shard_1").read_text() == "of worker 1"
+        if written.startswith("memory"):
+            assert [file.name for file in folder.rglob("*") if file.is_file()] == ["shard_1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [("net/shard_1", "of worker I", "is altered"), ("net/shard_1", "of", "has 2 bytes of 11")],
+)
+def test_other_bytes_are_noticed_and_the_file_is_named(name, text, said, written):
+    rewrite(written, name, text)
+    with pytest.raises(DamagedCheckpoint, match=rf"{name} {said}"), fetched(f"{written}/{NAME}"):
+        pass
+
+
+def test_bytes_that_nobody_asked_for_are_not_read(written):
+    rewrite(written, "net/shard_1", "x")
+    with fetched(f"{written}/{NAME}", ["*shard_0"], {0}) as folder:
+        assert (folder / "net" / "shard_0").exists()
+
+
+def test_parts_of_two_attempts_are_no_checkpoint(written):
+    fs, root = fsspec.core.url_to_fs(written)
+    other = json.loads(fs.cat_file(f"{root}/{NAME}/{manifest_name(1)}")) | {"attempt": "b"}
+    rewrite(written, manifest_name(1), json.dumps(other))
+    with pytest.raises(DamagedCheckpoint, match="another attempt"), fetched(f"{written}/{NAME}"):
+        pass
+
+
+def test_a_storage_that_fails_for_a_while_is_waited_for(location, tmp_path, monkeypatch):
+    shelf, failures = Shelf(location), iter([OSError("reset"), TimeoutError("slow")])
+    put = shelf.fs.put_file
+
+    def flaky(*arguments, **options):
+        if (error := next(failures, None)) is not None:
+            raise error
+        return put(*arguments, **options)
+
+    monkeypatch.setattr(shelf.fs, "put_file", flaky)
+    shelf.put(part(tmp_path, 0), NAME, 0, 1, {})
+    assert committed(location) == [NAME]
+
+
+def test_a_storage_that_goes_on_failing_is_named_with_the_fix(location, tmp_path, monkeypatch):
+    shelf = Shelf(location)
+    shelf.patience_s = 0.1
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shelf.fs, "put_file", full)
+    with pytest.raises(UnreachableStorage, match=rf"{NAME}/net/shard_0 failed .* free some space"):
+        shelf.put(part(tmp_path, 0), NAME, 0, 1, {})
+    assert committed(location) == []
