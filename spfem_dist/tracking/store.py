@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -108,7 +109,7 @@ def wait_until_reachable(uri: str, seconds: float, every: float = 2.0) -> bool:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client for the tracking store and model registry at `uri`. Nothing is contacted yet."""
+    """A client for the tracking store and model registry at `uri`. No server is contacted yet; a new SQLite file gets its tables."""
     # Printing run links would show a password in the URI; long retries are the outbox's business, not each request's.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it would run through the status line
@@ -118,9 +119,14 @@ def open_client(uri: str) -> MlflowClient:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    if uri.startswith("sqlite:///"):
-        _sqlite_file(uri).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    file = _sqlite_file(uri)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Two runs that start together on a new file would both make its tables, and one of them would fail.
+    with file.with_name(f".{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import json
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -185,3 +187,9 @@ def test_the_page_of_a_comparison_names_both_runs_and_no_password():
     assert "aa" in page
     assert "bb" in page
     assert "machine_learning" in experiment_page("7")
+
+
+def test_runs_that_start_together_share_a_new_database(tmp_path):
+    ask = f"from spfem_dist.tracking.store import open_experiment; print(open_experiment('sqlite:///{tmp_path}/new.db', 'x'))"
+    both = [subprocess.Popen([sys.executable, "-c", ask], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0].strip() for process in both] == ["1", "1"]
