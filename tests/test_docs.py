@@ -133,6 +133,7 @@ FOREIGN = {
     "--multi_gpu",
     "--num_processes",
     "--backend-store-uri",
+    "--set",
 }
 
 

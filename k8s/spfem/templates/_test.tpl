@@ -1,0 +1,31 @@
+{{- define "spfem.testContainer" -}}
+securityContext: {{- include "spfem.containerSecurity" . | nindent 2 }}
+resources:
+  requests: {cpu: 500m, memory: 2Gi}
+  limits: {cpu: 500m, memory: 2Gi}
+env: {{- include "spfem.homeEnv" . | nindent 2 }}
+  {{- with include "spfem.mlflowUri" . }}
+  - {name: MLFLOW_TRACKING_URI, value: {{ . | quote }}}
+  {{- end }}
+  {{- if .Values.storage.volume.enabled }}
+  - {name: SPFEM_HOME, value: {{ .Values.storage.volume.mountPath }}}
+  {{- end }}
+  {{- include "spfem.s3Env" . | nindent 2 }}
+  {{- if eq .Values.mode "RayCluster" }}
+  - {name: RAY_AUTH_MODE, value: {{ .Values.ray.auth.mode }}}
+  {{- if eq .Values.ray.auth.mode "token" }}
+  - name: RAY_AUTH_TOKEN
+    valueFrom: {secretKeyRef: {name: {{ default (include "spfem.fullname" .) .Values.ray.auth.existingSecret }}, key: auth_token}}
+  {{- end }}
+  {{- end }}
+{{- with .Values.mlflow.clientSecret }}
+envFrom:
+  - secretRef: {name: {{ . }}}
+{{- end }}
+volumeMounts:
+  - {name: scratch, mountPath: /scratch}
+  - {name: tmp, mountPath: /tmp}
+  {{- if .Values.storage.volume.enabled }}
+  - {name: data, mountPath: {{ .Values.storage.volume.mountPath }}}
+  {{- end }}
+{{- end }}
