@@ -94,7 +94,14 @@ class Storage(Section):
 class Scaling(Section):
     """How many workers, and what each gets."""
 
-    workers: Positive = Field(2, description="Training processes, one for each GPU (or for each CPU share).")
+    workers: Positive | tuple[Positive, Positive] = Field(
+        2,
+        description="Training processes, one for each GPU (or for each CPU share). Two numbers: as many as there is room for between "
+        "them; the run shrinks when a node is lost and grows when one comes.",
+    )
+    resize_check_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="How often a run between two sizes looks for room to grow, seconds."
+    )
     gpu: bool | None = Field(None, description="One GPU for each worker; empty means yes where the cluster has any.")
     cpus_per_worker: Annotated[float, Field(gt=0)] = Field(1.0, description="CPU cores reserved for each worker.")
     threads_per_worker: Positive = Field(1, description="Compute threads of each CPU worker.")
@@ -107,6 +114,24 @@ class Scaling(Section):
         description="Seconds without a sign of life (a step, a batch, a checkpoint) after which a worker ends itself, and training "
         "starts again from the last checkpoint; until the first step three times as many, at least 300; 0 waits forever.",
     )
+
+    @property
+    def least(self) -> int:
+        """The smallest number of workers to train with."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most(self) -> int:
+        """The largest number of workers to train with."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @model_validator(mode="after")
+    def _from_few_to_many(self) -> Scaling:
+        if self.least > self.most:
+            raise ValueError(
+                f"scaling.workers {self.least} {self.most}: the smaller number comes first, use {self.most} {self.least}"
+            )
+        return self
 
 
 class Zero(Section):
@@ -206,19 +231,12 @@ class Run(Section):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", self.name):
             raise ValueError(f"name {self.name!r} must be letters, digits, '.', '_' or '-' (it becomes a folder)")
         for key, job in self.jobs().items():
-            if job.global_batch % self.scaling.workers:
-                fits = [n for n in range(1, job.global_batch + 1) if job.global_batch % n == 0]
+            if job.global_batch < self.scaling.most:
                 raise ValueError(
-                    f"{key}.global_batch {job.global_batch} cannot be shared by scaling.workers {self.scaling.workers}: "
-                    f"use one of {fits} workers, or a global batch that is a multiple of {self.scaling.workers}"
+                    f"{key}.global_batch {job.global_batch} has no sample for some of scaling.workers {self.scaling.most}: "
+                    f"use at most {job.global_batch} workers, or a larger global batch"
                 )
-            share = job.global_batch // self.scaling.workers
-            if job.micro_batch and share % job.micro_batch:
-                raise ValueError(
-                    f"{key}.micro_batch {job.micro_batch} does not divide the {share} samples of one worker "
-                    f"(global_batch {job.global_batch} / workers {self.scaling.workers}): use a divisor of {share}"
-                )
-        check_faults(self.faults, self.scaling.workers, set(self.jobs()))
+        check_faults(self.faults, self.scaling.most, set(self.jobs()))
         return self
 
     def jobs(self) -> dict[str, JobSettings]:

@@ -44,7 +44,7 @@ class JobSettings(Section):
         12, description="Samples (utterance groups) for each optimiser step, over all workers: the run's constant."
     )
     micro_batch: Positive | None = Field(
-        None, description="Largest number of samples a worker holds at once; empty means its whole share."
+        None, description="Largest number of samples that a worker holds at once; empty means its whole share."
     )
     optimizer: Optimizer = Field(default_factory=Optimizer)
 

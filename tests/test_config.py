@@ -32,8 +32,9 @@ def test_every_field_says_what_it_means():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"scaling": {"workers": 5}}, "use one of [1, 2, 3, 4, 6, 12]"),
-        ({"ccrl": {"global_batch": 12, "micro_batch": 4}, "scaling": {"workers": 2}}, "use a divisor of 6"),
+        ({"scaling": {"workers": 13}}, "use at most 12 workers"),
+        ({"scaling": {"workers": (2, 13)}}, "use at most 12 workers"),
+        ({"scaling": {"workers": (8, 2)}}, "use 2 8"),
         ({"name": "a/b"}, "becomes a folder"),
         ({"zero": {"stage": 7}}, "Input should be 0, 1, 2 or 3"),
         ({"data": {"shard": "x"}}, "Extra inputs are not permitted"),
@@ -65,6 +66,14 @@ def test_any_field_can_be_overridden_on_the_command_line():
     assert options.run.name == "test", "what is not overridden stays as the recipe set it"
 
 
+@pytest.mark.parametrize(("words", "workers"), [(["2"], 2), (["2", "8"], (2, 8))])
+def test_workers_are_one_number_or_two(words, workers):
+    run = parse(recipe, ["--ccrl.global-batch", "12", "--cerl.global-batch", "12", "--scaling.workers", *words]).run
+    assert run.scaling.workers == workers
+    assert (run.scaling.least, run.scaling.most) == (int(words[0]), int(words[-1]))
+    assert Stage1Run.model_validate(run.model_dump(mode="json")) == run
+
+
 def test_an_unknown_flag_is_answered_with_the_nearest_one(capsys):
     with pytest.raises(SystemExit) as ended:
         parse(recipe, ["--zero.stag", "2"])
@@ -74,11 +83,11 @@ def test_an_unknown_flag_is_answered_with_the_nearest_one(capsys):
 
 def test_an_impossible_override_ends_with_the_fix_and_no_traceback(capsys):
     with pytest.raises(SystemExit) as ended:
-        parse(recipe, ["--scaling.workers", "7"])
+        parse(recipe, ["--scaling.workers", "13"])
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    assert "use one of" in error
+    assert "use at most" in error
 
 
 def test_local_paths_become_absolute_and_urls_stay():

@@ -59,8 +59,7 @@ def room(run: Run, resources: Mapping[str, float], gpu: bool) -> Finding:
 
 def workers_of(run: Run) -> tuple[int, int]:
     """Fewest and most workers of the run; equal where its size is fixed."""
-    workers: Any = run.scaling.workers
-    return (int(workers[0]), int(workers[1])) if isinstance(workers, tuple | list) else (int(workers), int(workers))
+    return run.scaling.least, run.scaling.most
 
 
 def versions(facts: Sequence[NodeFacts], here: Mapping[str, str]) -> Finding:

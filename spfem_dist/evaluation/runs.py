@@ -28,6 +28,7 @@ from spfem_dist.prepare.landmarks import mouth_opening
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.records import Batch, Recording, UtteranceGroup
 from spfem_dist.shard_format import GroupEntry
+from spfem_dist.shares import share_of
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source, fixed_batches, whole_recordings
 from spfem_dist.tracking import tracker
@@ -207,7 +208,7 @@ def held_out_batches(run: Stage1Run, priors: dict[str, nn.Module], source: Sourc
     for name, prior in priors.items():
         with suppress(ValueError):  # a split whose test part cannot serve this prior's view has no such picture
             found[name] = fixed_batches(
-                run.data, prior.view, seed=run.seed, samples=4, micro_batch=4, accept=accept, source=source
+                run.data, prior.view, seed=run.seed, share=share_of(4, 0, 1), accept=accept, source=source
             )[0]
     return found
 

@@ -30,6 +30,7 @@ from spfem_dist.doctor.allreduce import AllReduce, time_allreduce
 from spfem_dist.doctor.probe import NodeProbe
 from spfem_dist.planning.constants import Collective, Constants, JobConstants
 from spfem_dist.planning.predict import fit
+from spfem_dist.shares import share_of
 from spfem_dist.stage import Stage
 
 #: Steps left out at the start of each measurement: they allocate and connect.
@@ -91,10 +92,9 @@ class Stepper:
         set_seed(run.seed)
         run = sized(run, name, share * size, size)
         self.job = stage.job(run, name, rank, size, self.device)
-        micro = self.job.settings.micro_batch or share
-        self.accumulation = share // micro
+        self.share = share_of(share * size, rank, size, self.job.settings.micro_batch)
         self.engines = {
-            key: engines.make_engine(network, self.job.optimizers[key], run.zero, micro, self.accumulation, self.device)
+            key: engines.make_engine(network, self.job.optimizers[key], run.zero, self.share, self.device)
             for key, network in self.job.networks.items()
         }
         self.stream, self.sums = self.job.batches(0), Sums(self.device)
@@ -125,9 +125,7 @@ class Stepper:
         times = []
         for _ in range(count):
             began = time.perf_counter()
-            self.waited += optimiser_step(
-                self.job, self.engines, self.stream, self.accumulation, self.device, self.sums
-            )
+            self.waited += optimiser_step(self.job, self.engines, self.stream, self.share, self.device, self.sums)
             self._settle()
             times.append(time.perf_counter() - began)
         return times

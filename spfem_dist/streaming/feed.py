@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,7 @@ from spfem_dist.config import JobSettings, Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
+from spfem_dist.shares import held_out_share, share_of
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches
 from spfem_dist.streaming.views import VIEWS
 
@@ -38,10 +38,7 @@ class Feed:
         self.run, self.settings, self.view, self.source = run, settings, VIEWS[view], source
         self.rank, self.size, self.device, self.mixing = rank, size, device, mixing
         self.split = Split.load(run.data.split)
-        share = settings.global_batch // size
-        self.micro_batch = settings.micro_batch or share
-        #: Micro-batches in each optimiser step.
-        self.micro_batches = share // self.micro_batch
+        self.share = share_of(settings.global_batch, rank, size, settings.micro_batch)
         self._loaders: list[Loader] = []
 
     def part(self, which: str) -> Callable[[GroupEntry], bool]:
@@ -64,17 +61,12 @@ class Feed:
         )
         if not any(held_out(entry) and self.view.serves(entry) for entry in groups):
             return []
-        samples = self.run.validation.samples
         return fixed_batches(
             self.run.data,
             self.view,
             seed=self.run.seed,
-            samples=samples // self.size * self.size,
-            # Equal micro-batches, so that their mean is the mean over samples for every number of workers.
-            micro_batch=math.gcd(samples // self.size, self.micro_batch),
+            share=held_out_share(self.settings, self.run.validation.samples, self.rank, self.size),
             accept=held_out,
-            rank=self.rank,
-            world=self.size,
             source=self.source,
         )
 
@@ -107,7 +99,7 @@ class Feed:
             rank=self.rank,
             world=self.size,
             global_batch=self.settings.global_batch,
-            micro_batch=self.micro_batch,
+            micro_batch=self.settings.micro_batch,
             start_sample=start_sample,
             accept=self.part("train"),
             device=self.device,

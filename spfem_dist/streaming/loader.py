@@ -1,8 +1,8 @@
 """Batches for training: samples in the order's order, read, drawn, decoded and collated ahead of the step.
 
-Step s of a run covers global samples [s * G, (s + 1) * G). Rank r of W takes the contiguous share [r * G / W,
-(r + 1) * G / W) of them, cut into micro-batches in order: put together over ranks and accumulation, every world size
-sees the same samples in the same order.
+Step s of a run covers global samples [s * G, (s + 1) * G). Rank r of W takes its contiguous share of them, cut into
+micro-batches in order (`shares.py`): put together over ranks and accumulation, every world size sees the same samples in
+the same order.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from spfem_dist.config import Data
 from spfem_dist.records import Batch, Recording, UtteranceGroup
 from spfem_dist.shard_format import DamagedShard
+from spfem_dist.shares import Share, share_of
 from spfem_dist.streaming.cache import MemoryCache
 from spfem_dist.streaming.decode import DamagedVideo, Request, choose_decoder, decode_many
 from spfem_dist.streaming.order import Accept, Order, SampleRef
@@ -132,7 +133,7 @@ class Loader:
     """An iterator of (Batch, seconds waited for it): this rank's micro-batches, in order, without end.
 
     view: "content", "emotion" or a `View`. accept: keeps a group of the split. global_batch: samples for each step over
-    all ranks; micro_batch: samples for each Batch (None: this rank's whole share). start_sample: samples already seen,
+    all ranks; micro_batch: samples for each Batch at most (None: this rank's whole share). start_sample: samples already seen,
     so a resumed run goes on where it was, also under another world size. stop_sample: end after the last whole step
     before it. device: where batches go (None leaves them on the CPU). source: what is read from, to share its memory.
     Groups that cannot be read or drawn from are substituted by the next one, the same on every world size, and
@@ -157,10 +158,9 @@ class Loader:
         block: int = 4,
         source: Source | None = None,
     ):
-        share = _share(rank, world, global_batch, micro_batch)
         self.data, self.view = data, VIEWS[view] if isinstance(view, str) else view
         self.rank, self.world, self.global_batch = rank, world, global_batch
-        self.micro_batch, self.accumulation = micro_batch or share, share // (micro_batch or share)
+        self.share = share_of(global_batch, rank, world, micro_batch)
         self.device = torch.device(device) if device is not None else None
         self.source = source or Source(data, device)
         self.reader = self.source.reader
@@ -213,16 +213,14 @@ class Loader:
 
     def samples(self, step: int) -> range:
         """Global sample numbers of this rank in step `step`, counted from start_sample."""
-        share = self.micro_batch * self.accumulation
-        first = self._start + step * self.global_batch + self.rank * share
-        return range(first, first + share)
+        first = self._start + step * self.global_batch + self.share.first
+        return range(first, first + self.share.samples)
 
     def _spans(self) -> Iterator[range]:
         step = 0
         while self._stop is None or self._start + (step + 1) * self.global_batch <= self._stop:
-            share = self.samples(step)
-            for first in range(0, len(share), self.micro_batch):
-                yield share[first : first + self.micro_batch]
+            first = self._start + step * self.global_batch
+            yield from (range(first + span.start, first + span.stop) for span in self.share.spans())
             step += 1
 
     def _fill(self, pending: deque[Future[Batch]], spans: Iterator[range]) -> None:
@@ -320,24 +318,20 @@ def fixed_batches(
     data: Data,
     view: str | View,
     seed: int,
-    samples: int,
-    micro_batch: int,
+    share: Share,
     accept: Accept | None = None,
-    rank: int = 0,
-    world: int = 1,
     device: torch.device | str | None = None,
     source: Source | None = None,
 ) -> list[Batch]:
-    """The first `samples` samples of a split part, always the same: this rank's contiguous share, for validation.
+    """The first `share.batch` samples of a split part, always the same: this worker's share of them, for validation.
 
     Every group comes once before any comes twice. Batches stay on the CPU unless `device` is given.
     """
     loader = Loader(
         data, view, seed, 0, 1, 1, device=device, accept=accept, draws_per_group=1, block=1 << 30, source=source
     )
-    share = range(samples * rank // world, samples * (rank + 1) // world)
     with loader:
-        batches = [loader._make(share[n : n + micro_batch]) for n in range(0, len(share), micro_batch)]
+        batches = [loader._make(span) for span in share.spans()]
     return [batch.to(device) for batch in batches] if device is not None else batches
 
 
@@ -371,18 +365,6 @@ def _at(recording: Recording, scale: float) -> Recording:
     if recording.landmarks is None:
         return recording
     return replace(recording, landmarks=(recording.landmarks.astype(np.float32) * np.float32(scale)))
-
-
-def _share(rank: int, world: int, global_batch: int, micro_batch: int | None) -> int:
-    """Samples of one rank for each step; ValueError for numbers that do not divide."""
-    if not 0 <= rank < world:
-        raise ValueError(f"rank {rank} is not one of the {world} workers 0 to {world - 1}")
-    if global_batch % world:
-        raise ValueError(f"global batch {global_batch} cannot be shared by {world} workers: use a multiple of {world}")
-    share = global_batch // world
-    if micro_batch and share % micro_batch:
-        raise ValueError(f"micro-batch {micro_batch} does not divide the {share} samples of one worker: use a divisor")
-    return share
 
 
 def _pinned(batch: Batch) -> Batch:

@@ -298,7 +298,7 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
             attempt = int(client.get_run(tracker.run_id).data.tags.get("attempt", "1")) + 1
             client.update_run(tracker.run_id, status="RUNNING")
         tracker.params(run.model_dump(mode="json"))
-        world = run.scaling.workers
+        world = run.scaling.most
         told = {
             "attempt": str(attempt),
             f"attempt.{attempt}": f"{when} workers={world} host={tags['host']} samples={samples}",

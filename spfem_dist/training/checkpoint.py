@@ -11,9 +11,9 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from spfem_dist import config
 from spfem_dist.faults import inject
 from spfem_dist.storage import UnreachableStorage
-from spfem_dist.training import watchdog
+from spfem_dist.training import universal, watchdog
 from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, fetched
 from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import World, from_rank_zero, gathered
@@ -52,18 +52,24 @@ class Progress:
 
 @dataclass
 class Found:
-    """The checkpoint that a run goes on from: verified, and the same one on every worker. folder: this worker's part of it."""
+    """The checkpoint that a run goes on from: verified, and the same one on every worker.
+
+    folder: this worker's part of it. reshard: it was written by other workers, or at another ZeRO stage; converted: then the
+    folder with its universal form.
+    """
 
     location: str
     folder: Path
-    world: int
     zero_stage: int
+    reshard: bool
+    converted: Path | None = None
 
 
 @contextmanager
-def newest(world: World, zero_stage: int) -> Iterator[Found | None]:
+def newest(world: World, networks: Iterable[str], zero_stage: int) -> Iterator[Found | None]:
     """The newest committed checkpoint whose bytes are right on every worker, or None at the first start. A collective.
 
+    networks: those whose shards may have to be cut anew, for this number of workers and this ZeRO stage.
     One that is damaged is named in a line, and the one before it is tried. Whatever is newer than the result or incomplete is
     removed: nobody writes it any more. Raises CheckpointError when there are committed ones and all are damaged.
     """
@@ -86,6 +92,8 @@ def newest(world: World, zero_stage: int) -> Iterator[Found | None]:
                 raise (CheckpointError if kind == "CheckpointError" else UnreachableStorage)(damaged)
             if part is not None and not problems:
                 from_rank_zero(world, partial(_tidy, world, shelf, name))
+                if part.reshard:
+                    part = held.enter_context(_resharded(part, networks, world, zero_stage))
                 yield part
                 return
             if world.rank == 0:
@@ -111,28 +119,52 @@ def _candidates(shelf: Shelf) -> list[str]:
 
 
 def _own_part(held: ExitStack, shelf: Shelf, name: str, world: World, zero_stage: int) -> Found:
-    """Fetch and verify what this worker reads of the checkpoint `name`."""
+    """Fetch and verify what this worker reads of the checkpoint `name`.
+
+    Of one that was written by another number of workers, or at another ZeRO stage, the first worker of each host takes everything.
+    """
     first = shelf.manifest(name, 0)
-    location = f"{shelf.location}/{name}"
-    if first["zero_stage"] != zero_stage:
+    location, stages = f"{shelf.location}/{name}", (first["zero_stage"], zero_stage)
+    if stages[0] != stages[1] and 0 in stages:
         raise CheckpointError(
-            f"{location} was written with zero.stage {first['zero_stage']}, this run has {zero_stage}: "
-            f"continue with --zero.stage {first['zero_stage']}, or start under another --name"
+            f"{location} was written with zero.stage {stages[0]}, this run has {stages[1]}: ZeRO 1, 2 and 3 can be exchanged, "
+            f"0 cannot. Continue with --zero.stage {stages[0]}, or start under another --name"
         )
-    if first["world"] != world.size and zero_stage > 0:
-        raise CheckpointError(
-            f"{location} holds optimiser shards of {first['world']} workers, this run has {world.size}: "
-            f"continue with --scaling.workers {first['world']}, or start under another --name"
-        )
-    patterns = [
-        "state.json",
-        "history.jsonl",
-        "*/mp_rank_00_model_states.pt",
-        f"*/*zero_pp_rank_{world.rank}_mp_rank_*",
-    ]
-    ranks = {0, world.rank} if world.rank < first["world"] else {0}
+    reshard = stages[0] != stages[1] or (zero_stage > 0 and first["world"] != world.size)
+    patterns, ranks = ["state.json", "history.jsonl"], {0}
+    if reshard and world.local_rank == 0:
+        patterns, ranks = ["*"], set(range(first["world"]))
+    elif not reshard:
+        patterns += ["*/mp_rank_00_model_states.pt", f"*/*zero_pp_rank_{world.rank}_mp_rank_*"]
+        ranks |= {world.rank} & set(range(first["world"]))
     folder = held.enter_context(fetched(location, patterns, ranks))
-    return Found(location, folder, first["world"], first["zero_stage"])
+    return Found(location, folder, first["zero_stage"], reshard)
+
+
+@contextmanager
+def _resharded(found: Found, names: Iterable[str], world: World, zero_stage: int) -> Iterator[Found]:
+    """The checkpoint in a form that any number of workers can load: made once on each host. A collective."""
+    with ExitStack() as held:
+        mine, problem = "", ""
+        if world.local_rank == 0:
+            watchdog.doing("cutting a checkpoint anew")
+            out = held.enter_context(scratch("universal"))
+            try:
+                universal.convert(found.folder, names, out, found.zero_stage, zero_stage)
+                mine = str(out)
+            except universal.CannotReshard as error:
+                problem = str(error)
+            except OSError as error:
+                problem = f"{error}; the temporary folder (TMPDIR) needs room for twice the checkpoint"
+        hosts = gathered(world, (world.node_rank, mine, problem))
+        if problems := [problem for _, _, problem in hosts if problem]:
+            raise CheckpointError(
+                f"{found.location} cannot be cut for {world.size} workers: {problems[0]}. Continue with the workers and the "
+                "zero.stage that wrote it, or start under another --name"
+            )
+        here = next(folder for host, folder, _ in hosts if host == world.node_rank and folder)
+        yield replace(found, converted=Path(here))
+        gathered(world, None)  # until everybody has read it
 
 
 def _tidy(world: World, shelf: Shelf, chosen: str) -> None:
@@ -148,11 +180,13 @@ def _tidy(world: World, shelf: Shelf, chosen: str) -> None:
 def restore(trained: Mapping[str, Any], found: Found) -> Progress:
     """Load this rank's part of the checkpoint into the engines, by name. A collective."""
     for name, engine in trained.items():
-        loaded, _ = engine.load_checkpoint(str(found.folder), tag=name)
+        loaded, _ = engine.load_checkpoint(str(found.converted or found.folder), tag=name)
         if loaded is None:
             raise CheckpointError(
                 f"DeepSpeed found no checkpoint files under {found.location}/{name}; start under another --name"
             )
+        if found.converted:
+            universal.restore_buffers(engine.module, found.converted / name)
     state = json.loads((found.folder / "state.json").read_text())
     lines = (found.folder / "history.jsonl").read_text().splitlines()
     return Progress(**state, history=[json.loads(line) for line in lines])

@@ -81,14 +81,17 @@ def connect(run: Run) -> None:
 
     # Never left to Ray: a token file from an earlier start would turn authentication on for some processes only.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # Ray Train hands reports over once in this time, so it bounds what a checkpoint costs.
+    # Ray Train looks after its workers once in this time: how soon a lost one is noticed.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    if run.scaling.least < run.scaling.most:
+        # After the loss of a node Ray first tries the old number of workers for so long (60 s if not told), before it takes fewer.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     if ray.is_initialized():
         return
     if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
         ray.init(log_to_driver=False)
         return
-    cpus = max(os.cpu_count() or 1, int(run.scaling.workers * run.scaling.cpus_per_worker))
+    cpus = max(os.cpu_count() or 1, int(run.scaling.most * run.scaling.cpus_per_worker))
     ray.init(
         address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False
     )
@@ -105,7 +108,7 @@ def train_on_ray(run: Run, stage: Stage) -> str:
         resources = ray.cluster_resources()
         gpu = run.scaling.gpu if run.scaling.gpu is not None else resources.get("GPU", 0) > 0
         _check_room(run, resources, gpu)
-        announce(run, resumed, f"Ray, {run.scaling.workers} workers on {'GPUs' if gpu else 'CPUs'}")
+        announce(run, resumed, f"Ray, {_workers(run)} workers on {'GPUs' if gpu else 'CPUs'}")
         parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
         folder.update_state(mlflow_run=parent)
         desk = ray.remote(num_cpus=0)(Desk).remote()
@@ -130,7 +133,7 @@ def _fit_all(
     """Fit the jobs in threads, so that the main thread can hear Ctrl-C and SIGTERM and ask the workers to stop."""
     import ray
 
-    need, key = (run.scaling.workers, "GPU") if gpu else (run.scaling.workers * run.scaling.cpus_per_worker, "CPU")
+    need, key = (run.scaling.most, "GPU") if gpu else (run.scaling.most * run.scaling.cpus_per_worker, "CPU")
     room = max(1, int(resources.get(key, 0) // need))
     done = threading.Event()
     hurry = threading.Event()
@@ -192,8 +195,9 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
             "desk": desk,
         },
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=scaling.workers,
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]  # as RunConfig below
+            num_workers=scaling.workers,  # type: ignore[arg-type]
+            elastic_resize_monitor_interval_s=scaling.resize_check_s,
             use_gpu=gpu,
             resources_per_worker={"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if gpu else {}),
             placement_strategy=scaling.placement,
@@ -242,16 +246,21 @@ def _storage(location: str) -> dict[str, Any]:
 def _check_room(run: Run, resources: dict[str, float], gpu: bool) -> None:
     """Refuse a run that would wait forever for workers that the cluster cannot hold."""
     scaling = run.scaling
-    if gpu and resources.get("GPU", 0) < scaling.workers:
+    if gpu and resources.get("GPU", 0) < scaling.least:
         raise LaunchError(
-            f"scaling.workers is {scaling.workers} with one GPU each, but the cluster has {resources.get('GPU', 0):g} GPUs: "
+            f"scaling.workers is {_workers(run)} with one GPU each, but the cluster has {resources.get('GPU', 0):g} GPUs: "
             f"add nodes, lower --scaling.workers, or train on CPUs with --scaling.gpu False"
         )
-    if resources.get("CPU", 0) < scaling.workers * scaling.cpus_per_worker:
+    if resources.get("CPU", 0) < scaling.least * scaling.cpus_per_worker:
         raise LaunchError(
-            f"{scaling.workers} workers with {scaling.cpus_per_worker:g} CPUs each do not fit the cluster's "
+            f"{_workers(run)} workers with {scaling.cpus_per_worker:g} CPUs each do not fit the cluster's "
             f"{resources.get('CPU', 0):g} CPUs: lower --scaling.workers or --scaling.cpus-per-worker, or add nodes"
         )
+
+
+def _workers(run: Run) -> str:
+    least, most = run.scaling.least, run.scaling.most
+    return f"{most}" if least == most else f"{least} to {most}"
 
 
 def _root_cause(error: BaseException) -> str:

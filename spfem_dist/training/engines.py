@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from spfem_dist.config import Optimizer, Zero
+from spfem_dist.shares import Share
 
 #: Lets torch's flight recorder remember the last collectives, which the watchdog reads; set before the process group is made.
 RECORDER = {"TORCH_FR_BUFFER_SIZE": "500"}
@@ -64,13 +65,16 @@ def optimizer_for(parameters: list[nn.Parameter], settings: Optimizer, offload: 
     return kind(parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
 
 
-def deepspeed_config(zero: Zero, clip: float, micro_batch: int, accumulation: int) -> dict[str, Any]:
+def deepspeed_config(
+    zero: Zero, clip: float, micro_batch: int, accumulation: int, universal: bool = False
+) -> dict[str, Any]:
     """DeepSpeed's own configuration. Everything whose default moved between releases is stated."""
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": clip,
         "zero_allow_untested_optimizer": True,
+        "checkpoint": {"load_universal": universal},
         "steps_per_print": 10**9,
         "zero_optimization": {
             "stage": zero.stage,
@@ -91,11 +95,16 @@ def deepspeed_config(zero: Zero, clip: float, micro_batch: int, accumulation: in
 
 
 def make_engine(
-    network: nn.Module, optimizer: Optimizer, zero: Zero, micro_batch: int, accumulation: int, device: torch.device
+    network: nn.Module,
+    optimizer: Optimizer,
+    zero: Zero,
+    share: Share,
+    device: torch.device,
+    universal: bool = False,
 ) -> Any:
     """Wrap `network` in a DeepSpeed engine over its trainable parameters.
 
-    micro_batch: samples this worker holds at once. accumulation: micro-batches for each optimiser step.
+    share: the worker's share of each global batch. universal: the checkpoint that it will load is a universal one.
     """
     deepspeed = _deepspeed()
     if zero.precision == "fp64":
@@ -108,7 +117,7 @@ def make_engine(
         model=network.to(device),
         model_parameters=trainable,
         optimizer=optimizer_for(trainable, optimizer, zero.offload),
-        config=deepspeed_config(zero, optimizer.clip, micro_batch, accumulation),
+        config=deepspeed_config(zero, optimizer.clip, share.micro_batch, share.steps, universal),
     )
     return engine
 

@@ -15,6 +15,7 @@ from torch import nn
 from spfem_dist.config import Run
 from spfem_dist.faults import inject
 from spfem_dist.records import Batch
+from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines, watchdog
 from spfem_dist.training.samples import noted
@@ -56,12 +57,12 @@ def train(
     and however often the run was interrupted.
     """
     settings = job.settings
-    share = settings.global_batch // world.size
-    micro = settings.micro_batch or share
+    share = share_of(settings.global_batch, world.rank, world.size, settings.micro_batch)
     torch.manual_seed(run.seed)
-    with checkpoint.newest(world, run.zero.stage) as found:
+    with checkpoint.newest(world, job.networks, run.zero.stage) as found:
+        universal = found is not None and found.reshard
         trained = {
-            name: engines.make_engine(network, job.optimizers[name], run.zero, micro, share // micro, device)
+            name: engines.make_engine(network, job.optimizers[name], run.zero, share, device, universal)
             for name, network in job.networks.items()
         }
         progress = checkpoint.restore(trained, found) if found else checkpoint.Progress()
@@ -71,9 +72,8 @@ def train(
         replay(recorder, progress.history)
 
     meter = Meter(world.size, settings.global_batch, progress.flops_per_sample, peak_flops(device))
-    accumulation = share // micro
-    stream = inject.stream(job.batches(progress.samples), progress.samples, settings.global_batch, accumulation)
-    stream = noted(stream, run, job.name, world, progress.step, accumulation)
+    stream = inject.stream(job.batches(progress.samples), progress.samples, settings.global_batch, share.steps)
+    stream = noted(stream, run, job.name, world, progress.step, share.steps)
     running = Sums(device)
     saved_at, status = progress.step if found else -1, "finished"
     with checkpoint.Saver(world, run.checkpoint) as saver:
@@ -87,17 +87,17 @@ def train(
                 progress.step == 0
             ):  # at no other: a step that is counted rounds otherwise, and a resumed run repeats every bit
                 with flop_counter() as counter:
-                    waited = optimiser_step(job, trained, stream, accumulation, device, running)
-                meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share
+                    waited = optimiser_step(job, trained, stream, share, device, running)
+                meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share.samples
             else:
-                waited = optimiser_step(job, trained, stream, accumulation, device, running)
+                waited = optimiser_step(job, trained, stream, share, device, running)
             progress.step += 1
             progress.samples += settings.global_batch
             meter.step(waited)
             watchdog.stepped(progress.step)
 
             last = progress.step == settings.steps
-            if progress.step % STOP_EVERY == 0 and agree(world.rank == 0 and world.stop_requested(), device):
+            if progress.step % STOP_EVERY == 0 and agree(world.stop_requested(), device):
                 status, last = "stopped", True
             due = progress.step % run.checkpoint.every_steps == 0 or last
             if progress.step % run.tracking.log_every_steps == 0 or due:
@@ -106,7 +106,7 @@ def train(
             if run.validation.every_steps and (
                 progress.step % run.validation.every_steps == 0 or (last and status == "finished")
             ):
-                _validate(job, trained, progress, device, recorder)
+                _validate(job, run, world, trained, progress, device, recorder)
                 meter.pause()
             if run.tracking.pictures_every_steps and progress.step % run.tracking.pictures_every_steps == 0:
                 _picture(job, trained, progress, device, recorder)
@@ -142,11 +142,13 @@ def optimiser_step(
     job: Job,
     trained: Mapping[str, Any],
     stream: Iterator[tuple[Batch, float]],
-    accumulation: int,
+    share: Share,
     device: torch.device,
     running: Sums,
 ) -> float:
     """Every phase over this rank's share of the global batch; returns seconds waited for data.
+
+    DeepSpeed takes the mean over micro-batches and ranks; the share's weights make it the mean over samples.
 
     Networks are called as modules, not through their engines: with a gradient penalty, or a network judged within
     another's step, an engine's forward fails under ZeRO-1 and -2 and is silently wrong under ZeRO-3.
@@ -155,7 +157,7 @@ def optimiser_step(
 
     def fetched() -> Iterator[Batch]:
         nonlocal waited
-        for _ in range(accumulation):
+        for _ in range(share.steps):
             watchdog.doing("waiting for data")
             batch, wait = next(stream)
             waited += wait
@@ -166,13 +168,13 @@ def optimiser_step(
     for phase in job.phases:
         engine = trained[phase.trains]
         with engines.only(networks, phase.trains):
-            for batch in batches:
+            for batch, weight in zip(batches, share.weights, strict=True):
                 watchdog.doing(f"updating {phase.trains}")
                 losses, monitors = phase.losses(networks, batch)
                 total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
-                engine.backward(total)
+                engine.backward(total if weight == 1 else total * weight)
                 engine.step()
-                running.add(losses, monitors)
+                running.add(losses, monitors, weight)
     return waited
 
 
@@ -215,14 +217,21 @@ def _log(
 
 @torch.no_grad()
 def _validate(
-    job: Job, trained: Mapping[str, Any], progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
+    job: Job,
+    run: Run,
+    world: World,
+    trained: Mapping[str, Any],
+    progress: checkpoint.Progress,
+    device: torch.device,
+    recorder: Recorder | None,
 ) -> None:
     """Mean losses on fixed held-out samples, in eval mode. A collective."""
-    sums = Sums(device)
+    sums, batches = Sums(device), list(job.validation())
+    share = held_out_share(job.settings, run.validation.samples, world.rank, world.size)
     with evaluating(trained) as networks:
-        for batch in job.validation():
+        for batch, weight in zip(batches, share.weights, strict=bool(batches)):
             watchdog.doing("validating")
-            sums.add(*job.judge(networks, batch.to(device)))
+            sums.add(*job.judge(networks, batch.to(device)), weight)
     means = sums.mean()
     if not means:
         return
@@ -269,15 +278,16 @@ class Sums:
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: Counter[str] = Counter()
 
-    def add(self, losses: dict[str, torch.Tensor], monitors: dict[str, torch.Tensor]) -> None:
+    def add(self, losses: dict[str, torch.Tensor], monitors: dict[str, torch.Tensor], weight: float = 1.0) -> None:
         self.losses.update(losses)
         for key, value in (losses | monitors).items():
             value = value.detach().double()
+            value = value if weight == 1 else value * weight
             self._sums[key] = self._sums[key] + value if key in self._sums else value
             self._counts[key] += 1
 
     def mean(self) -> dict[str, float]:
-        """Mean over what was added, on all ranks; empties the sums. A collective; every rank must hold the same names."""
+        """Mean over what was added, on all ranks, by weight (which is 1 on average); empties the sums. A collective; every rank must hold the same names."""
         if not self._sums:
             return {}
         names = sorted(self._sums)

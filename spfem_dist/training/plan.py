@@ -13,6 +13,7 @@ from torch import nn
 
 from spfem_dist.config import JobSettings, Run, Zero
 from spfem_dist.records import Batch
+from spfem_dist.shares import Share, share_of
 from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import store as tracking
@@ -85,7 +86,7 @@ def show(run: Run, stage: Stage) -> None:
     columns: dict[str, dict[str, str]] = {}
     for name in stage.jobs(run):
         try:
-            job = stage.job(run, name, 0, run.scaling.workers, torch.device("cpu"))
+            job = stage.job(run, name, 0, run.scaling.most, torch.device("cpu"))
         except Exception as error:  # every reason is the user's to read, and the rest of the plan still helps
             problems.append(f"{name}: {error}")
             continue
@@ -114,8 +115,8 @@ def _beside(columns: dict[str, dict[str, str]]) -> Table:
 
 def _column(run: Run, job: Job) -> dict[str, str]:
     settings: JobSettings = job.settings
-    share = settings.global_batch // run.scaling.workers
-    micro = settings.micro_batch or share
+    workers = run.scaling.most
+    share = share_of(settings.global_batch, workers - 1, workers, settings.micro_batch)
     batch = next(iter(job.batches(0)))[0]
     one = batch.part(slice(1))
     flops, activations = measure(job, one)
@@ -123,17 +124,22 @@ def _column(run: Run, job: Job) -> dict[str, str]:
     trainable = sum(p.numel() for p in networks.parameters() if p.requires_grad)
     everything = compute_module_sizes(networks)[""]
     states = 0 if settings.optimizer.name == "sgd" and not settings.optimizer.momentum else 2
-    need = memory(trainable, everything - 4 * trainable, activations * micro, run.zero, run.scaling.workers, states)
+    need = memory(trainable, everything - 4 * trainable, activations * share.micro_batch, run.zero, workers, states)
     parts = ("parameters", "gradients", "optimizer", "frozen", "activations")
     return {
         "form": settings.form,
         "steps": f"{settings.steps:,}",
-        "batch = micro x accumulation x workers": f"{settings.global_batch} = {micro} x {share // micro} x {run.scaling.workers}",
+        "batch = micro x accumulation x workers": _product(settings.global_batch, share, workers),
         "trained parameters": f"{trainable:,}",
         "GFLOP/sample, forward and backward": f"{flops / 1e9:.2f}",
         f"GB/worker under ZeRO-{run.zero.stage}": f"{need.total / 1e9:.3f}",
         **{f"  {part}": f"{getattr(need, part) / 1e9:.3f}" for part in parts},
     }
+
+
+def _product(batch: int, share: Share, workers: int) -> str:
+    exact = share.micro_batch * share.steps * workers == batch
+    return f"{batch} {'=' if exact else '<='} {share.micro_batch} x {share.steps} x {workers}"
 
 
 def _data(console: Console, run: Run, job: Job) -> None:

@@ -39,6 +39,7 @@ MAY_CHANGE: tuple[str, ...] = (
         "tracking",
         "validation",
         "faults",
+        "zero.stage",
         "data.decoder",
         "data.prefetch",
         "data.threads",

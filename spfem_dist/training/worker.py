@@ -35,6 +35,8 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
         torch.set_num_threads(run.scaling.threads_per_worker)
     engines.connect(device)
     set_seed(run.seed)  # initial weights are the same on every rank and at every start
+    # Of a run between two sizes this is the one that it has now, in tracking too.
+    run = run.model_copy(update={"scaling": run.scaling.model_copy(update={"workers": world.size})})
     with inject.armed(run, name, world), closing(stage.job(run, name, world.rank, world.size, device)) as job:
         folder = RunFolder(run)
         if world.rank != 0:

@@ -33,7 +33,7 @@ class World(Protocol):
         ...
 
     def stop_requested(self) -> bool:
-        """Whether somebody asked this job to stop (Ctrl-C, SIGTERM); asked of rank 0 only."""
+        """Whether somebody asked this job to stop (Ctrl-C, SIGTERM); it stops when any rank says so."""
         ...
 
     def say(self, line: str) -> None:
@@ -108,7 +108,7 @@ class RayWorld:
         """See `World.stop_requested`; the driver leaves the request at the desk."""
         import ray
 
-        return bool(ray.get(self._desk.stopping.remote()))
+        return self.rank == 0 and bool(ray.get(self._desk.stopping.remote()))
 
     def say(self, line: str) -> None:
         """See `World.say`; the driver prints what it finds at the desk."""

@@ -13,6 +13,7 @@ from coded_shards import Small, make_group, read_code, write_shards
 
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.records import Batch
+from spfem_dist.shares import share_of
 from spfem_dist.streaming.decode import UnusableDecoder
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches, whole_recordings
 from spfem_dist.streaming.reader import TooMuchDamaged
@@ -25,7 +26,7 @@ def batches_of(small, view, world, micro, steps=3, start=0, seed=3, **changes):
     per_rank = []
     for rank in range(world):
         with Loader(small.data(**changes), view, seed, rank, world, G, micro, start) as loader:
-            per_rank.append([batch for batch, _ in islice(loader, steps * loader.accumulation)])
+            per_rank.append([batch for batch, _ in islice(loader, steps * loader.share.steps)])
     accumulation = len(per_rank[0]) // steps
     return [
         batch
@@ -57,7 +58,7 @@ def assert_equal(a: dict, b: dict) -> None:
 def test_samples_do_not_depend_on_world_size_accumulation_or_threads(small, view):
     one = concatenated(batches_of(small, view, world=1, micro=None, steps=2))
     assert one["sample"].tolist() == list(range(2 * G))
-    for world, micro, threads in ((2, None, 1), (4, 1, 3), (1, 2, 2)):
+    for world, micro, threads in ((2, None, 1), (4, 1, 3), (1, 2, 2), (3, None, 2), (5, 2, 1)):
         assert_equal(one, concatenated(batches_of(small, view, world, micro, steps=2, threads=threads)))
 
 
@@ -211,9 +212,9 @@ def test_too_many_damaged_groups_stop_the_run(copy_of_small):
 
 def test_validation_batches_are_always_the_same_and_shared_by_rank(small):
     data = small.data()
-    one = concatenated(fixed_batches(data, "content", 5, 10, 4))
-    assert_equal(one, concatenated(fixed_batches(data, "content", 5, 10, 3)))
-    shared = [b for rank in range(3) for b in fixed_batches(data, "content", 5, 10, 4, rank=rank, world=3)]
+    one = concatenated(fixed_batches(data, "content", 5, share_of(10, 0, 1, 4)))
+    assert_equal(one, concatenated(fixed_batches(data, "content", 5, share_of(10, 0, 1, 3))))
+    shared = [b for rank in range(3) for b in fixed_batches(data, "content", 5, share_of(10, rank, 3, 4))]
     assert_equal(one, concatenated(shared))
     assert len(set(one["keys"])) == 10  # no group twice before all came once
 
@@ -230,10 +231,6 @@ def test_evaluation_reads_whole_recordings_with_their_speech(small):
     assert seen == 17
 
 
-def test_numbers_that_do_not_divide_are_refused(small):
-    with pytest.raises(ValueError, match="multiple of 3"):
-        Loader(small.data(), "content", 0, 0, 3, 8)
-    with pytest.raises(ValueError, match="use a divisor"):
-        Loader(small.data(), "content", 0, 0, 2, 8, 3)
+def test_a_rank_that_there_is_not_is_refused(small):
     with pytest.raises(ValueError, match="rank 2"):
         Loader(small.data(), "content", 0, 2, 2, 8)

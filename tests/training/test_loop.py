@@ -69,12 +69,6 @@ def test_a_finished_run_is_not_trained_again(finished, reference):
     assert losses(finished) == reference
 
 
-def test_another_number_of_workers_is_refused_with_the_fix(copy_of_killed):
-    refused = launched(copy_of_killed, launcher=TORCHRUN)
-    assert refused.code != 0
-    assert "continue with --scaling.workers 1" in refused.out + refused.err
-
-
 def test_a_loss_that_is_not_a_number_stops_the_run_with_its_name(tmp_path):
     failed = alone(tmp_path, "--ccrl.optimizer.lr", "1e30", "--ccrl.optimizer.clip", "0")
     assert failed.code == 1

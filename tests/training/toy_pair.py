@@ -24,9 +24,13 @@ def networks() -> dict[str, nn.Module]:
     }
 
 
+def _rows(networks, batch):
+    return batch.speech.flatten(1).to(next(networks["judge"].parameters()).dtype)
+
+
 def judge_losses(networks, batch):
     """Logistic loss of real rows against made ones, and the squared gradient at the real ones."""
-    real = batch.speech.flatten(1).clone().requires_grad_()
+    real = _rows(networks, batch).clone().requires_grad_()
     with torch.no_grad():
         made = networks["maker"](real.flip(1))
     score = networks["judge"](real)
@@ -41,7 +45,7 @@ def judge_losses(networks, batch):
 
 def maker_losses(networks, batch):
     """The judge shall be fooled."""
-    made = networks["maker"](batch.speech.flatten(1).flip(1))
+    made = networks["maker"](_rows(networks, batch).flip(1))
     return {"maker/adversarial": F.softplus(-networks["judge"](made)).mean()}, {"maker/size": made.abs().mean()}
 
 

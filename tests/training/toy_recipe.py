@@ -12,6 +12,7 @@ from torch import nn
 
 from spfem_dist.config import CCRL, CERL, Checkpoint, Optimizer, Stage1Run, Tracking, Validation
 from spfem_dist.records import Batch
+from spfem_dist.shares import held_out_share, share_of
 from spfem_dist.stage import Job, job_of_one
 from spfem_dist.training.launch import main
 
@@ -43,8 +44,8 @@ class ToyStage:
 
     def job(self, run: Stage1Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         settings = run.jobs()[name]
-        share = settings.global_batch // size
-        micro = settings.micro_batch or share
+        share = share_of(settings.global_batch, rank, size, settings.micro_batch)
+        held_out = held_out_share(settings, run.validation.samples, rank, size)
 
         def make(first: int, count: int) -> Batch:
             rows = [
@@ -65,13 +66,12 @@ class ToyStage:
             )
 
         def batches(start: int):
-            first = start + rank * share
             step = start // settings.global_batch
             while True:
-                for offset in range(0, share, micro):
+                for span in share.spans():
                     _happen(name, step, last=rank == size - 1)
-                    yield make(first + offset, micro), 0.0
-                first += settings.global_batch
+                    yield make(start + span.start, len(span)), 0.0
+                start += settings.global_batch
                 step += 1
 
         counts = {"groups": 4, "groups_in_index": 4, "samples_per_epoch": 16, "bytes_per_epoch": 64}
@@ -80,7 +80,7 @@ class ToyStage:
             ToyNetwork(),
             settings,
             batches,
-            lambda: [make(10_000, micro)],
+            lambda: [make(10_000 + span.start, len(span)) for span in held_out.spans()],
             {"name": "toy", "digest": "0", "source": "none", "counts": counts},
         )
 

@@ -49,7 +49,7 @@ class Stage2:
         perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
         if perceptual is not None and run.zero.precision == "fp64":
             perceptual.double()
-        lesson = Lesson(run, model, rests, speakers_of(source), priors, feed.micro_batches, perceptual)
+        lesson = Lesson(run, model, rests, speakers_of(source), priors, feed.share.steps, perceptual)
         self.lesson = lesson
         return Job(
             name,

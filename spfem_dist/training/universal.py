@@ -1,0 +1,92 @@
+"""A checkpoint's shards for another number of workers, or another ZeRO stage: by DeepSpeed's universal checkpoint.
+
+Of every parameter DeepSpeed then has a folder with its whole master weights and optimiser states, from which any rank of any
+partition takes its part. They stay in the precision in which they were saved (fp32 masters, whatever zero.precision computes in).
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from argparse import Namespace
+from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class CannotReshard(ValueError):
+    """Shards that DeepSpeed's universal checkpoint has no form for; the message says which."""
+
+
+def convert(folder: Path, networks: Iterable[str], out: Path, source_stage: int, target_stage: int) -> None:
+    """Write the checkpoint in `folder`, with all ranks' files, as a universal one to `out`, for engines of `target_stage`.
+
+    Raises CannotReshard for optimisers other than Adam's kind.
+    """
+    from deepspeed.checkpoint import ds_to_universal
+
+    for name in networks:
+        settings = Namespace(
+            input_folder=str(folder / name),
+            output_folder=str(out / name),
+            num_extract_workers=1,  # others would be forked from a process with a GPU and communication threads
+            num_merge_workers=1,
+            keep_temp_folder=False,
+            strict=True,
+            inject_missing_state=source_stage < 3,
+        )
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it talks of every file
+            try:
+                ds_to_universal.main(settings)
+            except KeyError as error:
+                raise CannotReshard(f"the optimiser states of {name} are not Adam's (there is no {error})") from None
+        if source_stage < 3 <= target_stage:
+            _state_as_stage3(out / name)
+        elif target_stage < 3 <= source_stage:
+            _state_as_stage2(out / name)
+
+
+def restore_buffers(network: nn.Module, folder: Path) -> None:
+    """Give the network its buffers (batch-norm statistics) from a converted checkpoint: DeepSpeed restores parameters only."""
+    saved = torch.load(_model_states(folder), map_location="cpu", weights_only=True)
+    network.load_state_dict({name: saved["module"][name] for name in saved["buffer_names"]}, strict=False)
+
+
+def _model_states(folder: Path) -> Path:
+    return min(folder.glob("*_model_states.pt"))
+
+
+def _state_as_stage3(folder: Path) -> None:
+    """ZeRO-3 looks for its step and settings in another place than ZeRO-1 and -2, and for a model file of another name."""
+    state = _load(folder / "zero" / "optimizer_state.pt")
+    step = _load(next(iter(sorted((folder / "zero").glob("*/step.pt")))))
+    state["optimizer_state_dict"] = {"state": {0: {"step": step}}, "param_groups": state["param_groups"]}
+    torch.save(state, folder / "zero" / "optimizer_state.pt")
+    shutil.copyfile(_model_states(folder), folder / "zero_pp_rank_0_mp_rank_00_model_states.pt")
+
+
+def _state_as_stage2(folder: Path) -> None:
+    """ZeRO-1 and -2 look for the step beside each parameter, for its states in a dictionary, for a version, and for a model file of
+    another name."""
+    import deepspeed
+
+    state = _load(folder / "zero" / "optimizer_state.pt")
+    step = state["optimizer_state_dict"]["state"][0]["step"]
+    torch.save(state | {"ds_version": deepspeed.__version__}, folder / "zero" / "optimizer_state.pt")
+    for path in sorted((folder / "zero").glob("*/*.pt")):
+        torch.save({"param": _load(path), "cat_dim": 0}, path)
+    for parameter in {path.parent for path in (folder / "zero").glob("*/fp32.pt")}:
+        torch.save(step, parameter / "step.pt")
+    shutil.copyfile(_model_states(folder), folder / "mp_rank_00_model_states.pt")
+
+
+def _load(path: Path) -> Any:
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum]):
+        return torch.load(path, map_location="cpu", weights_only=True)
