@@ -290,7 +290,8 @@ def test_the_entrypoint_of_a_preset_is_understood_by_its_recipe(name):
     words = shlex.split(ray["spec"]["entrypoint"])
     assert words[:2] == ["python", "/app/recipes/cdrl_stage1.py"]
     run = parse(lambda: Stage1Run(), words[2:]).run
-    assert run.scaling.workers == values["job"]["workers"]
+    workers = values["job"]["workers"]
+    assert run.scaling.workers == (tuple(workers) if isinstance(workers, list) else workers)
     assert run.scaling.gpu == values["job"].get("gpu", True)
     places = [values["storage"][key] for key in ("shards", "runs")]
     assert [run.data.shards, run.checkpoint.storage] == [p if "://" in p else f"/data/{p}" for p in places]

@@ -25,6 +25,7 @@ WRONG = [
     (dotted("job.task", "stage3"), "task"),
     (dotted("job.workers", 0), "workers"),
     (dotted("job.workers", "two"), "workers"),
+    (dotted("job.workers", [2]), "workers"),
     (dotted("job.backoffLimit", -1), "backoffLimit"),
     (dotted("job.submissionMode", "InteractiveMode"), "submissionMode"),
     (dotted("job.name", "my run"), "name"),
@@ -57,6 +58,8 @@ WRONG = [
     # values that do not go together
     (merged(S3, dotted("job.workers", 16)), "job.workers is 16"),
     (merged(S3, {"job": {"workers": 64, "gpu": False}}), "job.workers is 64"),
+    (merged(S3, dotted("job.workers", [16, 32])), "job.workers is 16"),
+    (merged(S3, dotted("job.workers", [2, 1])), "job.workers is [2, 1]"),
     (dotted("storage.runs", "runs"), "storage.runs"),
     (
         {"storage": {"runs": "runs", "shards": "shards", "volume": {"enabled": True, "accessMode": "ReadWriteOnce"}}},

@@ -3,6 +3,9 @@
 {{- $values := .Values -}}
 {{- $job := .Values.job -}}
 {{- $training := has $job.task (list "stage1" "stage2" "judges") -}}
+{{- $workers := include "spfem.workers" . | fromYamlArray -}}
+{{- $wanted := int (first $workers) -}}
+{{- if gt $wanted (int (last $workers)) }}{{ fail (printf "job.workers is [%d, %d]: the smaller number comes first" $wanted (int (last $workers))) }}{{ end -}}
 {{- $names := list -}}
 {{- $gpus := 0 -}}{{- $cpus := 0 -}}{{- $pods := 0 -}}
 {{- range $given := .Values.ray.workerGroups -}}
@@ -22,8 +25,9 @@
 {{- include "spfem.checkShare" (dict "where" "ray.head" "node" .Values.ray.head) -}}
 {{- if le (int .Values.ray.terminationGraceSeconds) (int .Values.ray.drainSeconds) }}{{ fail (printf "ray.terminationGraceSeconds %d is not above ray.drainSeconds %d: a node would be killed while it is drained" (int .Values.ray.terminationGraceSeconds) (int .Values.ray.drainSeconds)) }}{{ end -}}
 {{- if eq .Values.mode "RayJob" -}}
-  {{- if and $training $job.gpu (gt (int $job.workers) (int $gpus)) }}{{ fail (printf "job.workers is %d with one GPU each, but ray.workerGroups start with %d GPUs: raise replicas or gpus, or lower job.workers" (int $job.workers) (int $gpus)) }}{{ end -}}
-  {{- if and $training (not $job.gpu) (gt (int $job.workers) (int $cpus)) }}{{ fail (printf "job.workers is %d with one CPU each, but ray.workerGroups start with %d CPUs: raise replicas or cpu, or lower job.workers" (int $job.workers) (int $cpus)) }}{{ end -}}
+  {{- $kind := ternary "GPU" "CPU" $job.gpu -}}
+  {{- $have := ternary $gpus $cpus $job.gpu -}}
+  {{- if and $training (gt $wanted (int $have)) }}{{ fail (printf "job.workers is %d with one %s each, but ray.workerGroups start with %d %ss: raise replicas or what each has, or lower job.workers" $wanted $kind (int $have) $kind) }}{{ end -}}
   {{- if and (eq $job.task "prepare") (ne $job.corpus "synthetic") (not $job.recordings) }}{{ fail (printf "job.recordings is empty: name the folder of %s's recordings on the shared volume" $job.corpus) }}{{ end -}}
   {{- if and (eq $job.task "prepare") (hasPrefix "s3://" .Values.storage.shards) }}{{ fail (printf "job.task prepare writes shards to a folder, and storage.shards is %s: use a folder of storage.volume and copy it to S3" .Values.storage.shards) }}{{ end -}}
   {{- if and (eq $job.task "command") (not $job.command) }}{{ fail "job.command is empty: give the words of the command, such as [python, recipes/ablation.py]" }}{{ end -}}

@@ -1,3 +1,8 @@
+{{/* job.workers as a YAML list: the number, or the least and the most. */}}
+{{- define "spfem.workers" -}}
+{{- ternary .Values.job.workers (list .Values.job.workers) (kindIs "slice" .Values.job.workers) | toYaml -}}
+{{- end }}
+
 {{/* A place as every process reads it: relative folders start at the shared volume. (dict "context" $ "place" p) */}}
 {{- define "spfem.place" -}}
 {{- $place := .place | trimSuffix "/" -}}
@@ -33,7 +38,7 @@
 {{- printf " --data.shards %s --data.split %s" (include "spfem.place" (dict "context" . "place" .Values.storage.shards)) .Values.storage.split -}}
 {{- printf " --checkpoint.storage %s" (include "spfem.place" (dict "context" . "place" .Values.storage.runs)) -}}
 {{- printf " --tracking.uri %s" (default "''" (include "spfem.mlflowUri" .)) -}}
-{{- printf " --scaling.workers %d --scaling.gpu %s" (int .Values.job.workers) (include "spfem.value" .Values.job.gpu) -}}
+{{- printf " --scaling.workers %s --scaling.gpu %s" (include "spfem.workers" . | fromYamlArray | join " ") (include "spfem.value" .Values.job.gpu) -}}
 {{- end }}
 
 {{/* What Ray is asked to run. */}}

@@ -65,7 +65,9 @@
 {{- $values := .context.Values -}}
 {{ include "spfem.homeEnv" .context }}
 - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ $values.ray.drainSeconds | quote }}}
-- {name: RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S, value: {{ $values.ray.workerStartSeconds | quote }}}
+{{- with $values.ray.workerStartSeconds }}
+- {name: RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S, value: {{ . | quote }}}
+{{- end }}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 {{- if eq $values.ray.auth.mode "disabled" }}
 - {name: RAY_AUTH_MODE, value: disabled}
