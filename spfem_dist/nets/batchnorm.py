@@ -74,8 +74,9 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked.add_(1)
             momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         own = self.training or self.running_mean is None
-        kept = (self.running_mean, self.running_var) if self.track_running_stats or not own else (None, None)
-        return F.batch_norm(whole, *kept, weight, bias, own, momentum, self.eps).to(input.dtype)
+        keeps = self.track_running_stats or not own
+        mean, variance = (self.running_mean, self.running_var) if keeps else (None, None)
+        return F.batch_norm(whole, mean, variance, weight, bias, own, momentum, self.eps).to(input.dtype)
 
     def _global_statistics(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean [C], biased variance [C] and element count of all ranks' inputs, differentiable, in float32 or better."""
