@@ -66,6 +66,7 @@ def configured(run: Stage2Run, arm: str, seed: int) -> Stage2Run:
     """One arm's run: it differs from the others in name, seed and the two weights of guidance, and in nothing else."""
     run = run.model_copy(deep=True)
     run.name, run.seed, run.tracking.experiment = f"ablation-{arm}-{seed}", seed, "ablation"
+    run.tracking.register_models = False  # arms of an experiment are no versions of one model
     for prior in {"content", "emotion"} - set(ARMS[arm]):
         setattr(run.ned.guidance, prior, 0.0)
     return run.absolute()

@@ -62,7 +62,7 @@ def edit(
     Args:
         source: A clip (mp4, mov, mkv, webm), or a folder of clips.
         out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done already is kept.
-        generator: A finished stage-2 run, or an exported generator.
+        generator: A finished stage-2 run, an exported generator, or models:/ned@champion (of the store in MLFLOW_TRACKING_URI).
         reference: A clip of anybody, whose manner the face takes on; it needs no sound.
         emotion: neutral, angry, disgusted, fear, happy, sad or surprised.
         strength: 0 leaves the face as it is, 1 is the full edit, more exaggerates.

@@ -193,7 +193,14 @@ class Tracking(Section):
     )
     log_every_steps: Positive = Field(10, description="Optimiser steps between metric points.")
     pictures_every_steps: Natural = Field(200, description="Optimiser steps between pictures; 0 turns them off.")
-    register_models: bool = Field(True, description="Register trained priors as models that stage 2 can name.")
+    register_models: bool = Field(
+        True, description="Register trained priors, which stage 2 can name, and generators, which edits can name."
+    )
+    champion_metric: str = Field(
+        "",
+        description="Loss by which the alias champion moves to a new version of a model (e.g. val/ccrl/contrast; lower is better, on the "
+        "same shards); empty: the first version keeps it until somebody moves it.",
+    )
     system_metrics: bool = Field(
         False, description="Also record CPU, memory, network and GPU use of the first worker's host."
     )

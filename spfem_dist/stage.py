@@ -102,7 +102,7 @@ def called(network: nn.Module, method: str, *arguments: Any) -> Any:
 
 
 class Stage(Protocol):
-    """A stage of training. registers: whether what it exports are priors, to be registered as models (yes where not said)."""
+    """A stage of training. registers: whether what it exports becomes a registered model (yes where not said)."""
 
     name: str
 

@@ -134,6 +134,7 @@ FOREIGN = {
     "--num_processes",
     "--backend-store-uri",
     "--set",
+    "--allowed-hosts",
 }
 
 

@@ -53,6 +53,20 @@ def tags(run: Run) -> dict[str, str]:
     return found
 
 
+def note(run: Run, part: str | None = None) -> str:
+    """Markdown for a person who finds the run later: what learns what from which data, and where it lies. part: one job; None for all."""
+    jobs = {name: job for name, job in run.jobs().items() if part in (None, name)}
+    lines = [
+        f"- **{name}** ({job.form}): {job.steps:,} steps of {job.global_batch} samples" for name, job in jobs.items()
+    ]
+    priors = getattr(run, "priors", ())
+    if priors:
+        lines.append(f"- guided by {', '.join(f'`{name}`' for name in priors)}")
+    lines.append(f"- shards `{run.data.shards}`, split `{run.data.split}`, {run.data.size} pixels, seed {run.seed}")
+    lines.append(f"- ZeRO-{run.zero.stage}, {run.zero.precision}; checkpoints in `{run.folder()}`")
+    return f"`recipes/{run.recipe}.py`\n\n" + "\n".join(lines)
+
+
 def _gpus() -> str:
     import torch
 

@@ -1,4 +1,4 @@
-"""Trained priors as registered models, which stage 2 names: `models:/ccrl`, `models:/ccrl@candidate`, `models:/ccrl/3`."""
+"""Trained priors and generators as registered models, named `models:/ccrl`, `models:/ned@champion`, `models:/ccrl/3`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from spfem_dist.tracking import lineage
 from spfem_dist.tracking.outbox import now
 from spfem_dist.tracking.store import TrackingUnavailable, mask, open_client, reachable
 
@@ -24,11 +26,18 @@ log = logging.getLogger(__name__)
 
 #: The alias that follows the newest version.
 CANDIDATE = "candidate"
-_ARTIFACT = "prior"
+#: What is registered: what a person reads about it. The script of the MLflow model is KIND_model.py, its artifact bears the kind's name.
+KINDS = {
+    "prior": "A prior trained by stage 1: `python recipes/cdrl_stage2.py --priors models:/{name}` trains a generator under it.",
+    "generator": "A generator trained by stage 2: it changes the emotion of a talking face and keeps its speech. "
+    "`spfem edit talk.mp4 --emotion happy --out edited.mp4 --generator models:/{name}@champion`, or mlflow.pyfunc.load_model.",
+}
+#: Stored beside a generator, for whoever looks how it is called.
+EDIT_EXAMPLE = {"source": ["talk.mp4"], "out": ["edited.mp4"], "emotion": ["happy"]}
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))?")
 
 
-def register_prior(
+def register_model(
     uri: str,
     folder: str | Path,
     name: str,
@@ -37,12 +46,14 @@ def register_prior(
     samples: int = 0,
     tags: Mapping[str, Any] | None = None,
     alias: str = CANDIDATE,
+    champion_metric: str = "",
 ) -> str:
-    """Register the prior saved in `folder` (see `save_prior`) as the next version of model `name`; returns that version.
+    """Register the prior or generator saved in `folder` as the next version of model `name`; returns that version.
 
     uri: tracking store. run_id: the MLflow run that trained it. metrics: its figures, shown beside the model, at `samples`.
-    alias: moved to the new version; '' moves none. The same weights twice give one version: the first is returned.
-    Raises TrackingUnavailable where the store does not answer, FileNotFoundError where `folder` holds no prior.
+    tags: of the version, beside those of its origin. alias: moved to the new version; '' moves none.
+    champion_metric: see `lineage.crown`. The same weights twice give one version: the first is returned.
+    Raises TrackingUnavailable where the store does not answer, FileNotFoundError where `folder` holds no weights.
     """
     from mlflow.exceptions import MlflowException
 
@@ -50,8 +61,10 @@ def register_prior(
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(
-            f"no model.safetensors in {folder}: give the folder of one prior, as a finished run saved it"
+            f"no model.safetensors in {folder}: give the folder of one prior or generator, as a finished run saved it"
         )
+    kind = "generator" if (folder / "face.safetensors").is_file() else "prior"
+    config = json.loads((folder / "config.json").read_text())
     client = _answering(uri)
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -60,15 +73,15 @@ def register_prior(
             _point(client, name, alias, known.version)
             return str(known.version)
     try:
-        client.create_registered_model(name, description="A prior trained by stage 1; see the run it comes from.")
+        client.create_registered_model(name, description=KINDS[kind].format(name=name))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     experiment = client.get_run(run_id).info.experiment_id if run_id else "0"
-    model = client.create_logged_model(experiment, name=name, source_run_id=run_id or None, model_type="prior")
+    model = client.create_logged_model(experiment, name=name, source_run_id=run_id or None, model_type=kind)
     try:
         with tempfile.TemporaryDirectory() as place:
-            _save(Path(place) / "model", folder, model.model_id, run_id)
+            _save(Path(place) / "model", folder, kind, model.model_id, run_id)
             client.log_model_artifacts(model.model_id, str(Path(place) / "model"))
         client.finalize_logged_model(model.model_id, "READY")
     except BaseException:
@@ -76,17 +89,28 @@ def register_prior(
         raise
     if run_id:
         _link(client, run_id, model.model_id, metrics or {}, samples)
-    told = {"sha256": digest, "samples": str(samples), **{key: mask(value) for key, value in (tags or {}).items()}}
+    guides = lineage.registered_priors(client, config)
+    if run_id and guides:
+        _descend(client, run_id, guides)
+    told = {"sha256": digest, "samples": str(samples)} | lineage.tags_of(config, folder, kind)
+    told |= {f"prior.{key}": f"models:/{key}/{version.version}" for key, version in guides.items()}
+    told |= {key: mask(value) for key, value in (tags or {}).items()}
     with _process_uses(uri):
         made = client.create_model_version(
-            name, f"models:/{model.model_id}", run_id or None, tags=told, model_id=model.model_id
+            name,
+            f"models:/{model.model_id}",
+            run_id or None,
+            tags=told,
+            description=_described(kind, told),
+            model_id=model.model_id,
         )
     _point(client, name, alias, made.version)
+    lineage.crown(client, name, str(made.version), champion_metric)
     return str(made.version)
 
 
 def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None = None) -> Path:
-    """The folder of a prior, ready for `load_prior`, fetched from where `uri` says.
+    """The folder of a prior or generator, ready for `load_prior` or `load_generator`, fetched from where `uri` says.
 
     uri: `models:/NAME` (newest version), `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/RUN_ID/PATH`, or a local folder.
     into: where files fetched from a server go; by default a folder under the user's cache.
@@ -98,7 +122,7 @@ def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None
 
     text = str(uri)
     if not text.startswith(("models:/", "runs:/")):
-        return _prior_inside(Path(text), text)
+        return _weights_inside(Path(text), text)
     if not tracking_uri:
         raise TrackingUnavailable(
             f"{text} names a tracked model, and tracking is turned off: set tracking.uri, or give a folder"
@@ -110,7 +134,7 @@ def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None
         source = client.get_model_version_download_uri(version.name, version.version)
         key = f"{version.name}-{version.version}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         if source.startswith("file:"):  # on this machine, as with SQLite: nothing to fetch
-            return _prior_inside(Path(local_file_uri_to_path(source)), text)
+            return _weights_inside(Path(local_file_uri_to_path(source)), text)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "models"
     place = Path(into) if into else cache / key
     place.mkdir(parents=True, exist_ok=True)
@@ -118,7 +142,7 @@ def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None
         found = download_artifacts(artifact_uri=source, dst_path=str(place), tracking_uri=tracking_uri)
     except (MlflowException, OSError) as error:
         raise FileNotFoundError(f"{text} could not be fetched from {mask(tracking_uri)}: {mask(error)}") from None
-    return _prior_inside(Path(found), text)
+    return _weights_inside(Path(found), text)
 
 
 @contextmanager
@@ -174,26 +198,29 @@ def _resolve(client: Any, uri: str) -> Any:
     return versions[-1]
 
 
-def _prior_inside(folder: Path, asked: str) -> Path:
+def _weights_inside(folder: Path, asked: str) -> Path:
     """The folder in or under `folder` that holds the weights."""
     found = sorted(file.parent for file in folder.rglob("model.safetensors")) if folder.is_dir() else []
     if len(found) != 1:
-        what = f"{len(found)} priors ({', '.join(map(str, found))})" if found else "no model.safetensors"
-        raise FileNotFoundError(f"{asked} holds {what}; expected the folder of one prior, or models:/NAME")
+        what = f"{len(found)} models ({', '.join(map(str, found))})" if found else "no model.safetensors"
+        raise FileNotFoundError(f"{asked} holds {what}; expected the folder of one model, or models:/NAME")
     return found[0]
 
 
-def _save(target: Path, folder: Path, model_id: str, run_id: str) -> None:
-    """Write an MLflow model folder around the prior in `folder`."""
+def _save(target: Path, folder: Path, kind: str, model_id: str, run_id: str) -> None:
+    """Write an MLflow model folder around what is in `folder`."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    with warnings.catch_warnings(record=True):  # it asks for an input example, which would store faces beside the model
+    with warnings.catch_warnings(
+        record=True
+    ):  # it asks a prior for an input example, which would store faces beside the model
         mlflow.pyfunc.save_model(
             target,
-            python_model=str(Path(__file__).with_name("prior_model.py")),
-            artifacts={_ARTIFACT: str(folder.resolve())},
-            signature=_signature(folder),
+            python_model=str(Path(__file__).with_name(f"{kind}_model.py")),
+            artifacts={kind: str(folder.resolve())},
+            signature=_signature(folder) if kind == "prior" else _edit_signature(),
+            input_example=None if kind == "prior" else pd.DataFrame(EDIT_EXAMPLE),
             pip_requirements=[f"{name}=={installed(name)}" for name in ("mlflow", "torch", "safetensors")],
             mlflow_model=Model(model_id=model_id, run_id=run_id or None),
         )
@@ -209,6 +236,35 @@ def _signature(folder: Path) -> Any:
     if config["view"] == "content":
         inputs.append(TensorSpec(np.dtype(np.float32), (-1, window, config["feature_dim"]), "speech"))
     return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]))
+
+
+def _edit_signature() -> Any:
+    """A clip in a row, as `generator_model.py` takes it, and what it says of each."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    optional = ("emotion", "reference", "preview", "faces", "landmarks", "reference_landmarks")
+    inputs: list[Any] = [ColSpec("string", "source"), ColSpec("string", "out")]
+    inputs += [ColSpec("string", name, required=False) for name in optional]
+    inputs += [ColSpec("double", "strength", required=False)]
+    outputs = {"out": "string", "frames": "long", "seconds": "double", "remarks": "string"}
+    return ModelSignature(Schema(inputs), Schema([ColSpec(kind, name) for name, kind in outputs.items()]))
+
+
+def _described(kind: str, tags: Mapping[str, str]) -> str:
+    """A version in a sentence, for the model's page."""
+    guided = [f"`{value}`" for key, value in tags.items() if re.fullmatch(r"prior\.\w+", key)]
+    under = f", guided by {' and '.join(guided)}" if guided else ", without guidance" if kind == "generator" else ""
+    where = f" on `{mask(tags['data.shards'])}`" if "data.shards" in tags else ""
+    return f"From run `{tags.get('run', '?')}` after {int(tags['samples']):,} samples{where}{under}."
+
+
+def _descend(client: Any, run_id: str, guides: Mapping[str, Any]) -> None:
+    """Name the priors as models that went into the run; the UI links them both ways."""
+    from mlflow.entities import LoggedModelInput
+
+    ids = [version.source.removeprefix("models:/") for version in guides.values()]
+    client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in ids])
 
 
 def _link(client: Any, run_id: str, model_id: str, metrics: Mapping[str, float], samples: int) -> None:

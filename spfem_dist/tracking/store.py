@@ -26,6 +26,11 @@ MENDING = (
 
 #: Opens the experiment in the UI's model training view instead of the one for language-model applications.
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
+#: The description of a run or an experiment in the UI, Markdown.
+NOTE = "mlflow.note.content"
+ABOUT = """One parent for each training run, with a child for each network that it trains. The step axis is samples seen, so that curves of any
+number of workers lie over each other: tick two parents, *Compare*, *Show diff only*. `train/` and `val/` are losses, `perf/` is speed,
+`priors/` and `stage2/` are scores of `spfem evaluate`. Finished networks are registered models; the alias `champion` is the one to use."""
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/]*@")
@@ -146,7 +151,7 @@ def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> 
         if found is None:
             try:
                 where = _artifact_location(uri, experiment, artifacts)
-                return client.create_experiment(experiment, artifact_location=where, tags=TRAINING_VIEW)
+                return client.create_experiment(experiment, artifact_location=where, tags=TRAINING_VIEW | {NOTE: ABOUT})
             except MlflowException:  # another process made it between the two calls
                 found = client.get_experiment_by_name(experiment)
                 if found is None:

@@ -27,6 +27,7 @@ from spfem_dist.tracking import environment, stored
 from spfem_dist.tracking.outbox import Item, Outbox, now, spooled
 from spfem_dist.tracking.sender import Sender
 from spfem_dist.tracking.store import (
+    NOTE,
     TrackingUnavailable,
     flatten,
     mask,
@@ -311,7 +312,10 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
         run_id = _continued(client, resume, uri)
         new = run_id is None
         if run_id is None:
-            run_id = client.create_run(experiment, run_name=title, tags=tags).info.run_id
+            note = {
+                NOTE: _cut(mask(environment.note(run, prior)), TAG_LIMIT)
+            }  # once: a person may have written it anew
+            run_id = client.create_run(experiment, run_name=title, tags=tags | note).info.run_id
         tracker = Tracker(client, run_id, _spool(run, run_id), uri, parent, prior or "")
         greet(tracker, attempt=int(new))
     except (MlflowException, TrackingUnavailable) as error:

@@ -15,8 +15,8 @@ from spfem_dist.faults import inject
 from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import be_patient, open_filesystem
 from spfem_dist.tracking import tracker as tracking
-from spfem_dist.tracking.models import register_prior
-from spfem_dist.training import engines, loop
+from spfem_dist.tracking.models import register_model
+from spfem_dist.training import engines, gauges, loop
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.world import World, device_of
 
@@ -40,7 +40,7 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
     with inject.armed(run, name, world), closing(stage.job(run, name, world.rank, world.size, device)) as job:
         folder = RunFolder(run)
         if world.rank != 0:
-            outcome = loop.train(job, run, world, device, None, _silent)
+            outcome = loop.train(job, run, world, device, gauges.beside(None, run, name, world), _silent)
             _export(stage, run, name, outcome, folder, world)
             return outcome.status
         return _lead(run, stage, job, world, device, folder, parent_run)
@@ -63,11 +63,11 @@ def _lead(
     try:
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
-        outcome = loop.train(job, run, world, device, tracker, world.say)
+        outcome = loop.train(job, run, world, device, gauges.beside(tracker, run, job.name, world), world.say)
         tracker.flush(
             run.tracking.wait_s, patient=True
         )  # the last points are there before the registered model refers to them
-        exported = _export(stage, run, job.name, outcome, folder, world, tracker.run_id)
+        exported = _export(stage, run, job.name, outcome, folder, world, tracker.run_id, facts["digest"])
     except BaseException as error:
         folder.write(
             f"{job.name}/state.json", {"status": "failed", "mlflow_run": tracker.run_id, "reason": str(error)[:2000]}
@@ -85,9 +85,16 @@ def _lead(
 
 
 def _export(
-    stage: Stage, run: Run, name: str, outcome: loop.Outcome, folder: RunFolder, world: World, run_id: str = ""
+    stage: Stage,
+    run: Run,
+    name: str,
+    outcome: loop.Outcome,
+    folder: RunFolder,
+    world: World,
+    run_id: str = "",
+    digest: str = "",
 ) -> str | None:
-    """Write the finished network beside its checkpoints and register it. A collective under ZeRO-3."""
+    """Write the finished network beside its checkpoints and register it. A collective under ZeRO-3. digest: of the shards."""
     if outcome.status != "finished":
         return None
     with ExitStack() as held:
@@ -103,8 +110,19 @@ def _export(
             fs.put_file(str(file), f"{root}/{file.name}")
         if run_id and run.tracking.register_models and getattr(stage, "registers", True):
             figures = {key: value for row in outcome.progress.history[-2:] for key, value in row["values"].items()}
+            tags = {"data.digest": digest}
+            best = run.tracking.champion_metric
             try:
-                version = register_prior(run.tracking.uri, scratch, name, run_id, figures, outcome.progress.samples)
+                version = register_model(
+                    run.tracking.uri,
+                    scratch,
+                    name,
+                    run_id,
+                    figures,
+                    outcome.progress.samples,
+                    tags,
+                    champion_metric=best,
+                )
                 world.say(f"{name}: registered as models:/{name}/{version}")
             except tracking.TrackingUnavailable as error:  # what was trained is whole and can be named by its folder
                 world.say(f"{name}: not registered as a model ({error}); name it by its folder, {target}")

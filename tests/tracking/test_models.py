@@ -39,10 +39,10 @@ def ended(run):
 
 def test_a_registered_prior_is_fetched_by_name_alias_version_and_run(run, folders, ended, client):
     uri = run.tracking.uri
-    first = models.register_prior(
+    first = models.register_model(
         uri, folders[0], "by-name", ended, {"priors/content/same_speech_auc": 0.8}, samples=7200
     )
-    second = models.register_prior(uri, folders[1], "by-name", ended)
+    second = models.register_model(uri, folders[1], "by-name", ended)
     assert (int(first), int(second)) == (1, 2)
     for name, folder in {
         "": folders[1],
@@ -62,21 +62,44 @@ def test_a_registered_prior_is_fetched_by_name_alias_version_and_run(run, folder
 
 
 def test_the_same_weights_are_registered_once(run, folders, ended, client):
-    first = models.register_prior(run.tracking.uri, folders[0], "once", ended)
-    assert models.register_prior(run.tracking.uri, folders[0], "once", ended) == first
+    first = models.register_model(run.tracking.uri, folders[0], "once", ended)
+    assert models.register_model(run.tracking.uri, folders[0], "once", ended) == first
     assert len(client.search_model_versions("name = 'once'")) == 1
 
 
 def test_an_alias_of_ones_own_stays_where_it_was_put(run, folders, ended):
     uri = run.tracking.uri
-    models.register_prior(uri, folders[0], "alias", ended, alias="published")
-    models.register_prior(uri, folders[1], "alias", ended)
+    models.register_model(uri, folders[0], "alias", ended, alias="published")
+    models.register_model(uri, folders[1], "alias", ended)
     published = models.fetch_model("models:/alias@published", uri)
     assert filecmp.cmp(published / "model.safetensors", folders[0] / "model.safetensors", shallow=False)
 
 
+def champion(client, name):
+    return client.get_model_version_by_alias(name, "champion").version
+
+
+def test_the_first_version_is_the_champion_until_a_person_moves_it(run, folders, ended, client):
+    uri = run.tracking.uri
+    models.register_model(uri, folders[0], "kept", ended, {"val/ccrl/contrast": 2.0})
+    models.register_model(uri, folders[1], "kept", ended, {"val/ccrl/contrast": 1.0})
+    assert str(champion(client, "kept")) == "1"
+
+
+@pytest.mark.parametrize(
+    ("figure", "digest", "winner"), [(1.0, "same", "2"), (3.0, "same", "1"), (1.0, "other", "1"), (None, "same", "1")]
+)
+def test_a_lower_loss_on_the_same_shards_takes_the_championship(run, folders, ended, client, figure, digest, winner):
+    uri, name = run.tracking.uri, f"best-of-{figure}-{digest}".replace(".", "-")
+    rule = {"champion_metric": "val/ccrl/contrast"}
+    models.register_model(uri, folders[0], name, ended, {"val/ccrl/contrast": 2.0}, 8, {"data.digest": "same"}, **rule)
+    figures = {} if figure is None else {"val/ccrl/contrast": figure}
+    models.register_model(uri, folders[1], name, ended, figures, 16, {"data.digest": digest}, **rule)
+    assert str(champion(client, name)) == winner
+
+
 def test_mlflow_itself_can_load_and_ask_the_model(run, folders, ended):
-    models.register_prior(run.tracking.uri, folders[0], "asked", ended)
+    models.register_model(run.tracking.uri, folders[0], "asked", ended)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(run.tracking.uri)
     try:
@@ -92,7 +115,7 @@ def test_mlflow_itself_can_load_and_ask_the_model(run, folders, ended):
 
 
 def test_nothing_in_a_registered_model_is_a_pickle(run, folders, ended, client):
-    version = models.register_prior(run.tracking.uri, folders[0], "plain", ended)
+    version = models.register_model(run.tracking.uri, folders[0], "plain", ended)
     place = models.fetch_model(f"models:/plain/{version}", run.tracking.uri).parents[1]
     names = {file.suffix for file in place.rglob("*") if file.is_file()}
     assert names <= {".safetensors", ".json", ".py", ".txt", ".yaml", ""}
@@ -106,7 +129,7 @@ def test_a_folder_is_taken_as_it_is_and_needs_no_store(folders):
 
 def test_a_name_that_does_not_exist_gets_the_names_that_do(run, folders, ended):
     uri = run.tracking.uri
-    models.register_prior(uri, folders[0], "known", ended)
+    models.register_model(uri, folders[0], "known", ended)
     for asked, hint in {
         "models:/unknown": "models:/known",
         "models:/known@best": "candidate",
@@ -120,7 +143,7 @@ def test_a_name_that_does_not_exist_gets_the_names_that_do(run, folders, ended):
 
 def test_a_folder_without_a_prior_is_refused(run, tmp_path, ended):
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
-        models.register_prior(run.tracking.uri, tmp_path, "empty", ended)
+        models.register_model(run.tracking.uri, tmp_path, "empty", ended)
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
         models.fetch_model(tmp_path)
 
@@ -129,7 +152,7 @@ def test_a_model_of_a_store_that_is_off_or_away_is_refused_in_one_message(folder
     with pytest.raises(TrackingUnavailable, match="turned off"):
         models.fetch_model("models:/ccrl", "")
     with pytest.raises(TrackingUnavailable, match=r"127\.0\.0\.1:9") as caught:
-        models.register_prior("http://me:sesame@127.0.0.1:9", folders[0], "ccrl")
+        models.register_model("http://me:sesame@127.0.0.1:9", folders[0], "ccrl")
     assert "sesame" not in str(caught.value)
 
 

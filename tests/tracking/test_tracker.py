@@ -301,3 +301,21 @@ def test_an_unreachable_store_stops_the_start_with_its_name_and_the_fix(run):
     with pytest.raises(TrackingUnavailable, match=r"127\.0\.0\.1:9.*--tracking\.uri sqlite:///") as caught:
         tracker.start_parent(run)
     assert "sesame" not in str(caught.value)
+
+
+def test_a_run_and_its_experiment_say_what_they_are_and_a_persons_words_stay(run, client):
+    run.data.shards = "s3://key:sesame@bucket/mead"
+    with tracker.start(run, "ccrl") as t:
+        t.flush()
+    found = client.get_run(t.run_id)
+    note = found.data.tags["mlflow.note.content"]
+    assert "`recipes/cdrl_stage1.py`" in note
+    assert "**ccrl** (clean): 700 steps of 12 samples" in note
+    assert "cerl" not in note
+    assert "sesame" not in note
+    about = client.get_experiment(found.info.experiment_id).tags["mlflow.note.content"]
+    assert "samples seen" in about
+    client.set_tag(t.run_id, "mlflow.note.content", "mine")
+    with tracker.start(run, "ccrl", resume_run_id=t.run_id) as t:
+        t.flush()
+    assert client.get_run(t.run_id).data.tags["mlflow.note.content"] == "mine"

@@ -135,7 +135,7 @@ def test_a_prior_is_registered_and_fetched_through_the_server(served, tmp_path):
     folder = save_prior(tmp_path / "cerl", prior, name="cerl", settings=CERL(), data=Data(), feature_dim=160)
     with tracker.start(served, "cerl") as t:
         pass
-    version = models.register_prior(served.tracking.uri, folder, "served-cerl", t.run_id)
+    version = models.register_model(served.tracking.uri, folder, "served-cerl", t.run_id)
     found = models.fetch_model(f"models:/served-cerl/{version}", served.tracking.uri, into=tmp_path / "fetched")
     assert tmp_path / "fetched" in found.parents
     assert (found / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

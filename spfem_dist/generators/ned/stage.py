@@ -33,7 +33,6 @@ class Stage2:
     """NED learns from windows of utterance groups; the priors of stage 1 stand still."""
 
     name = "stage2"
-    registers = False
 
     def jobs(self, run: Stage2Run) -> list[str]:
         """The generator."""
