@@ -21,8 +21,8 @@ import tyro
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def train(how: str, storage: Path, shards: Path, split: str, steps: int) -> float:
-    """Samples/s of one run by `how` (ray or torchrun), from its last status line."""
+def train(how: str, storage: Path, shards: Path, split: str, steps: int, workers: int = 2) -> float:
+    """Samples/s of one run of `workers` by `how` (ray or torchrun), from its last status line."""
     recipe = [
         str(ROOT / "recipes" / "cdrl_stage1.py"),
         "--name",
@@ -41,6 +41,8 @@ def train(how: str, storage: Path, shards: Path, split: str, steps: int) -> floa
         "False",
         "--ccrl.steps",
         str(steps),
+        "--scaling.workers",
+        str(workers),
     ]
     recipe += [
         "--validation.every-steps",
@@ -54,7 +56,7 @@ def train(how: str, storage: Path, shards: Path, split: str, steps: int) -> floa
         "-m",
         "torch.distributed.run",
         "--nproc-per-node",
-        "2",
+        str(workers),
         "--rdzv-backend",
         "c10d",
         "--rdzv-endpoint",

@@ -50,10 +50,9 @@ GROUPS, FRAMES, WINDOW = 12, 6, 5
 ROWS = ("plain", "tuned", "cold", "first epoch", "later epochs", "no memory")
 
 
-def plain_batches(root: Path, size: int, tuned: bool, seed: int) -> Iterator[torch.Tensor]:
+def plain_batches(tars: list[str], size: int, tuned: bool, seed: int) -> Iterator[torch.Tensor]:
     """Micro-batches by WebDataset and PyAV alone, as a short script would make them."""
     rng = np.random.default_rng(seed)
-    tars = sorted(str(path) for path in root.glob("*.tar"))
     samples = iter(webdataset.WebDataset(tars, shardshuffle=len(tars), seed=seed).shuffle(2 * GROUPS).decode())
     while len(group := list(islice(samples, GROUPS))) == GROUPS:
         yield torch.stack([plain_sample(sample, size, tuned, rng) for sample in group])
@@ -110,7 +109,7 @@ def our_batches(loader: Loader, count: int) -> Iterator[torch.Tensor]:
 
 def one_round(data: Data, number: int, batches: int) -> dict[str, tuple[int, float, float]]:
     """Every row once; `batches` micro-batches are one pass over the groups."""
-    root = Path(data.shards)
+    tars = sorted(str(path) for path in Path(data.shards).glob("*.tar"))
 
     def ours(draws: int, source: Source, seed: int) -> Callable[[int], Iterator[torch.Tensor]]:
         loader = Loader(source.data, "content", seed, 0, 1, GROUPS, draws_per_group=draws, source=source)
@@ -118,7 +117,7 @@ def one_round(data: Data, number: int, batches: int) -> dict[str, tuple[int, flo
 
     def row(name: str) -> Iterator[torch.Tensor]:
         if name in ("plain", "tuned"):
-            return plain_batches(root, data.size, name == "tuned", number)
+            return plain_batches(tars, data.size, name == "tuned", number)
         if name == "no memory":
             return ours(1, Source(data.model_copy(update={"decoded_cache_mb": 0})), number)(batches)
         if name == "later epochs":

@@ -37,6 +37,10 @@ class JobConstants(Section):
     contention: dict[int, float] = Field(
         {}, description="How much longer a step takes with so many workers side by side on a node, without exchange."
     )
+    beside: dict[int, Seconds] = Field(
+        {}, description="The same with the measured workers side by side, the slowest of them counted in every step."
+    )
+    together: dict[int, Seconds] = Field({}, description="The same with those workers as one job, which exchanges.")
     collectives: dict[str, Collective] = Field(
         {}, description="What a step exchanges between workers, counted; empty means what ZeRO's paper says."
     )

@@ -203,14 +203,14 @@ def job_of(name: str, apart: Sequence[dict[str, Any]], together: dict[str, Any],
     fixed, slope, error = fit(alone)
     update = statistics.fmean(row["updating"] for row in apart[0][name].values())
     waits = [row["waited"] for row in apart[0][name].values()]
-    slowed = {}
+    beside, slowed = {}, {}
     if workers > 1:
         # A step of one job ends when its slowest worker does, so side by side the slowest counts, step for step.
-        ratios = [
-            statistics.fmean(max(times) for times in zip(*(p[name][str(b)]["beside"] for p in apart), strict=True)) / t
-            for b, t in alone.items()
-        ]
-        slowed = {workers: max(1.0, statistics.fmean(ratios))}
+        beside = {
+            b: statistics.fmean(max(times) for times in zip(*(p[name][str(b)]["beside"] for p in apart), strict=True))
+            for b in alone
+        }
+        slowed = {workers: max(1.0, statistics.fmean(beside[b] / t for b, t in alone.items()))}
     sizes = list(together.get(name, {}).values())
     found = sizes[0]["collectives"] if sizes else {}
     return JobConstants(
@@ -221,6 +221,8 @@ def job_of(name: str, apart: Sequence[dict[str, Any]], together: dict[str, Any],
         measured=alone,
         fit_error=error,
         contention=slowed,
+        beside=beside,
+        together={int(b): statistics.fmean(row["together"]) for b, row in together.get(name, {}).items()},
         collectives={kind: Collective(calls=calls, bytes=size) for kind, (calls, size) in found.items()},
     )
 

@@ -121,8 +121,11 @@ def job_constants(constants: Constants, name: str, shape: Shape) -> JobConstants
 
 
 def checkpoint_bytes(trainable: int, frozen_bytes: int, states: int, zero: Zero) -> float:
-    """Bytes of one checkpoint, all workers together: the networks, fp32 master weights and the optimiser's states."""
-    width = {"bf16": 2, "fp32": 4, "fp64": 8}[zero.precision]
+    """Bytes of one checkpoint, all workers together: the networks, fp32 master weights and the optimiser's states.
+
+    ZeRO-3 writes the weights once, as the master weights; ZeRO-0 in fp32 has no others.
+    """
+    width = {"bf16": 2, "fp32": 4, "fp64": 8}[zero.precision] if zero.stage < 3 else 0
     master = 4 if zero.stage > 0 or zero.precision != "fp32" else 0
     return trainable * (width + master + 4 * states) + frozen_bytes
 
@@ -144,7 +147,7 @@ def predict(
     checkpoints: how many are written on the way, each stalling all workers for its time on the slowest node's storage.
     """
     job = job_constants(constants, name, shape)
-    share = global_batch // workers
+    share = -(-global_batch // workers)  # of the fullest worker, for whom the others wait
     beside = min(workers, workers_per_node)
     update = job.optimizer_s / (workers if zero.stage > 0 else 1)
     compute = contention(job, beside) * (job.fixed_s + share * job.sample_s + update)

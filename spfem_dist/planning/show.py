@@ -72,19 +72,19 @@ def predictions(
             math.ceil(samples / batch / run.checkpoint.every_steps),
         )
         for n, batch in sizes
-        if batch % n == 0
+        if n <= batch
     ]
 
 
 def unshared(run: Run, name: str, workers: Sequence[int], per_worker: int | None) -> str:
     """In words, which numbers of workers are left out and what to do; '' where none is."""
     batch = run.jobs()[name].global_batch
-    left = [n for n in workers if not per_worker and batch % n]
+    left = [n for n in workers if not per_worker and n > batch]
     if not left:
         return ""
     return (
         f"{name}: a global batch of {batch} cannot be shared by {', '.join(map(str, left))} workers; "
-        f"plan with --per-worker SAMPLES, or --{name}.global-batch {math.lcm(batch, *left)}"
+        f"plan with --per-worker SAMPLES, or --{name}.global-batch {max(left)}"
     )
 
 

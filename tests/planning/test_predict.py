@@ -74,6 +74,7 @@ def test_zero_three_moves_half_as_much_again():
 def test_checkpoints_storage_and_s3_follow_from_sizes():
     assert checkpoint_bytes(10**6, 0, 2, Zero(stage=1)) == 16e6  # weights, master weights, two states of Adam
     assert checkpoint_bytes(10**6, 0, 2, Zero(stage=1, precision="bf16")) == 14e6
+    assert checkpoint_bytes(10**6, 0, 2, Zero(stage=0)) == checkpoint_bytes(10**6, 0, 2, Zero(stage=3)) == 12e6
     two, four = of(2, checkpoints=10), of(4, checkpoints=10)
     assert (two.stall_s, four.stall_s) == (pytest.approx(0.16), pytest.approx(0.08))  # two nodes write half each
     assert two.hours == pytest.approx((two.steps * two.step_s + 10 * two.stall_s) / 3600)
