@@ -34,7 +34,7 @@ demo: $(VENV)/.run ## The whole story on a synthetic corpus: both stages, scores
 test: $(VENV)/.dev ## Set up and run the tests
 	$(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile
 
-hosts: $(VENV)/.dev ## Train on hosts made of network namespaces, then cut, slow and kill them (needs root and PostgreSQL)
+hosts: $(VENV)/.dev ## Train on two hosts made of network namespaces, and on S3 that fails (needs root and PostgreSQL)
 	timeout --signal=INT --kill-after=60 15m $(RUN) -m pytest -m hosts tests/hosts
 
 lint: $(VENV)/.dev ## Check style

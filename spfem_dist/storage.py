@@ -7,14 +7,22 @@ mend (a missing object, refused credentials) is said at once. Messages name the 
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
+import shutil
+import time
+from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
 
 from spfem_dist.config import Storage
 
+log = logging.getLogger(__name__)
+
+_TORCH_FULL = ("No space left on device", "iostream error", "file write failed", "inline_container.cc")
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 
 
@@ -61,6 +69,27 @@ def open_filesystem(location: str) -> tuple[Any, str]:
         },
     )
     return fs, fs._strip_protocol(location).rstrip("/")
+
+
+def wait_for_room(folder: Path, size: int, what: str) -> None:
+    """Wait until the disk of the local `folder` has `size` bytes free, `patience_s` at most; UnreachableStorage that names it then."""
+    began, told = time.monotonic(), False
+    while (free := shutil.disk_usage(folder).free) < size:
+        waited = time.monotonic() - began
+        need = f"{what} needs {size / 1e6:.0f} MB in {folder}, and {free / 1e6:.0f} MB are free there"
+        if waited >= _policy.patience_s:
+            raise UnreachableStorage(f"{need}: free some space, or let TMPDIR name another folder; then start again")
+        if not told:
+            log.warning("%s: waiting for room, %.0f s at most", need, _policy.patience_s)
+            told = True
+        time.sleep(min(2.0, _policy.patience_s))
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether `error` says that a local disk is full. torch says so in words of its own."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_FULL)
 
 
 def without_secrets(text: str) -> str:

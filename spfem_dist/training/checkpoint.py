@@ -20,7 +20,7 @@ from typing import Any
 
 from spfem_dist import config
 from spfem_dist.faults import inject
-from spfem_dist.storage import UnreachableStorage
+from spfem_dist.storage import UnreachableStorage, is_full, wait_for_room
 from spfem_dist.training import universal, watchdog
 from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, fetched
 from spfem_dist.training.scratch import scratch, sweep
@@ -207,6 +207,7 @@ class Saver:
         self._upload: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._alone = threading.Event()
+        self._bytes = 0  # of this worker's part of the last checkpoint
 
     def __enter__(self) -> Saver:
         return self
@@ -226,9 +227,13 @@ class Saver:
         held = ExitStack()
         try:
             folder = held.enter_context(scratch("checkpoint"))
+            wait_for_room(folder, self._bytes, "a checkpoint")  # before the collectives, in which nobody can wait
             self._write(folder, trained, progress)
-        except OSError as error:
+            self._bytes = sum(file.stat().st_size for file in folder.rglob("*"))
+        except (OSError, RuntimeError) as error:
             held.close()
+            if isinstance(error, UnreachableStorage) or not (isinstance(error, OSError) or is_full(error)):
+                raise
             raise UnreachableStorage(
                 f"a checkpoint could not be written to the temporary folder {folder.parent.parent} ({error}): "
                 "free some space there, or let TMPDIR name another folder"

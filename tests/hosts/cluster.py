@@ -22,7 +22,7 @@ RAY = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "4",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_worker_niceness": "0",  # 15 by default: beside anything else that runs here, workers would hardly be heard
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "DS_ACCELERATOR": "cpu",
@@ -99,7 +99,7 @@ class Cluster:
 
     def _ray(self, host: Host, cpus: int, *flags: str) -> None:
         mine = [f"--node-ip-address={host.address}", f"--num-cpus={cpus}", "--disable-usage-stats"]
-        host.run("ray", "start", *mine, "--object-store-memory=100000000", *flags, timeout=180)
+        host.run("ray", "start", *mine, "--object-store-memory=100000000", *flags, timeout=400)
 
     def alive(self) -> list[str]:
         """Addresses of the nodes that Ray counts as alive."""
@@ -159,7 +159,7 @@ class Job:
         """The last step of each job that the status lines show."""
         return {m[1]: int(m[2]) for m in re.finditer(r"(\w+) +(?:step )?(\d+)/\d+", self.text())}
 
-    def reach(self, job: str, step: int, timeout: float = 240) -> float:
+    def reach(self, job: str, step: int, timeout: float = 400) -> float:
         """Wait until the status line shows that step; returns the time (monotonic)."""
 
         def ready():
@@ -170,7 +170,7 @@ class Job:
         wait_for(f"{self.name}: {job} at step {step}", ready, timeout, every=0.1)
         return time.monotonic()
 
-    def wait(self, timeout: float = 300) -> str:
+    def wait(self, timeout: float = 480) -> str:
         """Wait for its end, which must be a good one; returns what it printed."""
         try:
             self.process.wait(timeout)

@@ -11,6 +11,14 @@ TINY = (
 )
 
 
+#: The content prior alone; steps and batch are the test's.
+BRIEF = (
+    *("--data.size", "32", "--zero.precision", "fp64", "--tracking.log-every-steps", "1"),
+    *("--tracking.pictures-every-steps", "0", "--validation.every-steps", "10", "--validation.samples", "4"),
+    *("--cerl.enabled", "False"),
+)
+
+
 def losses_of(history: list[dict]) -> dict[tuple[int, str], float]:
     """Training and validation losses of a history, by step and name."""
     skip = ("learning_rate", "gradient_norm")

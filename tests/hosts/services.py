@@ -57,7 +57,7 @@ class Service:
                 **({"user": self.user, "group": pwd.getpwnam(self.user).pw_gid} if self.user else {}),
             )
         try:
-            wait_for(self.name, self._answers, 150)
+            wait_for(self.name, self._answers, 400)
         except RuntimeError as error:
             self.stop()
             raise RuntimeError(f"{error}\n{self.log.read_text()[-3000:]}") from None
@@ -167,7 +167,7 @@ def mlflow(address: str, store: str, folder: Path) -> tuple[Service, str]:
         folder / "artifacts",
     ]
     command += ["--host", address, "--port", port, "--workers", "1"]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return Service("mlflow", command, folder / "mlflow.log", lambda: _ok(f"{url}/health"), quiet), url
 
 
