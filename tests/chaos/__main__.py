@@ -2,6 +2,7 @@
 
 python tests/chaos                                  # 30 cells, and six runs that nothing disturbs
 python tests/chaos --in-turn                        # the same in 12 runs: all faults but a lost node in turn, in one run
+python tests/chaos --in-turn --alone                # without Ray, its processes forked: minutes, but no nodes to lose
 python tests/chaos --small                          # one cell for each fault
 python tests/chaos --only worker "stage 2"          # the cells that have all these words
 """
@@ -18,6 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from cells import FAULTS, IN_TURN, STAGES, ZERO, Cell, Ground, Result  # noqa: E402
 from hosts import Cluster  # noqa: E402
 from toy_stage2 import make_toy  # noqa: E402
+from ways import Alone, OnRay  # noqa: E402
 
 HEAD = (
     "| fault | stage | ZeRO | largest loss difference | samples lost, twice | left behind | MLflow points twice, missing "
@@ -31,6 +33,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help="cells that have all these words")
     parser.add_argument("--small", action="store_true", help="one cell for each fault")
     parser.add_argument("--in-turn", action="store_true", help="several faults in one run")
+    parser.add_argument("--alone", action="store_true", help="without Ray (and without lost nodes): much quicker")
     parser.add_argument("--out", type=Path, help="write the table to this file too, as it grows")
     parser.add_argument("--keep", type=Path, help="folder in which the runs are left to be looked at")
     options = parser.parse_args()
@@ -45,15 +48,15 @@ def main() -> int:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         ground = Ground(folder, make_toy(folder / "toy"), say)
+        if options.alone:
+            chosen = [cell for cell in chosen if "node" not in cell.faults]
+            run_all(ground, chosen, Alone(), results, options.out)
+            chosen = []
         # A node that is lost is made up for by one that stands ready: a run of fixed size goes on with as many workers.
         for cluster, with_node in ((Cluster(on_head=2), False), (Cluster(on_head=0, nodes=3), True)):
             if mine := [cell for cell in chosen if ("node" in cell.faults) == with_node]:
                 with cluster:
-                    for cell in mine:
-                        results.append(ground.run(cell, cluster))
-                        say("\n".join(rows(results[-1])))
-                        if options.out:
-                            options.out.write_text(table(results) + "\n")
+                    run_all(ground, mine, OnRay(cluster), results, options.out)
     print(table(results))
     wrong = [result for result in results if result.wrong]
     minutes = (time.monotonic() - began) / 60
@@ -61,6 +64,15 @@ def main() -> int:
     for result in wrong:
         print(f"{result.cell}: {'; '.join(result.wrong)}")
     return 1 if wrong else 0
+
+
+def run_all(ground: Ground, chosen: list[Cell], way: OnRay | Alone, results: list[Result], out: Path | None) -> None:
+    """Run these cells, saying each result as it comes."""
+    for cell in chosen:
+        results.append(ground.run(cell, way))
+        say("\n".join([*rows(results[-1]), *results[-1].wrong]))
+        if out:
+            out.write_text(table(results) + "\n")
 
 
 def cells(small: bool, in_turn: bool) -> list[Cell]:

@@ -3,18 +3,14 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from doors import ROOT
-from hosts import ENVIRONMENT, Cluster
 from mlflow import MlflowClient
 from proof import Proof, prove
 from toy_stage2 import Toy
+from ways import Alone, OnRay
 
 STEPS, BATCH, EVERY = 12, 4, 4
 
@@ -22,7 +18,7 @@ STEPS, BATCH, EVERY = 12, 4, 4
 FAULTS = {
     "worker": ("kill rank 1 at sample 26", 4),
     "during checkpoint": ("kill rank 0 during checkpoint 2", 4),
-    "during upload": ("kill rank 1 during upload 2", 4),
+    "during upload": ("kill rank 0 during upload 2", 4),
     "driver": ("kill driver at sample 38", 8),
     "node": ("drop node of rank 1 at sample 26", 4),
 }
@@ -49,18 +45,6 @@ class Cell:
         return STAGES[self.stage]
 
 
-@dataclass
-class Course:
-    """How a run went: exit status of each start, what was printed and when (seconds since 1970)."""
-
-    codes: list[int] = field(default_factory=list)
-    lines: list[tuple[float, str]] = field(default_factory=list)
-
-    def first(self, pattern: str, after: float) -> float | None:
-        """When the first line like `pattern` came after `after`."""
-        return next((when for when, line in self.lines if when >= after and re.search(pattern, line)), None)
-
-
 @dataclass(frozen=True)
 class Result:
     """What a cell showed. seconds: from each fault to the end of the next step; wrong: what is not as it should be."""
@@ -80,58 +64,38 @@ class Ground:
         MlflowClient(f"sqlite:///{self._empty}").search_experiments()
         self._references: dict[tuple[str, int], Path] = {}
 
-    def run(self, cell: Cell, cluster: Cluster) -> Result:
+    def run(self, cell: Cell, way: OnRay | Alone) -> Result:
         """Run the cell, its reference first where that is not there yet."""
-        reference = self.reference(cell.stage, cell.zero, cluster)
+        reference = self._references.get((cell.stage, cell.zero))
+        if reference is None:
+            undisturbed = Cell((), cell.stage, cell.zero)
+            reference, starts = self._run(undisturbed, way)
+            if starts != 1:
+                raise RuntimeError(f"{undisturbed} failed:\n{(reference / 'said.txt').read_text()[-5000:]}")
+            self._references[cell.stage, cell.zero] = reference
+        folder, starts = self._run(cell, way)
+        if starts != way.starts(cell.faults):
+            said = (folder / "said.txt").read_text()[-3000:]
+            return Result(cell, None, {}, [f"ended well after {starts} starts, not {way.starts(cell.faults)}:\n{said}"])
+        return judged(cell, folder, reference)
+
+    def _run(self, cell: Cell, way: OnRay | Alone) -> tuple[Path, int]:
+        """The folder of the run, and how often the command was given until it ended well; 0 where it did not."""
         folder = self.folder / re.sub(r"\W+", "-", str(cell))
-        return judged(cell, self._course(cell, folder, cluster), folder, reference)
-
-    def reference(self, stage: str, zero: int, cluster: Cluster) -> Path:
-        """The folder of the undisturbed run."""
-        if (stage, zero) not in self._references:
-            cell = Cell((), stage, zero)
-            folder = self.folder / re.sub(r"\W+", "-", str(cell))
-            course = self._course(cell, folder, cluster)
-            if course.codes != [0]:
-                raise RuntimeError(f"{cell} ended with {course.codes}:\n" + "\n".join(t for _, t in course.lines[-40:]))
-            self._references[stage, zero] = folder
-        return self._references[stage, zero]
-
-    def _course(self, cell: Cell, folder: Path, cluster: Cluster) -> Course:
-        """Start the recipe, and again while it is killed."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         shutil.copy(self._empty, folder / "mlflow.db")
-        cluster.fill()
-        course = Course()
-        while len(course.codes) < 3:
-            self.say(f"{cell}: start {len(course.codes) + 1}")
-            course.codes.append(self._start(cell, folder, course, cluster))
-            if course.codes[-1] != -9:
-                break
-        return course
-
-    def _start(self, cell: Cell, folder: Path, course: Course, cluster: Cluster) -> int:
-        process = subprocess.Popen(
-            command(cell, folder, self.toy),
-            cwd=ROOT,
-            env=ENVIRONMENT | {"RAY_ADDRESS": cluster.address, "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert process.stdout is not None
-        with (folder / "said.txt").open("a") as said:
-            for line in process.stdout:
-                course.lines.append((time.time(), line.rstrip()))
-                said.write(f"{time.time():.2f} {line}")
-        return process.wait()
+        for number in range(1, way.starts(cell.faults) + 2):
+            self.say(f"{cell}: start {number}")
+            if way.start(command(cell, folder, self.toy), folder / "said.txt"):
+                return folder, number
+        return folder, 0
 
 
 def command(cell: Cell, folder: Path, toy: Toy) -> list[str]:
     """The recipe's command line for the run `r` of `cell`, small."""
     job = cell.job
-    line = [sys.executable, f"recipes/cdrl_{cell.stage.replace(' ', '')}.py"]
+    line = [f"recipes/cdrl_{cell.stage.replace(' ', '')}.py"]
     line += ["--priors", str(toy.stage1)] if job == "ned" else ["--cerl.enabled", "False"]
     line += [
         "--name",
@@ -159,12 +123,8 @@ def command(cell: Cell, folder: Path, toy: Toy) -> list[str]:
     return line + (["--faults", *(FAULTS[fault][0] for fault in cell.faults)] if cell.faults else [])
 
 
-def judged(cell: Cell, course: Course, folder: Path, reference: Path) -> Result:
+def judged(cell: Cell, folder: Path, reference: Path) -> Result:
     """What the cell showed."""
-    expected = [-9, 0] if "driver" in cell.faults else [0]
-    if course.codes != expected:
-        said = "\n".join(line for _, line in course.lines[-12:])
-        return Result(cell, None, {}, [f"ended with {course.codes}, expected {expected}:\n{said}"])
     proof = prove(folder, reference, cell.job, BATCH, STEPS)
     wrong, seconds = proof.faults(tolerance=0.0), {}
     marks = [json.loads(mark.read_text()) for mark in (folder / "runs" / "r" / "faults").glob("*.json")]
@@ -174,10 +134,20 @@ def judged(cell: Cell, course: Course, folder: Path, reference: Path) -> Result:
         if struck is None:
             wrong.append(f"{words}: did not strike")
             continue
-        resumed = course.first(rf"resumed from .* at step {step} ", after=struck)
-        stepped = resumed and course.first(rf"^{cell.job} \d+/{STEPS} ", after=resumed)
-        if not stepped:
-            wrong.append(f"{words}: the run did not go on from the checkpoint of step {step}")
-        else:
+        goes_on_after, stepped = next_step(folder / "samples", cell.job, struck)
+        if goes_on_after != step:
+            wrong.append(f"{words}: the run went on after step {goes_on_after}, not {step}")
+        if stepped is not None:
             seconds[fault] = stepped - struck
     return Result(cell, proof, seconds, wrong)
+
+
+def next_step(samples: Path, job: str, struck: float) -> tuple[int | None, float | None]:
+    """After which step the run went on that was struck at that time, and when the first step after that was done."""
+    attempts = [[json.loads(line) for line in file.read_text().splitlines()] for file in samples.glob(f"{job}-*.jsonl")]
+    later = [rows for rows in attempts if rows and rows[0]["time"] > struck]
+    if not later:
+        return None, None
+    rows = min(later, key=lambda rows: rows[0]["time"])
+    first = rows[0]["step"]
+    return first - 1, next((row["time"] for row in rows if row["step"] == first + 1), None)

@@ -40,8 +40,14 @@ class Cluster:
         self.address = f"127.0.0.1:{port}"
         try:
             more = ("--temp-dir", self._folder.name, "--include-dashboard", "false")
-            self._start("--head", "--port", port, "--num-cpus", str(self._on_head), *more)
-            self._until(1)
+            for tries in range(5):
+                process = self._start("--head", "--port", port, "--num-cpus", str(self._on_head), *more)
+                try:
+                    self._until(1, process)
+                    break
+                except TimeoutError:  # Ray gives a node 30 s to come up, which a busy machine can need
+                    if tries == 4:
+                        raise
             self.fill()
         except BaseException:
             self.__exit__()
@@ -66,7 +72,7 @@ class Cluster:
             process = self._start("--address", self.address, "--num-cpus", "1")
             try:
                 self._until(alive + 2, process)
-            except TimeoutError:  # Ray gives a node 30 s to come up, which a busy machine can need
+            except TimeoutError:
                 if tries > 2 * self.wanted + 3:
                     raise
 

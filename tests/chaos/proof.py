@@ -87,7 +87,7 @@ def samples(folder: Path, job: str, global_batch: int, steps: int) -> tuple[int,
 
 def orphans(run: Path, job: str) -> list[str]:
     """Checkpoints that were never committed, half-written files, a lock that nobody holds."""
-    from spfem_dist.training.world import committed
+    from spfem_dist.training.manifest import committed
 
     whole = committed(str(run / job))
     left = [path.name for path in (run / job).glob("checkpoint_*") if path.name not in whole]
