@@ -13,10 +13,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
+#: Imported before the first fork.
+PRELOADED = ["deepspeed", "spfem_dist.cli", "spfem_dist.training.plain", "spfem_dist.priors.stage"]
+PRELOADED += ["spfem_dist.prepare.job"]
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["deepspeed", "spfem_dist.cli", "spfem_dist.training.plain", "spfem_dist.priors.stage", "spfem_dist.prepare.job"]
-)
+_FORKS.set_forkserver_preload(PRELOADED)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ RUN_BY = {
     "make lint": ".ci/run",
     "make typecheck": ".ci/run",
     "make format": f"{COMMANDS}::test_make_format_rewrites_to_style",
+    "make chaos": "tests/chaos/test_chaos.py::test_each_fault_leaves_losses_samples_checkpoints_and_tracking_as_they_were",
     "make demo": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",
     "make demo SEED=1": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",
     "spfem prepare synthetic --out shards/synthetic": f"{COMMANDS}::test_the_synthetic_corpus_is_prepared",

@@ -100,6 +100,7 @@ def connect(run: Run) -> None:
 def train_on_ray(run: Run, stage: Stage) -> str:
     """Train every job of `run` by Ray Train; returns `finished` or `stopped`."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     folder = RunFolder(run)
     with folder.locked():
@@ -111,7 +112,9 @@ def train_on_ray(run: Run, stage: Stage) -> str:
         announce(run, resumed, f"Ray, {_workers(run)} workers on {'GPUs' if gpu else 'CPUs'}")
         parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
         folder.update_state(mlflow_run=parent)
-        desk = ray.remote(num_cpus=0)(Desk).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # Beside the driver: on a node of workers the desk would go away with the node.
+        desk = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
         status = "failed"
         try:
             status = _fit_all(run, stage, pending_jobs(run, stage, folder), parent, desk, folder, gpu, resources)

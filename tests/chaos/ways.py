@@ -11,6 +11,14 @@ import doors
 from doors import ROOT
 from hosts import ENVIRONMENT, Cluster
 
+# What the processes of a run with tracking import as well: seconds for each start.
+doors.PRELOADED += [
+    "mlflow.tracking",
+    "spfem_dist.tracking.tracker",
+    "spfem_dist.generators.ned.stage",
+    "accelerate.utils",
+]
+
 
 class OnRay:
     """`python recipes/R.py`, which joins a cluster of this machine; Ray Train replaces workers."""
