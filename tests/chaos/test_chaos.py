@@ -1,4 +1,4 @@
-"""The kill matrix made small: `make chaos` without Ray, each fault once, in both stages."""
+"""The kill matrix made small: `make chaos` without Ray, each fault once."""
 
 import runpy
 from pathlib import Path

@@ -10,7 +10,7 @@ from toy_runs import alone, launched, losses
 
 from spfem_dist.training.watchdog import HUNG, Report, verdict
 
-QUICK = ["--scaling.hang-seconds", "4"]
+QUICK = ["--scaling.hang-seconds", "6"]
 
 
 def test_a_hang_ends_the_process_with_its_stacks_and_the_same_command_goes_on(reference, tmp_path):
