@@ -22,7 +22,7 @@ STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
 #: Documented command -> the test that runs it, or .ci/run for what continuous integration runs as it stands.
 RUN_BY = {
     "make test": ".ci/run",
-    "make hosts": ".ci/run",
+    "make hosts": "tests/hosts/test_two_hosts.py::test_one_worker_trains_on_each_host",
     "make lint": ".ci/run",
     "make typecheck": ".ci/run",
     "make format": f"{COMMANDS}::test_make_format_rewrites_to_style",

@@ -114,7 +114,7 @@ def train_on_ray(run: Run, stage: Stage) -> str:
         folder.update_state(mlflow_run=parent)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Beside the driver: on a node of workers the desk would go away with the node.
-        desk = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
+        desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
         status = "failed"
         try:
             status = _fit_all(run, stage, pending_jobs(run, stage, folder), parent, desk, folder, gpu, resources)
