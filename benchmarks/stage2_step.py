@@ -28,6 +28,7 @@ from spfem_dist.generators.ned.stage import Stage2
 from spfem_dist.prepare import job as prepare
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors.prior import build_prior, save_prior
+from spfem_dist.shares import share_of
 from spfem_dist.training import engines
 from spfem_dist.training.loop import Sums, optimiser_step
 
@@ -59,16 +60,16 @@ def main(steps: int = 20, smoke: bool = False) -> None:
         optimizers = {
             n: engines.optimizer_for(list(plain[n].parameters()), s, "none") for n, s in job.optimizers.items()
         }
-        size = run.ned.global_batch
+        share = share_of(run.ned.global_batch, 0, 1)
         trained = {
-            n: engines.make_engine(network, job.optimizers[n], run.zero, size, 1, device)
+            n: engines.make_engine(network, job.optimizers[n], run.zero, share, device)
             for n, network in job.networks.items()
         }
         stream, sums = job.batches(0), Sums(device)
         for number in range(steps + 2):
             batch, again = next(stream)[0], next(stream)[0]
             began = time.perf_counter()
-            optimiser_step(job, trained, iter([(batch, 0.0)]), 1, device, sums)
+            optimiser_step(job, trained, iter([(batch, 0.0)]), share, device, sums)
             middle = time.perf_counter()
             for phase in job.phases:
                 with engines.only(plain, phase.trains):
@@ -84,7 +85,7 @@ def main(steps: int = 20, smoke: bool = False) -> None:
         job.close()
     mine, other = statistics.median(ours), statistics.median(theirs)
     print(
-        f"stage-2 step, {size} samples: ours {mine * 1e3:.0f} ms, plain PyTorch {other * 1e3:.0f} ms, ratio {mine / other:.3f}"
+        f"stage-2 step, {share.batch} samples: ours {mine * 1e3:.0f} ms, plain PyTorch {other * 1e3:.0f} ms, ratio {mine / other:.3f}"
     )
     facts = {"benchmark": "stage2_step", "ours_s": mine, "plain_s": other, "ratio": mine / other, "steps": steps}
     facts |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": f"{os.cpu_count()} cores {platform.machine()}"}

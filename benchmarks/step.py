@@ -23,6 +23,7 @@ import tyro
 from spfem_dist.config import Data, Stage1Run
 from spfem_dist.priors.prior import build_prior
 from spfem_dist.records import Batch
+from spfem_dist.shares import share_of
 from spfem_dist.stage import job_of_one
 from spfem_dist.training import engines
 from spfem_dist.training.loop import Sums, optimiser_step
@@ -59,13 +60,14 @@ def main(steps: int = 60, smoke: bool = False) -> None:
     network = build_prior("ccrl", run.ccrl, run.data, FEATURES)
     plain = copy.deepcopy(network).to(device)
     optimizer = torch.optim.Adam(plain.parameters(), lr=run.ccrl.optimizer.lr, betas=run.ccrl.optimizer.betas)
-    engine = engines.make_engine(network, run.ccrl.optimizer, run.zero, run.ccrl.global_batch, 1, device)
+    share = share_of(run.ccrl.global_batch, 0, 1)
+    engine = engines.make_engine(network, run.ccrl.optimizer, run.zero, share, device)
     job = job_of_one("ccrl", network, run.ccrl, lambda _start: iter([]), lambda: [], {})
     sums, ours, theirs = Sums(device), [], []
     for number in range(steps + 3):
         batch = batch_of(run, number)
         began = time.perf_counter()
-        optimiser_step(job, {"ccrl": engine}, iter([(batch, 0.0)]), 1, device, sums)
+        optimiser_step(job, {"ccrl": engine}, iter([(batch, 0.0)]), share, device, sums)
         middle = time.perf_counter()
         losses, _ = plain(batch.to(device))
         torch.stack(list(losses.values())).sum().backward()

@@ -81,6 +81,9 @@ RUN_BY = {
     "python recipes/ablation.py --priors runs/cdrl-stage1 --judges runs/judges": (
         "tests/evaluation/test_ablation.py::test_the_recipe_trains_scores_and_compares_arms"
     ),
+    (
+        "python recipes/ablation.py --priors runs/demo --judges runs/demo-judges --data.shards shards/synthetic-0 --ned.steps 200 --local"
+    ): "tests/evaluation/test_ablation.py::test_the_recipe_trains_scores_and_compares_arms",
     "spfem export runs/cdrl-stage2 --out model": f"{EXPORT}::test_a_finished_run_is_exported_with_its_card",
     "spfem export runs/cdrl-stage2 --out model --checkpoint latest": (
         f"{EXPORT}::test_an_unfinished_run_is_exported_from_its_checkpoints"

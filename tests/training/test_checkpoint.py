@@ -58,7 +58,7 @@ def world(tmp_path):
 
 
 def found(world):
-    with newest(world, 0) as checkpoint:
+    with newest(world, (), 0) as checkpoint:
         return checkpoint and checkpoint.location.rsplit("_", 1)[-1].lstrip("0")
 
 
