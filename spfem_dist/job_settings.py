@@ -55,6 +55,14 @@ class PriorSettings(JobSettings):
     network: Literal["small", "paper"] = Field(
         "small", description="small trains on a laptop; paper has the published sizes and needs their weights."
     )
+    crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
+    crop_row: Share = Field(
+        0.6, description="Row of that square's centre, as a share of the frame's height; below 0.5 is up."
+    )
+    shift: Share = Field(
+        0.03, description="Largest random shift of the crop in training, as a share of the frame's side."
+    )
+    colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
 
 
 class CCRL(PriorSettings):
@@ -83,14 +91,6 @@ class CCRL(PriorSettings):
         True,
         description="Take out of the finished embedding what a linear classifier could know of the emotion (LEACE).",
     )
-    crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
-    crop_row: Share = Field(
-        0.6, description="Row of that square's centre, as a share of the frame's height; below 0.5 is up."
-    )
-    shift: Share = Field(
-        0.03, description="Largest random shift of the crop in training, as a share of the frame's side."
-    )
-    colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
 
 
 class CERL(PriorSettings):
@@ -116,14 +116,6 @@ class CERL(PriorSettings):
     consistency_weight: Annotated[float, Field(ge=0)] = Field(
         4.0, description="Weight of the agreement between an image and its mouth-mixed twin."
     )
-    crop: Share = Field(0.75, description="Side of the square that is used, as a share of the frame's side.")
-    crop_row: Share = Field(
-        0.6, description="Row of that square's centre, as a share of the frame's height; below 0.5 is up."
-    )
-    shift: Share = Field(
-        0.03, description="Largest random shift of the crop in training, as a share of the frame's side."
-    )
-    colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
 
 
 class Guidance(Section):

@@ -212,14 +212,10 @@ def test_a_missing_shard_is_named(shards, tmp_path):
 
 def test_a_shard_missing_from_a_bucket_is_named_with_the_bucket(whole, tmp_path):
     import boto3
-    from moto.server import ThreadedMotoServer
+    from moto_s3 import moto_s3
 
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
+    with moto_s3() as address:
         keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "sesame", "AWS_DEFAULT_REGION": "us-east-1"}
-        address = f"http://{host}:{port}"
         client = boto3.client(
             "s3",
             endpoint_url=address,
@@ -232,8 +228,6 @@ def test_a_shard_missing_from_a_bucket_is_named_with_the_bucket(whole, tmp_path)
             client.upload_file(str(whole / name), "faces", f"mead/{name}")
         cache = ["--data.cache", tmp_path / "cache"]
         done = train("s3://faces/mead", tmp_path / "runs", *cache, AWS_ENDPOINT_URL=address, **keys)
-    finally:
-        server.stop()
     refused(done, "shard-000001.tar", "bucket faces", "Upload it again", "aws s3 sync")
     assert "sesame" not in done.out + done.err
 

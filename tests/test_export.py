@@ -8,7 +8,7 @@ import boto3
 import pytest
 from documented import words_of
 from doors import command, well
-from moto.server import ThreadedMotoServer
+from moto_s3 import moto_s3
 from toy_stage2 import DRY, alone, killed_after_step_five, make_toy, two_workers
 
 from spfem_dist.exporting import export
@@ -107,12 +107,9 @@ def test_a_stage_one_run_gives_a_folder_for_each_prior(toy, tmp_path):
 
 
 def test_a_run_in_a_bucket_is_exported(finished, tmp_path, monkeypatch):
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
+    with moto_s3() as address:
         keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
-        for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+        for name, value in (keys | {"AWS_ENDPOINT_URL": address}).items():
             monkeypatch.setenv(name, value)
         client = boto3.client("s3", region_name="us-east-1")
         client.create_bucket(Bucket="faces")
@@ -120,8 +117,6 @@ def test_a_run_in_a_bucket_is_exported(finished, tmp_path, monkeypatch):
             client.put_object(Bucket="faces", Key=f"runs/r/{name}", Body=content)
         export("s3://faces/runs/r", tmp_path / "end")
         export("s3://faces/runs/r/", tmp_path / "checkpoint", checkpoint="2")
-    finally:
-        server.stop()
     export(str(finished), tmp_path / "here")
     assert contents(tmp_path / "end") == contents(tmp_path / "checkpoint") == contents(tmp_path / "here")
 

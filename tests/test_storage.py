@@ -11,7 +11,7 @@ import boto3
 import pyarrow.fs
 import pytest
 from faulty_s3 import KINDS, FaultyS3
-from moto.server import ThreadedMotoServer
+from moto_s3 import moto_s3
 
 from spfem_dist import s3, storage
 from spfem_dist.config import Storage
@@ -23,11 +23,8 @@ SECRET = "a-secret-that-no-message-holds"
 
 @pytest.fixture(scope="module")
 def upstream():
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_s3() as address:
+        yield address
 
 
 @pytest.fixture

@@ -71,8 +71,7 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         assert whole is not None
         momentum = 0.0
         if self.training and self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            momentum = self._counted()
         own = self.training or self.running_mean is None
         keeps = self.track_running_stats or not own
         mean, variance = (self.running_mean, self.running_var) if keeps else (None, None)
@@ -98,10 +97,14 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         variance = (spreads + sizes * (means - mean).square()).sum(0) / count
         return mean, variance, count
 
+    def _counted(self) -> float:
+        """Count one more batch; the weight of its statistics in the running ones."""
+        self.num_batches_tracked.add_(1)
+        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        self.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        momentum = self._counted()
         unbiased = variance * count / (count - 1).clamp(min=1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)

@@ -4,7 +4,7 @@ import os
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from moto_s3 import moto_s3
 
 from spfem_dist import s3
 from spfem_dist.faults.grammar import parse_fault
@@ -15,18 +15,15 @@ from spfem_dist.storage import open_filesystem
 
 @pytest.fixture
 def bucket(monkeypatch):
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(s3, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(s3, "LONGEST_PAUSE", 0.05)
-    boto3.client("s3").create_bucket(Bucket="faulty")
-    yield "s3://faulty"
-    server.stop()
+    with moto_s3() as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        boto3.client("s3").create_bucket(Bucket="faulty")
+        yield "s3://faulty"
 
 
 def test_what_is_written_through_faults_is_read_through_faults(bucket):

@@ -11,7 +11,7 @@ import boto3
 import numpy as np
 import pytest
 from doors import command
-from moto.server import ThreadedMotoServer
+from moto_s3 import moto_s3
 from safetensors.torch import load_file, save_file
 from toy_stage2 import DRY, alone, save_priors
 
@@ -142,16 +142,13 @@ def test_relative_folders_of_priors_start_where_other_paths_do(toy, monkeypatch)
 @pytest.fixture
 def bucket(monkeypatch):
     """An S3 client; the process's own settings lead to the same server, with the bucket `faces`."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
     keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", region_name="us-east-1")
-    client.create_bucket(Bucket="faces")
-    yield client
-    server.stop()
+    with moto_s3() as address:
+        for name, value in (keys | {"AWS_ENDPOINT_URL": address}).items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="faces")
+        yield client
 
 
 def test_priors_come_from_a_bucket_by_run_or_one_by_one(toy, bucket, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from itertools import islice
 import boto3
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
+from moto_s3 import moto_s3
 
 from spfem_dist import storage
 from spfem_dist.config import Data, Storage
@@ -27,11 +27,8 @@ URL = "s3://faces/mead"
 
 @pytest.fixture(scope="module")
 def server():
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_s3() as address:
+        yield address
 
 
 @pytest.fixture
