@@ -182,7 +182,9 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
     """One job as one Ray Train run; Ray starts it again from its last committed checkpoint when a worker dies."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from spfem_dist.training.handover import HandoverConfig
 
     if ray.get(desk.stopping.remote()):
         return
@@ -197,7 +199,7 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
             "parent": parent,
             "desk": desk,
         },
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        torch_config=HandoverConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg]  # as RunConfig below
             num_workers=scaling.workers,  # type: ignore[arg-type]
             elastic_resize_monitor_interval_s=scaling.resize_check_s,

@@ -20,10 +20,11 @@ from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines, watchdog
 from spfem_dist.training.samples import noted
 from spfem_dist.training.status import Meter, flop_counter, peak_flops
-from spfem_dist.training.world import World, agree
+from spfem_dist.training.world import World, highest
 
-#: Optimiser steps between two looks at the stop flag; each look is one tiny collective.
-STOP_EVERY = 5
+#: Optimiser steps between two looks at whether to stop, where a step takes less than QUICK seconds; each look is one tiny collective.
+#: Slower steps are followed by a look each: a host that is taken away gives little time.
+STOP_EVERY, QUICK = 5, 0.5
 
 
 class TrainingError(RuntimeError):
@@ -75,7 +76,7 @@ def train(
     stream = inject.stream(job.batches(progress.samples), progress.samples, settings.global_batch, share.steps)
     stream = noted(stream, run, job.name, world, progress.step, share.steps)
     running = Sums(device)
-    saved_at, status = progress.step if found else -1, "finished"
+    saved_at, status, look_every = progress.step if found else -1, "finished", 1
     with checkpoint.Saver(world, run.checkpoint) as saver:
         while progress.step < settings.steps:
             inject.at_step(progress.samples, settings.global_batch)
@@ -97,8 +98,11 @@ def train(
             watchdog.stepped(progress.step)
 
             last = progress.step == settings.steps
-            if progress.step % STOP_EVERY == 0 and agree(world.stop_requested(), device):
-                status, last = "stopped", True
+            if progress.step % look_every == 0 and not last:
+                asked = 2 * world.stop_requested() or int(world.leaving())
+                asked, slow = highest([asked, int(meter.last > QUICK)], device)
+                look_every = 1 if slow else STOP_EVERY
+                status, last = ("finished", "leaving", "stopped")[asked], asked > 0
             due = progress.step % run.checkpoint.every_steps == 0 or last
             if progress.step % run.tracking.log_every_steps == 0 or due:
                 _log(job, progress, running, meter, trained, device, recorder, say)
@@ -118,11 +122,14 @@ def train(
                     recorder.secure()  # what was logged up to here outlives this process, like the checkpoint
                     recorder.metrics({"perf/checkpoint_stall_s": stall}, progress.samples)
                 meter.pause()
-            if status == "stopped":
+            if status != "finished":
                 break
         if saved_at != progress.step:
             saver.save(trained, progress)
     _record_uploads(saver, recorder)
+    if status == "leaving":
+        say(f"{job.name}: this place is about to be taken away; the run goes on from step {progress.step} elsewhere")
+        world.hand_over()
     return Outcome(status, progress, trained)
 
 

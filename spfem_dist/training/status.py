@@ -61,6 +61,8 @@ class Meter:
     warmup: int = 3
     _times: deque[float] = field(default_factory=lambda: deque(maxlen=200))
     _waits: deque[float] = field(default_factory=lambda: deque(maxlen=200))
+    #: Seconds of the step that ended last.
+    last: float = 0.0
     _seen: int = 0
     _since: float = field(default_factory=time.perf_counter)
 
@@ -68,6 +70,7 @@ class Meter:
         """Count one optimiser step that just ended and waited `waited` seconds for data."""
         now = time.perf_counter()
         self._seen += 1
+        self.last = now - self._since
         if self._seen > self.warmup:
             self._times.append(now - self._since)
             self._waits.append(waited)

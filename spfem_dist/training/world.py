@@ -36,6 +36,14 @@ class World(Protocol):
         """Whether somebody asked this job to stop (Ctrl-C, SIGTERM); it stops when any rank says so."""
         ...
 
+    def leaving(self) -> bool:
+        """Whether this process or its host is about to be taken away, and the job is to go on elsewhere."""
+        ...
+
+    def hand_over(self) -> None:
+        """Make room for the next attempt, which goes on from the checkpoint just committed. Does not return. Every rank calls it."""
+        ...
+
     def say(self, line: str) -> None:
         """Show a line to the person who started the job."""
         ...
@@ -53,11 +61,16 @@ def device_of(world: World) -> torch.device:
 
 def agree(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is true on any rank; a collective, so every rank gets the same answer."""
+    return bool(highest([int(flag)], device)[0])
+
+
+def highest(values: list[int], device: torch.device) -> list[int]:
+    """The largest of each of these numbers over all ranks. A collective."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
-        return flag
-    vote = torch.tensor([int(flag)], device=device)
-    dist.all_reduce(vote, op=dist.ReduceOp.MAX)
-    return bool(vote.item())
+        return values
+    votes = torch.tensor(values, device=device)
+    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+    return votes.tolist()
 
 
 def from_rank_zero(world: World, call: Callable[[], T]) -> T:
@@ -110,6 +123,18 @@ class RayWorld:
 
         return self.rank == 0 and bool(ray.get(self._desk.stopping.remote()))
 
+    def leaving(self) -> bool:
+        """See `World.leaving`: SIGTERM to this process, or Ray's notice that a node is being drained (on every worker)."""
+        from spfem_dist.training import handover
+
+        return handover.asked()
+
+    def hand_over(self) -> None:
+        """See `World.hand_over`."""
+        from spfem_dist.training import handover
+
+        handover.hand_over()
+
     def say(self, line: str) -> None:
         """See `World.say`; the driver prints what it finds at the desk."""
         self._desk.say.remote(line)
@@ -133,6 +158,14 @@ class PlainWorld:
     def stop_requested(self) -> bool:
         """See `World.stop_requested`; set by the signal handler of `stop_on_signals`."""
         return self._stopping.is_set()
+
+    def leaving(self) -> bool:
+        """See `World.leaving`: nobody would start this process elsewhere, so SIGTERM is a stop."""
+        return False
+
+    def hand_over(self) -> None:
+        """See `World.hand_over`; never asked for."""
+        raise AssertionError("a process that nobody starts again does not hand over")
 
     def say(self, line: str) -> None:
         """See `World.say`."""

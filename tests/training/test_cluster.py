@@ -52,6 +52,16 @@ def test_a_run_begun_without_ray_goes_on_under_ray_with_the_same_losses(referenc
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
 
 
+def test_a_worker_that_is_told_to_go_leaves_a_checkpoint_and_the_run_goes_on_elsewhere(reference, tmp_path):
+    """No failure is allowed, and no other checkpoint is due."""
+    flags = ["--scaling.max-failures", "0", "--checkpoint.every-steps", "100"]
+    told = {"SPFEM_TOY_SIGNAL": "9:TERM", "SPFEM_TOY_MARKER": str(tmp_path / "told")}
+    ended = well(launched(tmp_path, *flags, **told))
+    assert "the run goes on from step 10 elsewhere" in ended.out
+    assert "at step 10 (80 samples seen)" in ended.out
+    assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
+
+
 def test_two_jobs_run_side_by_side_where_the_cluster_has_room(tmp_path):
     """Each job waits in its third step for the other to get there, so in turns they would never end well."""
     meeting = tmp_path / "meeting"
