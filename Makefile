@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test hosts chaos lint format typecheck clean
+.PHONY: help demo test hosts chaos smoke lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ hosts: $(VENV)/.dev ## Train on two hosts made of network namespaces, and on S3 
 
 chaos: $(VENV)/.dev ## Kill workers, drivers and nodes in both stages at ZeRO 1 to 3; a table of what that changed (CHAOS=--help)
 	$(RUN) tests/chaos $(CHAOS)
+
+smoke: $(VENV)/.dev ## Every benchmark in small: does it run? (needs the shards of `make demo`)
+	@set -e; for file in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do echo "$$file --smoke"; $(RUN) $$file --smoke; done
 
 lint: $(VENV)/.dev ## Check style
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

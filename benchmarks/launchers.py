@@ -6,17 +6,15 @@ python benchmarks/launchers.py --shards shards/synthetic-0 --smoke     # a few s
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import tyro
+from figures import print_line
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,17 +87,12 @@ def main(
     ray, torchrun = (statistics.median(speeds[how]) for how in ("ray", "torchrun"))
     print(f"Ray Train / torchrun: {ray / torchrun:.3f}")
     facts = {
-        "benchmark": "launchers",
         "ray_samples_per_s": ray,
         "torchrun_samples_per_s": torchrun,
         "ratio": ray / torchrun,
         "steps": steps,
     }
-    print(
-        json.dumps(
-            facts | {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": f"{os.cpu_count()} cores {platform.machine()}"}
-        )
-    )
+    print_line("launchers", **facts)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,7 @@ taking turns, so that the machine's other load meets all alike. A round is:
 from __future__ import annotations
 
 import argparse
-import datetime
 import io
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -37,6 +33,7 @@ import cv2
 import numpy as np
 import torch
 import webdataset
+from figures import hardware, print_line, today
 from rich.console import Console
 from rich.table import Table
 
@@ -142,22 +139,12 @@ def make_shards(folder: Path, smoke: bool, size: int) -> Path:
     return settings.out
 
 
-def hardware() -> str:
-    """Processor name and number of cores."""
-    listed = Path("/proc/cpuinfo")
-    names = [line for line in listed.read_text().splitlines() if "model name" in line] if listed.exists() else []
-    return f"{names[0].split(':', 1)[1].strip() if names else platform.machine()}, {os.cpu_count()} cores"
-
-
 def report(results: list[dict[str, tuple[int, float, float]]], data: Data, smoke: bool) -> dict[str, Any]:
     """Print the table and the JSON line; returns the figures of the line."""
     wall = {name: statistics.median(r[name][0] / r[name][1] for r in results) for name in ROWS}
     cpu = {name: statistics.median(r[name][0] / r[name][2] for r in results) for name in ROWS}
     figures = {
-        "benchmark": "loader",
         "smoke": smoke,
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(),
         "size": data.size,
         "rounds": len(results),
         "frames_per_s": {name: round(value) for name, value in wall.items()},
@@ -167,7 +154,7 @@ def report(results: list[dict[str, tuple[int, float, float]]], data: Data, smoke
         "cpu_ratio_to_plain": {name: round(cpu[name] / cpu["plain"], 2) for name in ROWS},
         "cpu_ratio_to_tuned": {name: round(cpu[name] / cpu["tuned"], 2) for name in ROWS},
     }
-    table = Table(title=f"Training frames at {data.size} px: {figures['hardware']}, {figures['date']}")
+    table = Table(title=f"Training frames at {data.size} px: {hardware()}, {today()}")
     for column in ("", "frames/s", "x plain", "x tuned", "frames/CPU s", "x plain", "x tuned"):
         table.add_column(column, justify="left" if not column else "right")
     for name in ROWS:
@@ -176,8 +163,7 @@ def report(results: list[dict[str, tuple[int, float, float]]], data: Data, smoke
             cells += [f"{rates[name]:,.0f}", *(f"{rates[name] / rates[other]:.1f}" for other in ("plain", "tuned"))]
         table.add_row(*cells)
     Console().print(table)
-    print(json.dumps(figures))
-    return figures
+    return print_line("loader", **figures)
 
 
 def main() -> None:

@@ -7,30 +7,16 @@ python benchmarks/render.py --recordings 4 --pairs 7 --sizes 64
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import os
-import platform
 import time
 import warnings
-from pathlib import Path
 
 import librosa
 import numpy as np
+from figures import hardware, today
 
 from spfem_dist.corpora.synthetic import SyntheticCorpus
 from spfem_dist.emotions import SEVEN
-
-
-def hardware() -> str:
-    """Processor name and number of cores."""
-    listed = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in listed.read_text().splitlines() if line.startswith("model name")]
-        if listed.exists()
-        else []
-    )
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def speed(size: int, recordings: int) -> tuple[float, float, float]:
@@ -89,9 +75,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=126)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--smoke", action="store_true", help="as little of everything as shows that it runs")
     asked = parser.parse_args()
+    if asked.smoke:
+        asked.recordings, asked.pairs, asked.sizes, asked.seeds = 2, 2, [64], [0]
     warnings.filterwarnings("ignore", category=UserWarning)
-    print(f"{hardware()}; {datetime.date.today().isoformat()}; one process, one thread, CPU time")
+    print(f"{hardware()}; {today()}; one process, one thread, CPU time")
     for size in asked.sizes:
         drawn, both, voice = speed(size, asked.recordings)
         print(f"{size:4d} px: {drawn:6.0f} frames/s drawn, {both:6.0f} with speech; speech {voice:4.0f} x real time")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -26,13 +25,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import fsspec
 import torch
 import tyro
+from figures import print_line
+from loader import GROUPS, make_shards, measure, our_batches, plain_batches  # beside this file
 from rich.console import Console
 from rich.table import Table
 
@@ -41,9 +41,6 @@ from spfem_dist.shard_format import ShardIndex
 from spfem_dist.streaming.loader import Loader, Source
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from loader import GROUPS, make_shards, measure, our_batches, plain_batches  # noqa: E402  # beside this file
 
 BUCKET = "faces"
 ROWS = ("plain", "first epoch", "later epochs")
@@ -71,7 +68,7 @@ def served(shards: Path) -> Iterator[str]:
         _wait_for(f"{address}/-/faults")
         fs = fsspec.filesystem("s3")
         fs.mkdir(BUCKET)
-        for path in [*shards.glob("*.tar"), shards / "index.json"]:
+        for path in [*shards.glob("*.tar"), *shards.glob("index.json")]:
             fs.put_file(str(path), f"{BUCKET}/{path.name}")
         yield address
     finally:
@@ -149,12 +146,7 @@ def main(
         facts[str(milliseconds)] = row | {"ratio": ratio}
         table.add_row(f"{milliseconds} ms", *(f"{row[name]:,.0f}" for name in ROWS), f"{ratio:.2f}")
     Console().print(table)
-    line = {"benchmark": "s3_latency", "latencies": facts, "size": size, "rounds": rounds}
-    print(
-        json.dumps(
-            line | {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": f"{os.cpu_count()} cores {platform.machine()}"}
-        )
-    )
+    print_line("s3_latency", latencies=facts, size=size, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ user starts it, by torchrun, and its own status line says how fast it was.
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import statistics
-import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import tyro
+from figures import print_line
+from launchers import train  # beside this file
 from rich.console import Console
 from rich.table import Table
 
@@ -30,9 +28,6 @@ from spfem_dist.training.launch import parse, recipe_at
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = str(ROOT / "recipes" / "cdrl_stage1.py")
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from launchers import train  # noqa: E402  # beside this file
 
 
 def predicted(constants: Constants, shape: Shape, workers: int, global_batch: int) -> float:
@@ -94,7 +89,6 @@ def main(
         )
     Console().print(table)
     facts = {
-        "benchmark": "scaling",
         "trained": {n: real for n, (real, _) in speed.items()},
         "planned": {n: plan for n, (_, plan) in speed.items()},
         "ratios": {n: plan / real for n, (real, plan) in speed.items()},
@@ -104,11 +98,7 @@ def main(
         "rounds": rounds,
         "all": {"trained": trained, "planned": planned},
     }
-    print(
-        json.dumps(
-            facts | {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": f"{os.cpu_count()} cores {platform.machine()}"}
-        )
-    )
+    print_line("scaling", **facts)
 
 
 if __name__ == "__main__":

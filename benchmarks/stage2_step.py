@@ -10,17 +10,14 @@ engine for each network (ZeRO-1, one process) and named losses; the other is for
 from __future__ import annotations
 
 import copy
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 import tyro
+from figures import print_line
 from rich.console import Console
 
 from spfem_dist.config import CCRL, CERL, Stage2Run
@@ -87,9 +84,7 @@ def main(steps: int = 20, smoke: bool = False) -> None:
     print(
         f"stage-2 step, {share.batch} samples: ours {mine * 1e3:.0f} ms, plain PyTorch {other * 1e3:.0f} ms, ratio {mine / other:.3f}"
     )
-    facts = {"benchmark": "stage2_step", "ours_s": mine, "plain_s": other, "ratio": mine / other, "steps": steps}
-    facts |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": f"{os.cpu_count()} cores {platform.machine()}"}
-    print(json.dumps(facts | {"device": str(device), "torch": torch.__version__}))
+    print_line("stage2_step", ours_s=mine, plain_s=other, ratio=mine / other, steps=steps)
 
 
 if __name__ == "__main__":

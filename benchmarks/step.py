@@ -10,15 +10,12 @@ process), named losses, the summed monitors and the stop check; the other is for
 from __future__ import annotations
 
 import copy
-import json
-import os
-import platform
 import statistics
 import time
-from datetime import UTC, datetime
 
 import torch
 import tyro
+from figures import print_line
 
 from spfem_dist.config import Data, Stage1Run
 from spfem_dist.priors.prior import build_prior
@@ -82,20 +79,8 @@ def main(steps: int = 60, smoke: bool = False) -> None:
     print(
         f"CCRL step, {run.ccrl.global_batch} samples: ours {statistics.median(ours) * 1e3:.0f} ms, plain PyTorch {statistics.median(theirs) * 1e3:.0f} ms, ratio {ratio:.3f}"
     )
-    facts = {
-        "benchmark": "step",
-        "ours_s": statistics.median(ours),
-        "plain_s": statistics.median(theirs),
-        "ratio": ratio,
-        "steps": steps,
-    }
-    facts |= {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{os.cpu_count()} cores {platform.machine()}",
-        "device": str(device),
-        "torch": torch.__version__,
-    }
-    print(json.dumps(facts))
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    print_line("step", ours_s=mine, plain_s=other, ratio=ratio, steps=steps)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import platform
 import socket
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import torch
 import tyro
+from figures import print_line
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -140,12 +139,7 @@ def main(width: int = 1024, steps: int = 12, rounds: int = 2, smoke: bool = Fals
             f"{weight / 1e6:.0f}",
         )
     Console().print(table)
-    line = {"benchmark": "zero", "parameters": trainable, "stages": facts, "rounds": rounds}
-    print(
-        json.dumps(
-            line | {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": f"{os.cpu_count()} cores {platform.machine()}"}
-        )
-    )
+    print_line("zero", parameters=trainable, stages=facts, rounds=rounds)
 
 
 if __name__ == "__main__":

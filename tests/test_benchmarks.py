@@ -1,4 +1,4 @@
-"""Every benchmark has a short twin that runs, and prints its figures as one line of JSON."""
+"""The benchmarks of the steps run in small, and print their figures as one line of JSON (`make smoke` runs all of them)."""
 
 import json
 

@@ -64,15 +64,19 @@ class Ground:
         MlflowClient(f"sqlite:///{self._empty}").search_experiments()
         self._references: dict[tuple[str, int], Path] = {}
 
+    def reference(self, stage: str, zero: int, way: OnRay | Alone) -> Path:
+        """The folder of the run that nothing disturbs, which is run where it is not there yet."""
+        if (stage, zero) not in self._references:
+            undisturbed = Cell((), stage, zero)
+            folder, starts = self._run(undisturbed, way)
+            if starts != 1:
+                raise RuntimeError(f"{undisturbed} failed:\n{(folder / 'said.txt').read_text()[-5000:]}")
+            self._references[stage, zero] = folder
+        return self._references[stage, zero]
+
     def run(self, cell: Cell, way: OnRay | Alone) -> Result:
         """Run the cell, its reference first where that is not there yet."""
-        reference = self._references.get((cell.stage, cell.zero))
-        if reference is None:
-            undisturbed = Cell((), cell.stage, cell.zero)
-            reference, starts = self._run(undisturbed, way)
-            if starts != 1:
-                raise RuntimeError(f"{undisturbed} failed:\n{(reference / 'said.txt').read_text()[-5000:]}")
-            self._references[cell.stage, cell.zero] = reference
+        reference = self.reference(cell.stage, cell.zero, way)
         folder, starts = self._run(cell, way)
         if starts != way.starts(cell.faults):
             said = (folder / "said.txt").read_text()[-3000:]

@@ -19,7 +19,9 @@ def benchmark():
     path = Path(__file__).resolve().parents[2] / "benchmarks" / "loader.py"
     specification = importlib.util.spec_from_file_location("loader_benchmark", path)
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        specification.loader.exec_module(module)
     return module
 
 
