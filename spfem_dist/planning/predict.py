@@ -42,7 +42,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Prediction:
-    """N workers. Seconds, bytes and samples/s; `hours` are for the same number of samples whatever N is."""
+    """N workers. Seconds, bytes and samples/s; `hours` are for the same number of samples whatever N is.
+
+    upload_s: of a checkpoint to the storage. stall_s: what the steps wait for one, beside its write to the local disk.
+    """
 
     workers: int
     global_batch: int
@@ -55,6 +58,7 @@ class Prediction:
     s3_samples: float
     s3_nodes: float
     checkpoint_bytes: float
+    upload_s: float | None
     stall_s: float | None
 
     @property
@@ -140,11 +144,13 @@ def predict(
     samples: int,
     workers_per_node: int,
     micro_batch: int | None = None,
-    checkpoints: int = 0,
+    every_steps: int = 0,
+    background: bool = True,
 ) -> Prediction:
     """What `workers` would do with `global_batch` samples for each step, for `samples` in all.
 
-    checkpoints: how many are written on the way, each stalling all workers for its time on the slowest node's storage.
+    every_steps: steps between checkpoints, 0 for none. background: a checkpoint is uploaded behind the steps, so that they wait for
+    it where the next one is due before it has arrived, and at the end.
     """
     job = job_constants(constants, name, shape)
     share = -(-global_batch // workers)  # of the fullest worker, for whom the others wait
@@ -157,7 +163,9 @@ def predict(
     steps = math.ceil(samples / global_batch)
     nodes = math.ceil(workers / workers_per_node)
     size = checkpoint_bytes(shape.trainable, shape.frozen_bytes, shape.optimizer_states, zero)
-    stall = size / nodes / constants.storage_write if constants.storage_write else None
+    upload = size / nodes / constants.storage_write if constants.storage_write else None
+    stall = max(0.0, upload - every_steps * step) if upload is not None and background else upload
+    waited = (steps // every_steps * (stall or 0.0) + (upload or 0.0)) if every_steps else 0.0
     rate = global_batch / step
     epoch_s = shape.samples_per_epoch / rate
     return Prediction(
@@ -175,10 +183,11 @@ def predict(
             shape.optimizer_states,
         ),
         steps=steps,
-        hours=(steps * step + checkpoints * (stall or 0.0)) / 3600,
+        hours=(steps * step + waited) / 3600,
         s3_samples=shape.bytes_per_epoch / epoch_s,
         s3_nodes=nodes * shape.shard_bytes / epoch_s,
         checkpoint_bytes=size,
+        upload_s=upload,
         stall_s=stall,
     )
 

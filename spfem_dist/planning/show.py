@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -69,7 +68,8 @@ def predictions(
             samples,
             per_node,
             job.micro_batch,
-            math.ceil(samples / batch / run.checkpoint.every_steps),
+            run.checkpoint.every_steps,
+            run.checkpoint.background,
         )
         for n, batch in sizes
         if n <= batch
@@ -95,7 +95,7 @@ def table_of(name: str, constants: Constants, found: Sequence[Prediction], epoch
     first = found[0] if found else None
     columns = [f"{unit}s", "batch = share x N", "step", "exchange", "samples/s", "of ideal", f"GB/{unit.split()[-1]}"]
     columns += ["S3 MB/s: samples, nodes"] if epoch else []
-    columns += ["steps", "hours", f"{unit} hours", "checkpoint", "stall"]
+    columns += ["steps", "hours", f"{unit} hours", "checkpoint", "upload, stall"]
     for column in columns:
         table.add_column(column, justify="right", no_wrap=False)
     for p in found:
@@ -117,7 +117,7 @@ def table_of(name: str, constants: Constants, found: Sequence[Prediction], epoch
             f"{p.hours:,.2f}",
             f"{p.worker_hours:,.2f}",
             f"{p.checkpoint_bytes / 1e9:.3f} GB",
-            "?" if p.stall_s is None else f"{p.stall_s:.2f} s",
+            "?" if p.upload_s is None else f"{p.upload_s:.2f} s, {p.stall_s:.2f} s",
         ]
         table.add_row(*cells)
     return table

@@ -75,12 +75,20 @@ def test_checkpoints_storage_and_s3_follow_from_sizes():
     assert checkpoint_bytes(10**6, 0, 2, Zero(stage=1)) == 16e6  # weights, master weights, two states of Adam
     assert checkpoint_bytes(10**6, 0, 2, Zero(stage=1, precision="bf16")) == 14e6
     assert checkpoint_bytes(10**6, 0, 2, Zero(stage=0)) == checkpoint_bytes(10**6, 0, 2, Zero(stage=3)) == 12e6
-    two, four = of(2, checkpoints=10), of(4, checkpoints=10)
-    assert (two.stall_s, four.stall_s) == (pytest.approx(0.16), pytest.approx(0.08))  # two nodes write half each
-    assert two.hours == pytest.approx((two.steps * two.step_s + 10 * two.stall_s) / 3600)
+    two, four = of(2, every_steps=10), of(4, every_steps=10)
+    assert (two.upload_s, four.upload_s) == (pytest.approx(0.16), pytest.approx(0.08))  # two nodes write half each
+    assert two.stall_s == 0  # ten steps take longer
+    assert two.hours == pytest.approx((two.steps * two.step_s + 0.16) / 3600)
     epoch_s = 1000 / four.samples_per_s
     assert four.s3_samples == pytest.approx(1e9 / epoch_s)
     assert four.s3_nodes == pytest.approx(2 * 2e9 / epoch_s)
+
+
+def test_steps_wait_for_an_upload_that_is_held_or_late():
+    held = of(2, every_steps=10, background=False)
+    assert held.stall_s == held.upload_s
+    assert held.hours == pytest.approx((held.steps * held.step_s + (held.steps // 10 + 1) * held.stall_s) / 3600)
+    assert of(2, every_steps=1).stall_s == pytest.approx(max(0.0, held.upload_s - held.step_s))
 
 
 def test_memory_is_that_of_the_dry_run():
