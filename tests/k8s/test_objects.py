@@ -10,6 +10,7 @@ import yaml
 from charts import (
     MODES,
     PRESETS,
+    ROOT,
     cluster,
     containers,
     environment,
@@ -274,6 +275,16 @@ def test_mlflow_is_probed_by_a_name_that_it_knows():
     uri = environment(pods(rendered())["head"]["spec"]["containers"][0])["MLFLOW_TRACKING_URI"]
     assert uri == "http://demo-spfem-mlflow.ml.svc:5000"
     assert "demo-spfem-mlflow.ml.svc:*" in hosts.split(",")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_grafana_finds_the_dashboard_that_lies_in_the_project(wanted):
+    """Grafana's sidecar loads ConfigMaps with this label; cluster/grafana leads to the chart's file."""
+    found = of_kind(rendered({"monitoring": {"enabled": True, "dashboards": wanted}}), "ConfigMap")
+    assert len(found) == wanted
+    for item in found:
+        assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert json.loads(item["data"]["spfem.json"]) == json.loads((ROOT / "cluster/grafana/spfem.json").read_text())
 
 
 # --- what is run ------------------------------------------------------------------------------------------------------
