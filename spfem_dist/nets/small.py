@@ -68,3 +68,8 @@ def resized(frames: Tensor, side: int) -> Tensor:
     if frames.shape[-1] == side:
         return frames
     return F.interpolate(frames, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Unit vectors along the last dimension, in float32 or better whatever the precision of the network."""
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)

@@ -19,7 +19,7 @@ from spfem_dist.config import CCRL, Data
 from spfem_dist.emotions import Emotion
 from spfem_dist.nets.batchnorm import BatchNorm1d
 from spfem_dist.nets.erasure import LinearErasure
-from spfem_dist.nets.small import SIDE, FaceEncoder, SpeechEncoder, resized, to_unit_range
+from spfem_dist.nets.small import SIDE, FaceEncoder, SpeechEncoder, resized, to_unit_range, unit
 from spfem_dist.priors.augment import colour_jitter, face_crop, flip, random_shift, uniform
 from spfem_dist.priors.pictures import framed, grid, overlay, tile
 from spfem_dist.records import Batch
@@ -276,11 +276,6 @@ class ContentHead(nn.Module):
         if heard:
             return self.heard_after(self.project(self.heard_before(attended)))
         return self.unheard_after(self.project(self.unheard_before(attended)))
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Unit vectors, in float32 whatever the precision of the network."""
-    return F.normalize(vectors.float(), dim=-1)
 
 
 def diagonal_cross_entropy(logits: Tensor, counted: Tensor) -> Tensor:

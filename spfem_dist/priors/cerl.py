@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spfem_dist.config import CERL, Data
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.nets.batchnorm import BatchNorm1d
-from spfem_dist.nets.small import CHANNELS, MAP_SIDE, SIDE, FaceEncoder, resized, to_unit_range
+from spfem_dist.nets.small import CHANNELS, MAP_SIDE, SIDE, FaceEncoder, resized, to_unit_range, unit
 from spfem_dist.priors.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
 from spfem_dist.priors.pictures import framed, grid, scatter, tile
 from spfem_dist.records import Batch
@@ -48,11 +48,11 @@ class CleanCERL(nn.Module):
 
     def priors(self) -> Tensor:
         """The emotion priors T [7, D], unit norm, in the order of `emotions.SEVEN`."""
-        return F.normalize(self.network.priors().float(), dim=-1)
+        return unit(self.network.priors())
 
     def see(self, faces: Tensor) -> Tensor:
         """Emotion vectors [N, D], unit norm, of cropped faces [N, 3, side, side] in [-1, 1]."""
-        return F.normalize(self.network(faces.to(next(self.network.parameters()).dtype)).float(), dim=-1)
+        return unit(self.network(faces.to(next(self.network.parameters()).dtype)))
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and monitors of a batch with up to 7 recordings (one for each emotion) of K >= 2 moments."""

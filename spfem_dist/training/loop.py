@@ -68,7 +68,10 @@ def train(
         }
         progress = checkpoint.restore(trained, found) if found else checkpoint.Progress()
     if found:
-        say(f"{job.name}: resumed from {found.location} at step {progress.step} ({progress.samples} samples seen)")
+        workers = f"{world.size} worker{'s' if world.size > 1 else ''}"
+        say(
+            f"{job.name}: {workers} resumed from {found.location} at step {progress.step} ({progress.samples} samples seen)"
+        )
     if recorder is not None:
         replay(recorder, progress.history)
 

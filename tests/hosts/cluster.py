@@ -11,17 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import services
-from network import BIN, ROOT, Host, Network, wait_for
+from network import BIN, ROOT, Host, Network, steps_of, wait_for
 
 #: What `ray start` is given on every host: Ray's own words for noticing sooner that a host is gone.
 RAY = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "4",
+    "RAY_raylet_start_wait_time_s": "200",
     "RAY_worker_niceness": "0",  # 15 by default: beside anything else that runs here, workers would hardly be heard
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -94,6 +94,7 @@ class Cluster:
     def _boot(self) -> Host:
         host = self.network.add()
         host.environment = RAY | services.KEYS | {"AWS_ENDPOINT_URL": self.shared.s3.url, "SPFEM_HOME": "/tmp/home"}
+        host.run("sh", "-c", f"cat > /tmp/home/split.json <<'END'\n{self.shared.split}\nEND")
         self.hosts.append(host)
         return host
 
@@ -101,15 +102,45 @@ class Cluster:
         mine = [f"--node-ip-address={host.address}", f"--num-cpus={cpus}", "--disable-usage-stats"]
         host.run("ray", "start", *mine, "--object-store-memory=100000000", *flags, timeout=400)
 
+    def rejoin(self, host: Host) -> None:
+        """Start Ray again on a host that Ray gave up, as whoever watches over hosts does."""
+        host.run("ray", "stop", "--force", timeout=60)
+        self._ray(host, 1, f"--address={self.hosts[0].address}:6379")
+
+    def repair(self) -> None:
+        """Put a new host in the place of one that Ray no longer has."""
+        alive = self.alive()
+        for host in self.hosts[1:]:
+            if host.address not in alive:
+                self.hosts.remove(host)
+                host.kill()
+        while len(self.hosts) < 2:
+            self.join()
+
+    def drain(self, host: Host, seconds: int = 60) -> None:
+        """Tell Ray that the host will be taken away, as the agent of a cloud does when a spot instance is reclaimed."""
+        node = next(node for node in self.nodes() if node["node_ip"] == host.address and node["state"] == "ALIVE")
+        words = ["--address", f"{self.hosts[0].address}:6379", "--node-id", node["node_id"]]
+        words += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot instance reclaimed"]
+        self.hosts[0].run("ray", "drain-node", *words, "--deadline-remaining-seconds", seconds)
+
+    def gone(self, host: Host, timeout: float = 90) -> float:
+        """Wait until Ray counts the host as dead; returns the time (monotonic)."""
+        wait_for(f"{host.name} counted as dead", lambda: host.address not in self.alive(), timeout)
+        return time.monotonic()
+
     def alive(self) -> list[str]:
         """Addresses of the nodes that Ray counts as alive."""
-        done = subprocess.run(
-            [BIN / "ray", "list", "nodes", "--address", self.dashboard, "--format", "json"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return [node["node_ip"] for node in json.loads(done.stdout) if node["state"] == "ALIVE"]
+        return [node["node_ip"] for node in self.nodes() if node["state"] == "ALIVE"]
+
+    def nodes(self) -> list[dict]:
+        """Every node that Ray has known."""
+        return self.asked("v0/nodes?limit=1000")["data"]["result"]["result"]
+
+    def asked(self, what: str):
+        """An answer of Ray's dashboard."""
+        with urllib.request.urlopen(f"{self.dashboard}/api/{what}", timeout=20) as answer:
+            return json.load(answer)
 
     def submit(self, name: str, *flags: str) -> Job:
         """`ray job submit --working-dir . -- python recipes/cdrl_stage1.py ...`, from outside of the cluster."""
@@ -135,10 +166,6 @@ class Job:
     def __init__(self, cluster: Cluster, name: str, flags: tuple[str, ...]):
         self.cluster, self.name, self.output = cluster, name, cluster.logs / f"{name}.log"
         shared = cluster.shared
-        split = cluster.logs / "split.json"
-        for host in cluster.hosts:
-            host.run("sh", "-c", f"cat > /tmp/home/split.json <<'END'\n{shared.split}\nEND")
-        split.write_text(shared.split)
         places = ["--name", name, "--data.shards", "s3://faces/small", "--data.split", "/tmp/home/split.json"]
         places += ["--checkpoint.storage", "s3://runs", "--tracking.uri", shared.tracking]
         command = ["ray", "job", "submit", "--address", cluster.dashboard, "--working-dir", ".", "--"]
@@ -157,17 +184,26 @@ class Job:
 
     def steps(self) -> dict[str, int]:
         """The last step of each job that the status lines show."""
-        return {m[1]: int(m[2]) for m in re.finditer(r"(\w+) +(?:step )?(\d+)/\d+", self.text())}
+        return steps_of(self.text())
 
-    def reach(self, job: str, step: int, timeout: float = 400) -> float:
-        """Wait until the status line shows that step; returns the time (monotonic)."""
+    def reach(self, step: int, timeout: float = 400) -> float:
+        """Wait until a status line of `ccrl` shows that step; returns the time (monotonic)."""
+        return self._until(f"step {step}", lambda: self.steps().get("ccrl", 0) >= step, timeout)
 
-        def ready():
-            if self.process.poll() is not None and self.process.returncode:
-                raise AssertionError(f"{self.name} ended with status {self.process.returncode}\n{self.text()[-5000:]}")
-            return self.steps().get(job, 0) >= step or self.process.poll() is not None
+    def goes_on(self, workers: int, after: int, timeout: float = 400) -> float:
+        """Wait for the first step of so many workers, resumed, that is printed past character `after`; the time (monotonic)."""
+        words = re.compile(rf"^ccrl: {workers} workers? resumed from .*\n(?:(?!ccrl: ).*\n)*ccrl \d+/", re.MULTILINE)
+        return self._until(f"a step of {workers} after a resumption", lambda: words.search(self.text(), after), timeout)
 
-        wait_for(f"{self.name}: {job} at step {step}", ready, timeout, every=0.1)
+    def _until(self, what: str, ready, timeout: float) -> float:
+        def seen():
+            if found := ready():
+                return found
+            status = self.process.poll()
+            assert status is None, f"{self.name} ended with status {status} before {what}\n{self.text()[-5000:]}"
+            return None
+
+        wait_for(f"{self.name}: {what}", seen, timeout, every=0.1)
         return time.monotonic()
 
     def wait(self, timeout: float = 480) -> str:
@@ -180,20 +216,22 @@ class Job:
         return self.text()
 
     def end(self) -> None:
+        """Stop it where it still runs: its driver too, which would hold the room that the next one needs."""
         if self.process.poll() is None:
+            words = ["job", "stop", "--address", self.cluster.dashboard, self._submission()]
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run([BIN / "ray", *words], capture_output=True, timeout=120)
             self.process.kill()
             self.process.wait()
 
-    def nodes(self) -> list[str]:
-        """Addresses of the hosts on which Ray knows of a training worker of any time."""
-        with urllib.request.urlopen(
-            f"{self.cluster.dashboard}/api/v0/actors?limit=10000&detail=1", timeout=20
-        ) as answer:
-            actors = json.load(answer)["data"]["result"]["result"]
-        by_id = {}
-        with urllib.request.urlopen(f"{self.cluster.dashboard}/api/v0/nodes?limit=1000", timeout=20) as answer:
-            for node in json.load(answer)["data"]["result"]["result"]:
-                by_id[node["node_id"]] = node["node_ip"]
-        return sorted(
-            {by_id[a["node_id"]] for a in actors if "RayTrainWorker" in a["class_name"] and a["node_id"] in by_id}
-        )
+    def _submission(self) -> str:
+        found = re.search(r"raysubmit_\w+", self.text())
+        return found[0] if found else "none"
+
+    def hosts(self) -> set[str]:
+        """Addresses of the hosts on which Ray knows of a training worker of this job, of any time."""
+        by_id = {node["node_id"]: node["node_ip"] for node in self.cluster.nodes()}
+        jobs = {job["job_id"] for job in self.cluster.asked("jobs/") if job["submission_id"] == self._submission()}
+        actors = self.cluster.asked("v0/actors?limit=10000&detail=1")["data"]["result"]["result"]
+        workers = [a for a in actors if "RayTrainWorker" in a["class_name"] and a["job_id"] in jobs]
+        return {by_id[worker["node_id"]] for worker in workers if worker["node_id"] in by_id}

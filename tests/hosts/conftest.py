@@ -29,6 +29,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in Path(item.fspath).parents:
             item.add_marker(pytest.mark.hosts)
+            item.add_marker(pytest.mark.timeout(900))  # where the machine is busy with much else
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +104,9 @@ def reference(shards, tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(network, shared, tmp_path_factory, request):
-    """Two hosts with one CPU each, joined to one Ray cluster; gone after the tests of a module."""
+    """Two hosts with one CPU each, joined to one Ray cluster; gone after the last test."""
     made = Cluster(network, shared, tmp_path_factory.mktemp("cluster"))
     try:
         made.head()
@@ -115,3 +116,14 @@ def cluster(network, shared, tmp_path_factory, request):
             made.show()
     finally:
         made.close()
+
+
+@pytest.fixture(autouse=True)
+def left_as_it_was(request):
+    """A test leaves no job behind, and two hosts in the cluster, whatever became of it."""
+    yield
+    if "cluster" in request.fixturenames:
+        cluster = request.getfixturevalue("cluster")
+        for job in cluster.jobs:
+            job.end()
+        cluster.repair()

@@ -17,7 +17,7 @@ def trained(cluster):
 
 
 def test_one_worker_trains_on_each_host(trained, cluster):
-    assert trained.nodes() == [host.address for host in cluster.hosts]
+    assert trained.hosts() == {host.address for host in cluster.hosts}
 
 
 @pytest.mark.parametrize("prior", ["ccrl", "cerl"])

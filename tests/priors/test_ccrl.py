@@ -193,3 +193,8 @@ def test_the_papers_network_maps_224_pixels_and_keeps_its_trunk_still():
     assert prior.speech.project.weight.shape == (512, 1024)
     assert prior.speech.project.weight.grad.abs().sum() > 0
     assert prior.eval().embed(batch.frames[0, 0], None).shape == (2, 128)
+
+
+def test_in_double_every_loss_is_double(prior, content_batch):
+    losses, _ = prior.double()(content_batch)
+    assert {value.dtype for value in losses.values()} == {torch.float64}

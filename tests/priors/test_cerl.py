@@ -138,3 +138,8 @@ def test_the_papers_network_has_clip_sizes_one_adapter_and_positions():
     scores = prior.embed(batch.frames[0, :2, 0]) @ prior.priors().T
     scores.sum().backward()
     assert prior.network.prompt_learner.ctx.grad.abs().sum() > 0
+
+
+def test_in_double_every_loss_is_double(prior, emotion_batch):
+    losses, _ = prior.double()(emotion_batch)
+    assert {value.dtype for value in losses.values()} == {torch.float64}
