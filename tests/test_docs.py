@@ -23,6 +23,7 @@ STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
 RUN_BY = {
     "make test": ".ci/run",
     "make hosts": "tests/hosts/test_two_hosts.py::test_one_worker_trains_on_each_host",
+    "make kubelet": "tests/kubelet/test_rendered.py::test_the_job_trains_stage_one_to_its_end",
     "make lint": ".ci/run",
     "make typecheck": ".ci/run",
     "make format": f"{COMMANDS}::test_make_format_rewrites_to_style",
