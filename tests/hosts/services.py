@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -98,13 +100,12 @@ def bucket_client(url: str):
 def postgres(address: str, folder: Path) -> tuple[Service, str]:
     """A PostgreSQL cluster of its own with a database `mlflow`, and the URI that leads there."""
     programs, port = postgres_programs(), free_port(address)
-    data = folder / "postgres"
-    data.mkdir()
+    # Not in the tests' own folder: pytest shuts it to other users whenever another session of it starts.
+    data = Path(tempfile.mkdtemp(prefix="spfem-postgres-"))
+    atexit.register(shutil.rmtree, data, ignore_errors=True)
     user = "postgres" if _has_user("postgres") else "nobody"
     shutil.chown(data, user)
-    for parent in [data, *data.parents][:4]:
-        parent.chmod(parent.stat().st_mode | 0o055)
-    secret = data.with_suffix(".password")
+    secret = data / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o644)
     subprocess.run(
