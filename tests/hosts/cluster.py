@@ -191,7 +191,7 @@ class Job:
         return self._until(f"step {step}", lambda: self.steps().get("ccrl", 0) >= step, timeout)
 
     def goes_on(self, workers: int, after: int, timeout: float = 400) -> float:
-        """Wait for the first step of so many workers, resumed, that is printed past character `after`; the time (monotonic)."""
+        """Wait for a step of so many resumed workers that is printed past character `after`; the time (monotonic)."""
         words = re.compile(rf"^ccrl: {workers} workers? resumed from .*\n(?:(?!ccrl: ).*\n)*ccrl \d+/", re.MULTILINE)
         return self._until(f"a step of {workers} after a resumption", lambda: words.search(self.text(), after), timeout)
 

@@ -15,8 +15,8 @@ LONG = (
     *("--data.size", "32", "--zero.precision", "fp64", "--tracking.log-every-steps", "1"),
     *("--tracking.pictures-every-steps", "0", "--validation.every-steps", "10", "--validation.samples", "4"),
     *("--cerl.enabled", "False", "--ccrl.steps", "60", "--ccrl.global-batch", "4"),
-    # A fifteenth of the recipe's: at its own, with so few samples, the rounding of single-precision updates has grown to 1e-4 by
-    # step 60 between one process and two that nothing disturbs.
+    # A fifteenth of the recipe's: at its own, with so few samples, what single-precision updates round has grown to 1e-4
+    # by step 60 between one process and two that nothing disturbs.
     *("--ccrl.optimizer.lr", "2e-4"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 
 import pytest
 from comparing import LONG, curves, same_losses
@@ -18,18 +19,21 @@ UNHURRIED = ("--faults", "slow loader of rank 0 by 0.4 s from sample 0")
 
 @pytest.fixture
 def ends_well(cluster, shared, reference):
-    """(job) -> None: it ends with every loss of every step as one process computes it, each point once in MLflow."""
+    """(job) -> None: it ends with every loss of every step as one process computes it, each point once in MLflow.
 
-    def check(job) -> None:
+    under_way: steps whose points may be there twice: on their way when a link was cut, they arrived once it was mended.
+    """
+
+    def check(job, under_way=()) -> None:
         job.wait()
         wanted = reference(*LONG)["ccrl"]
         largest = same_losses(shared.json(f"{job.name}/ccrl/history.json"), wanted)
-        for name, points in curves(MlflowClient(shared.tracking), shared, job.name, "ccrl").items():
-            if any(key == name for _, key in wanted):
-                assert [point.step // 4 for point in points] == sorted(step for step, key in wanted if key == name), (
-                    name
-                )
         print(f"{job.name}: largest difference of a loss {largest:.1e}")
+        for name, points in curves(MlflowClient(shared.tracking), shared, job.name, "ccrl").items():
+            steps = Counter(point.step // 4 for point in points)
+            if name in {key for _, key in wanted}:
+                assert sorted(steps) == sorted(step for step, key in wanted if key == name), name
+                assert {step for step, count in steps.items() if count > 1} <= set(under_way), name
 
     return check
 
@@ -55,6 +59,7 @@ def test_a_cut_link_is_a_lost_host_and_a_drained_host_is_left_in_time(cluster, e
     job.reach(12)
     said, cut = len(job.text()), time.monotonic()
     cluster.hosts[-1].cut()
+    at = job.steps()["ccrl"]
     noticed = cluster.gone(cluster.hosts[-1])
     shrunk = job.goes_on(1, said)
     print(f"a cut link was noticed after {noticed - cut:.1f} s; cut to next step {shrunk - cut:.1f} s")
@@ -71,11 +76,11 @@ def test_a_cut_link_is_a_lost_host_and_a_drained_host_is_left_in_time(cluster, e
     leaving = re.search(r"about to be taken away; the run goes on from step (\d+)", job.text())
     assert leaving is not None
     assert f"at step {leaving[1]} (" in job.text()[said:]
-    ends_well(job)
+    ends_well(job, under_way=range(at - 1, at + 3))
 
 
 def test_a_slow_network_and_a_killed_driver_change_no_loss(cluster, ends_well):
-    """Two workers over 100 Mbit/s with 2 ms of delay; the driver is killed, and the same command given again."""
+    """100 Mbit/s, 2 ms of delay where the kernel has netem; the driver is killed, and the same command given again."""
     flags = (*RUN, "--scaling.workers", "2", "--scaling.placement", "STRICT_SPREAD")
     way = cluster.hosts[-1].slow(megabits=100, delay_ms=2)
     try:

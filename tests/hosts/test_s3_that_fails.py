@@ -14,7 +14,7 @@ import services
 from comparing import LONG, same_losses
 from network import ROOT, steps_of, wait_for
 
-#: Nothing is kept on the host, so every group is a request of its own, again and again; many threads wait at the same time.
+#: Nothing is kept on the host, so every group is a request of its own; many threads wait at the same time.
 UNCACHED = ("--data.cache-mb", "0", "--data.decoded-cache-mb", "0", "--data.threads", "8", "--data.prefetch", "16")
 
 
@@ -64,7 +64,7 @@ def test_a_thousand_faults_of_s3_change_no_loss(shared, reference, tmp_path):
     before = dict(shared.s3.faults)
     shared.s3.share, shared.s3.seconds = 0.6, 0.2
     try:
-        run = Training(shared, tmp_path, "s3-faults", *LONG, "--checkpoint.every-steps", "3", *UNCACHED)
+        run = Training(shared, tmp_path, "s3-faults", *LONG, "--checkpoint.every-steps", "2", *UNCACHED)
         run.reach(20)
         shared.s3.down = True
         time.sleep(8)
