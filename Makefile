@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test hosts kubelet chaos smoke lint format typecheck clean
+.PHONY: help demo test hosts kubelet browser chaos smoke lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ hosts: $(VENV)/.dev ## Train on two hosts made of network namespaces, and on S3 
 
 kubelet: $(VENV)/.dev ## Run the Helm chart's rendered manifests as pods made of namespaces (needs root, nftables and PostgreSQL)
 	timeout --signal=INT --kill-after=60 10m $(RUN) -m pytest -m kubelet tests/kubelet
+
+browser: $(VENV)/.dev ## Look at MLflow's pages in Chromium (needs it: apt-get install chromium; PICTURES=1 writes docs/pictures)
+	$(RUN) -m pytest -m browser tests/browser $(if $(PICTURES),--keep-pictures)
 
 chaos: $(VENV)/.dev ## Kill workers, drivers and nodes in both stages at ZeRO 1 to 3; a table of what that changed (CHAOS=--help)
 	$(RUN) tests/chaos $(CHAOS)

@@ -202,7 +202,7 @@ class Tracking(Section):
         "same shards); empty: the first version keeps it until somebody moves it.",
     )
     system_metrics: bool = Field(
-        False, description="Also record CPU, memory, network and GPU use of the first worker's host."
+        True, description="Also record CPU, memory, disk, network and GPU use of every node, each 10 s."
     )
     samples: str = Field(
         "", description="Folder on each node where workers write which samples each step used; empty writes nothing."

@@ -24,6 +24,10 @@ RUN_BY = {
     "make test": ".ci/run",
     "make hosts": "tests/hosts/test_two_hosts.py::test_one_worker_trains_on_each_host",
     "make kubelet": "tests/kubelet/test_rendered.py::test_the_job_trains_stage_one_to_its_end",
+    "make browser": "tests/browser/test_mlflow_pages.py::test_one_chart_holds_the_curves_of_two_runs_by_samples_seen",
+    "make browser PICTURES=1": (
+        "tests/browser/test_mlflow_pages.py::test_one_chart_holds_the_curves_of_two_runs_by_samples_seen"
+    ),
     "make lint": ".ci/run",
     "make typecheck": ".ci/run",
     "make format": f"{COMMANDS}::test_make_format_rewrites_to_style",

@@ -134,6 +134,7 @@ def _track(run: Run, fs: Any, root: str, found: Evaluation, files: Sequence[Path
     for file in files:
         following.artifact(file)
     following.flush()
+    tracker.keep_view(following)
     following.close()
 
 

@@ -194,6 +194,7 @@ def write_down(
             title = re.sub(r"[^\w ]", "", caption.split(",")[0])[:60].strip()
             following.picture(f"report/{number:02d} {title}", image, samples)
         following.flush()
+        tracker.keep_view(following)
         following.close()
 
 

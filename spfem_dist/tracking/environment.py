@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import socket
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from spfem_dist.config import Run
+from spfem_dist.tracking.store import flatten, without_credentials
 
 LIBRARIES = ("torch", "deepspeed", "ray", "mlflow", "accelerate", "webdataset", "transformers")
 
@@ -51,6 +53,17 @@ def tags(run: Run) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def command(run: Run) -> str:
+    """A command that starts `run` again with all its settings, said one by one, so that no default can change it. It has no secrets:
+    those of a URI are left out, and belong into the environment."""
+    lines = [f"python recipes/{run.recipe}.py"]
+    for key, value in flatten(without_credentials(run.model_dump(mode="json"))).items():
+        values = value if isinstance(value, list) else [value]
+        if key != "recipe" and values:  # the recipe is the script itself
+            lines.append(shlex.join([f"--{key.replace('_', '-')}", *map(str, values)]))
+    return " \\\n    ".join(lines) + "\n"
 
 
 def note(run: Run, part: str | None = None) -> str:

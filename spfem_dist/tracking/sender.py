@@ -115,4 +115,5 @@ class Sender:
             profile=json.dumps(facts["counts"]),
         )
         label = InputTag("mlflow.data.context", facts["context"])
-        self.client.log_inputs(self.run_id, datasets=[DatasetInput(data, [label])])
+        for run_id in filter(None, (self.run_id, self._parent)):
+            self.client.log_inputs(run_id, datasets=[DatasetInput(data, [label])])

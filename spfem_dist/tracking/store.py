@@ -74,6 +74,19 @@ def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: clean(name, value) for name, value in settings.items()}
 
 
+def without_credentials(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Like `without_secrets`, and what is left can be used again: URIs without user and password, which the environment may hold."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: bare(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [bare(inner) for inner in value]
+        return value.replace("***@", "") if isinstance(value, str) else value
+
+    return bare(without_secrets(settings))
+
+
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level of dotted names: `{"data": {"size": 64}}` is `{"data.size": 64}`."""
     flat: dict[str, Any] = {}

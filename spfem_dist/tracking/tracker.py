@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from spfem_dist.config import Run
-from spfem_dist.tracking import environment, stored
+from spfem_dist.tracking import environment, stored, view
 from spfem_dist.tracking.outbox import Item, Outbox, now, spooled
 from spfem_dist.tracking.sender import Sender
 from spfem_dist.tracking.store import (
@@ -66,7 +66,6 @@ class Tracker:
         self.client, self.run_id, self.uri = client, run_id, uri
         self._ended = False
         self._last: dict[str, int] = {}
-        self._monitor: Any = None
         if client is not None:
             self._spool = Path(spool or Path.home() / ".cache/spfem_dist/tracking" / run_id)
             if greeting is None:
@@ -120,11 +119,16 @@ class Tracker:
         rows = list(rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         data = [[row.get(column) for column in columns] for row in rows]
-        self._text(f"{name}.json", json.dumps({"columns": columns, "data": data}, default=str), kind="table")
+        self.text(f"{name}.json", json.dumps({"columns": columns, "data": data}, default=str), kind="table")
 
     def settings(self, name: str, values: Mapping[str, Any]) -> None:
         """Queue nested `values` as the file `name` (JSON), without secrets."""
-        self._text(name, json.dumps(without_secrets(values), indent=2, default=str) + "\n")
+        self.text(name, json.dumps(without_secrets(values), indent=2, default=str) + "\n")
+
+    def text(self, name: str, text: str, kind: str = "text") -> None:
+        """Queue `text` as the file `name`."""
+        if self.client is not None:
+            self.outbox.put(Item(kind, name, text, now()))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Queue tags; secrets in URIs are masked, long values cut."""
@@ -157,7 +161,7 @@ class Tracker:
             return
         facts = {
             "name": name[:500],
-            "digest": digest[:36],
+            "digest": digest[:12],  # the table of runs shows all of it; the whole one is a tag of each model
             "source": mask(source),
             "counts": dict(counts),
             "context": context,
@@ -184,8 +188,6 @@ class Tracker:
         if self.client is None or self._ended:
             return
         self._ended = True
-        if self._monitor is not None:
-            self._monitor.finish()
         self.tags({"end.status": status.lower(), "end.reason": reason or "-"})
         self.outbox.put(Item("status", "status", status, now()))
         self.outbox.close(timeout, patient)
@@ -209,10 +211,6 @@ class Tracker:
         else:
             self.finish(FAILED, f"{type(error).__name__}: {error}")
 
-    def _text(self, name: str, text: str, kind: str = "text") -> None:
-        if self.client is not None:
-            self.outbox.put(Item(kind, name, text, now()))
-
 
 def silent() -> Tracker:
     """A tracker that keeps nothing: tracking turned off, and every rank but 0."""
@@ -235,6 +233,7 @@ def finish_parent(run: Run, run_id: str, status: str = FINISHED, reason: str = "
         client = open_client(run.tracking.uri)
         parent = Tracker(client, run_id, _spool(run, run_id), run.tracking.uri, greeting=lambda _tracker: None)
         parent.finish(status, reason, run.tracking.wait_s, patient=status == FINISHED)
+        keep_view(parent)
 
 
 def start(
@@ -282,6 +281,18 @@ def deliver_leftovers(run: Run, timeout: float = 20.0) -> int:
     return left
 
 
+def keep_view(tracker: Tracker) -> None:
+    """The experiment's saved view, with what this run has had. A convenience: what stands in its way is said and no more."""
+    from mlflow.exceptions import MlflowException
+
+    if tracker.client is None:
+        return
+    try:
+        view.keep(tracker.client, tracker.run_id)
+    except (MlflowException, ValueError, KeyError, TypeError) as error:
+        log.info("the saved view of the experiment stays as it was: %s", mask(error))
+
+
 def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dict[str, str], samples: int) -> Tracker:
     uri = run.tracking.uri
     if not uri:
@@ -299,6 +310,8 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
             attempt = int(client.get_run(tracker.run_id).data.tags.get("attempt", "1")) + 1
             client.update_run(tracker.run_id, status="RUNNING")
         tracker.params(run.model_dump(mode="json"))
+        tracker.settings("run.json", run.model_dump(mode="json"))
+        tracker.text("command.sh", environment.command(run))
         world = run.scaling.most
         told = {
             "attempt": str(attempt),
@@ -315,6 +328,8 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
             note = {
                 NOTE: _cut(mask(environment.note(run, prior)), TAG_LIMIT)
             }  # once: a person may have written it anew
+            if prior is None:
+                note |= {view.COLOR: view.color(client, experiment)}
             run_id = client.create_run(experiment, run_name=title, tags=tags | note).info.run_id
         tracker = Tracker(client, run_id, _spool(run, run_id), uri, parent, prior or "")
         greet(tracker, attempt=int(new))
@@ -326,8 +341,6 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
         if isinstance(error, TrackingUnavailable):
             raise
         raise TrackingUnavailable(f"tracking store {mask(uri)} refused run {title!r}: {mask(error)}") from None
-    if run.tracking.system_metrics and prior:
-        tracker._monitor = _monitor(run_id, uri, resumed=not new)
     return tracker
 
 
@@ -349,14 +362,6 @@ def _continued(client: Any, run_id: str | None, uri: str) -> str | None:
     if found.info.lifecycle_stage == "deleted":
         client.restore_run(run_id)
     return run_id
-
-
-def _monitor(run_id: str, uri: str, resumed: bool) -> Any:
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    monitor = SystemMetricsMonitor(run_id, resume_logging=resumed, tracking_uri=uri)
-    monitor.start()
-    return monitor
 
 
 def _spool(run: Run, run_id: str) -> Path:

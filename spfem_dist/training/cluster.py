@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from spfem_dist.config import Run
@@ -219,15 +220,8 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
         return
     scaling = run.scaling
     TorchTrainer(
-        _ray_worker,
-        train_loop_config={
-            "kind": type(run),
-            "run": run.model_dump(mode="json"),
-            "stage": stage,
-            "name": name,
-            "parent": parent,
-            "desk": desk,
-        },
+        # Bound, not in train_loop_config: Ray shows that one in its dashboard and writes it to its logs, and a URI may hold a password.
+        partial(_ray_worker, run, stage, name, parent, desk),
         torch_config=HandoverConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg]  # as RunConfig below
             num_workers=scaling.workers,  # type: ignore[arg-type]
@@ -245,18 +239,16 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
     ).fit()
 
 
-def _ray_worker(config: dict[str, Any]) -> None:
+def _ray_worker(run: Run, stage: Stage, name: str, parent: str | None, desk: Any) -> None:
     """Ray Train's entry into one worker."""
     import ray
 
-    desk = config["desk"]
     if ray.get(desk.failure.remote()):
         return
-    run = config["kind"].model_validate(config["run"])
-    world = RayWorld(f"{run.folder()}/{config['name']}", desk)
+    world = RayWorld(f"{run.folder()}/{name}", desk)
     logging.getLogger("spfem_dist").addHandler(_ToDesk(desk, world.rank))
     try:
-        work(run, config["stage"], config["name"], world, config["parent"])
+        work(run, stage, name, world, parent)
     except Exception as error:
         if type(error).__name__ in PERMANENT:
             ray.get(desk.fail.remote(str(error)))

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from spfem_dist.config import JobSettings, Run
 from spfem_dist.storage import open_filesystem
-from spfem_dist.tracking.store import flatten
+from spfem_dist.tracking.store import flatten, without_credentials
 
 #: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
 STALE_AFTER_S = 90.0
@@ -81,7 +81,7 @@ class RunFolder:
                     f"run {self.run.name!r} in {self.location} was started with other settings:\n{listed}\n"
                     f"Give the old values to resume it, or another --name to start anew."
                 )
-        self.write("run.json", self.run.model_dump(mode="json"))
+        self.write("run.json", without_credentials(self.run.model_dump(mode="json")))
         return resumed
 
     def stored(self) -> Run:

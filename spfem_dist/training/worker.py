@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from spfem_dist.tracking import tracker as tracking
 from spfem_dist.tracking.models import register_model
 from spfem_dist.training import engines, gauges, loop
 from spfem_dist.training.runfolder import RunFolder
-from spfem_dist.training.world import World, device_of
+from spfem_dist.training.world import World, device_of, from_rank_zero
 
 #: How a job ended, in MLflow's words.
 END = {"finished": tracking.FINISHED, "stopped": tracking.KILLED, "failed": tracking.FAILED}
@@ -40,7 +40,8 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
     with inject.armed(run, name, world), closing(stage.job(run, name, world.rank, world.size, device)) as job:
         folder = RunFolder(run)
         if world.rank != 0:
-            outcome = loop.train(job, run, world, device, gauges.beside(None, run, name, world), _silent)
+            with _watched(run, world, ""):
+                outcome = loop.train(job, run, world, device, gauges.beside(None, run, name, world), _silent)
             _export(stage, run, name, outcome, folder, world)
             return outcome.status
         return _lead(run, stage, job, world, device, folder, parent_run)
@@ -63,7 +64,8 @@ def _lead(
     try:
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
-        outcome = loop.train(job, run, world, device, gauges.beside(tracker, run, job.name, world), world.say)
+        with _watched(run, world, tracker.run_id):
+            outcome = loop.train(job, run, world, device, gauges.beside(tracker, run, job.name, world), world.say)
         tracker.flush(
             run.tracking.wait_s, patient=True
         )  # the last points are there before the registered model refers to them
@@ -82,6 +84,18 @@ def _lead(
     )
     folder.write(f"{job.name}/history.json", outcome.progress.history)
     return outcome.status
+
+
+def _watched(run: Run, world: World, run_id: str) -> AbstractContextManager[None]:
+    """System metrics of this process's node, to rank 0's MLflow run `run_id`. A collective."""
+    if not (run.tracking.uri and run.tracking.system_metrics):
+        return nullcontext()
+    shared = from_rank_zero(world, lambda: run_id)
+    if world.local_rank != 0:
+        return nullcontext()
+    from spfem_dist.tracking import nodes
+
+    return nodes.watched(run, shared, world.node_rank)
 
 
 def _export(
