@@ -32,7 +32,7 @@ demo: $(VENV)/.run ## The whole story on a synthetic corpus: both stages, scores
 	$(RUN) recipes/demo.py --seed $(SEED)
 
 test: $(VENV)/.dev ## Set up and run the tests
-	$(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile
+	$(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 hosts: $(VENV)/.dev ## Train on two hosts made of network namespaces, and on S3 that fails (needs root and PostgreSQL)
 	timeout --signal=INT --kill-after=60 15m $(RUN) -m pytest -m hosts tests/hosts

@@ -17,6 +17,23 @@ for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # a developer's own cluster
     os.environ.pop(name, None)
 
 
+#: Files whose tests wait for clusters and trainings take minutes: begun last, one of them would keep the suite waiting alone.
+LONGEST_FIRST = (
+    *("training/test_cluster.py", "e2e/test_stage1.py", "training/test_elastic.py", "chaos/test_chaos.py"),
+    *("generators/test_stage2.py", "e2e/test_commands.py", "e2e/test_stage2_under_ray.py", "e2e/test_secrets.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """With `--dist loadfile --no-loadscope-reorder` files are given out in this order."""
+
+    def place(item):
+        path = item.path.as_posix()
+        return next((n for n, name in enumerate(LONGEST_FIRST) if path.endswith(name)), len(LONGEST_FIRST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def s3_as_the_environment_says():
     """s3fs keeps its clients for whoever names the same bucket; a test's server must not outlive the test."""

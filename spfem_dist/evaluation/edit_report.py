@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spfem_dist.config import Run
 from spfem_dist.evaluation.compare import write_edits
-from spfem_dist.evaluation.film import film_tag
+from spfem_dist.evaluation.film import beside, film_tag, filmed
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
 from spfem_dist.evaluation.report import Target, numbers, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Figure
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from spfem_dist.evaluation.generator_runs import Evaluation
 
 Figures = dict[str, Figure]
+#: By caption: the names of the clips in a row, and the row as an MP4.
+Films = dict[str, tuple[tuple[str, ...], bytes]]
 
 
 def bars(arm: str) -> tuple[Target, ...]:
@@ -75,12 +78,13 @@ def _bar(target: Target, figures: Figures) -> str:
 
 
 def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str = "") -> None:
-    """summary.json (what it already holds under other names stays), edits.json and report.html; metrics in MLflow.
+    """summary.json (what it already holds under other names stays), edits.json and report.html; metrics, report and clips in MLflow.
 
     also: another run's folder whose summary.json gets the figures too.
     """
     fs, root = open_filesystem(location)
     write_edits(location, found.scores, {key: found.facts[key] for key in ("judges", "protocol", "data digest")})
+    films = filmed_edits(found)
     with tempfile.TemporaryDirectory() as scratch:
         if also:
             _summarise(also, found, arm, Path(scratch) / "also.json")
@@ -93,10 +97,15 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
             {**{name: f for name, f in found.figures.items() if name in {b.name for b in bars(arm)}}, **own},
             facts=found.facts,
             targets=bars(arm),
-            sections=sections(found, arm),
+            sections=sections(found, arm, films),
         )
         fs.put_file(str(report), f"{root}/{report.name}")
-        _track(run, fs, root, found, (summary, report))
+        clips = Path(scratch) / "clips"
+        clips.mkdir()
+        for caption, (_, film) in films.items():
+            name = re.sub(r"[^\w.-]+", "-", caption)
+            (clips / f"{name}.mp4").write_bytes(film)
+        _track(run, fs, root, found, (summary, report, *([clips] if films else [])))
 
 
 def _summarise(location: str, found: Evaluation, arm: str, file: Path) -> None:
@@ -123,7 +132,7 @@ def _forget(summary: Path, paths: Sequence[str]) -> None:
 
 
 def _track(run: Run, fs: Any, root: str, found: Evaluation, files: Sequence[Path]) -> None:
-    """The figures over all clips, intra and cross as metrics, and both files as artifacts."""
+    """The figures over all clips, intra and cross as metrics, and summary, report and clips as artifacts."""
     state: dict[str, Any] = {}
     if fs.exists(f"{root}/state.json"):
         with fs.open(f"{root}/state.json", "r") as f:
@@ -138,17 +147,24 @@ def _track(run: Run, fs: Any, root: str, found: Evaluation, files: Sequence[Path
     following.close()
 
 
-def sections(found: Evaluation, arm: str) -> list[str]:
+def filmed_edits(found: Evaluation) -> Films:
+    """The edits to show, each beside its source, what it should have been where that is known, and its reference."""
+    films = {}
+    for shown in found.shown:
+        clips = {"source": shown.source, "edited": shown.generated}
+        clips |= {"true target": shown.target} if shown.target is not None else {}
+        clips["reference"] = shown.reference
+        films[shown.caption] = (tuple(clips), filmed(beside(clips)))
+    return films
+
+
+def sections(found: Evaluation, arm: str, films: Films) -> list[str]:
     """HTML: the clips, and a table for both ways together, each way, and each emotion."""
     figures = found.figures
     parts = [f"<p>Judged by {html.escape(str(found.facts['judges']))}.</p>"]
     if found.shown:
-        films = []
-        for shown in found.shown:
-            clips = {"source": shown.source, "edited": shown.generated}
-            clips |= {"true target": shown.target} if shown.target is not None else {}
-            films.append(film_tag(clips | {"reference": shown.reference}, shown.caption))
-        parts.append(f'<h2>Clips</h2><div class="grid">{"".join(films)}</div>')
+        tags = [film_tag(film, names, caption) for caption, (names, film) in films.items()]
+        parts.append(f'<h2>Clips</h2><div class="grid">{"".join(tags)}</div>')
     parts.append(_table("All clips", figures, arm, ""))
     for way in ("intra", "cross"):
         parts.append(_table(f"Reference: {way}-identity", figures, arm, f"{way}/"))

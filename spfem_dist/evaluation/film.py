@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from io import BytesIO
 
@@ -30,17 +30,17 @@ def beside(clips: Mapping[str, np.ndarray], side: int = SIDE) -> np.ndarray:
     return np.concatenate(columns[:-1], axis=2)
 
 
-def film_tag(clips: Mapping[str, np.ndarray], caption: str, fps: float = 25.0) -> str:
-    """The clips as a `<figure>` with a looping, silent `<video>` that holds its own data."""
-    names = " | ".join(clips)
+def film_tag(film: bytes, names: Iterable[str], caption: str) -> str:
+    """A film as a `<figure>` with a looping, silent `<video>` that holds its own data. names: of the clips in its row."""
+    data = base64.b64encode(film).decode()
     return (
         f"<figure><figcaption>{html.escape(caption)}</figcaption><video autoplay loop muted playsinline controls "
-        f'src="{film_uri(beside(clips), fps)}"></video><small>{html.escape(names)}</small></figure>'
+        f'src="data:video/mp4;base64,{data}"></video><small>{html.escape(" | ".join(names))}</small></figure>'
     )
 
 
-def film_uri(frames: np.ndarray, fps: float = 25.0) -> str:
-    """Frames uint8 [T, H, W, 3] as an H.264 data URI that browsers play; an odd row or column at the edge is cut."""
+def filmed(frames: np.ndarray, fps: float = 25.0) -> bytes:
+    """Frames uint8 [T, H, W, 3] as an MP4 that browsers play (H.264); an odd row or column at the edge is cut."""
     frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
     buffer = BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
@@ -52,4 +52,4 @@ def film_uri(frames: np.ndarray, fps: float = 25.0) -> str:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
-    return f"data:video/mp4;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()

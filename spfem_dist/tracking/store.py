@@ -97,7 +97,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def reachable(uri: str, timeout: float = 5.0) -> Reach:
-    """Ask the store at `uri` for a sign of life, in at most about `timeout` seconds, and change nothing there."""
+    """Ask the store at `uri` for a sign of life, and change nothing there.
+
+    timeout: seconds until it has to be connected. An MLflow server that is new makes its tables before its first answer, so for that it
+    gets four times as long.
+    """
     if not uri:
         return Reach(True, "tracking is turned off")
     scheme = urlsplit(uri).scheme
@@ -240,10 +244,11 @@ def _server_reachable(uri: str, timeout: float) -> Reach:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             auth=(user, password) if user and password and not token else None,
             verify=os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("1", "true"),
-            timeout=timeout,
+            timeout=(timeout, 4 * timeout),
         )
-    except requests.Timeout:
-        detail = f"{mask(uri)} did not answer within {timeout:g} s; is the server up and the address right?"
+    except requests.Timeout as error:
+        waited = timeout if isinstance(error, requests.ConnectTimeout) else 4 * timeout
+        detail = f"{mask(uri)} did not answer within {waited:g} s; is the server up and the address right?"
         return Reach(False, detail, away=True)
     except requests.RequestException as error:
         reason = str(getattr(error, "reason", None) or error.__class__.__name__)

@@ -264,7 +264,7 @@ def _picture(
         pictures = job.pictures(networks, batch.to(device))
     if recorder is not None:
         for key, image in pictures.items():
-            recorder.picture(key, image, progress.samples)
+            recorder.picture(f"{job.name}/{key}", image, progress.samples)
 
 
 @contextmanager

@@ -98,7 +98,10 @@ def orphans(run: Path, job: str) -> list[str]:
 def tracked(folder: Path, job: str) -> tuple[int, int, int]:
     """MLflow points that are there twice, those of the history that are not there, and the number of MLflow runs."""
     with sqlite3.connect(folder / "mlflow.db") as store:
-        rows = Counter(store.execute("select run_uuid, key, step from metrics").fetchall())
+        points = (
+            "select run_uuid, key, step from metrics where key not like 'system/%'"  # those are of an attempt's hosts
+        )
+        rows = Counter(store.execute(points).fetchall())
         (runs,) = store.execute("select count(*) from runs").fetchone()
         (child,) = store.execute("select run_uuid from tags where key = 'prior' and value = ?", (job,)).fetchone()
     wanted = {(child, key, row["samples"]) for row in history(folder, job) for key in row["values"]}

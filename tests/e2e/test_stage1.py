@@ -21,6 +21,9 @@ from flow import BIN, ENVIRONMENT, call, losses, ok
 from spfem_dist.training.world import PlainWorld
 
 RECIPE = "recipes/cdrl_stage1.py"
+#: DeepSpeed's master weights are single precision whatever the network's is: their rounding grows some times over in each step at the
+#: recipe's learning rates, and hardly at a tenth of them.
+EXACT = ["--zero.precision", "fp64", "--ccrl.optimizer.lr", "2e-4", "--cerl.optimizer.lr", "2e-4"]
 
 
 def locally(storage, tracking=True):
@@ -71,12 +74,12 @@ def test_both_priors_train_and_leave_what_stage_two_needs(local):
 def exact(small, tmp_path_factory):
     """Losses of a local run in double precision: in single precision rounding grows about twofold a step, whoever trains."""
     storage = tmp_path_factory.mktemp("exact")
-    well(command(*locally(storage, tracking=False), "--zero.precision", "fp64", *small))
+    well(command(*locally(storage, tracking=False), *EXACT, *small))
     return {job: losses(storage, "r", job) for job in ("ccrl", "cerl")}
 
 
 def test_two_ray_workers_repeat_the_local_losses(exact, small, tmp_path):
-    flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", "--zero.precision", "fp64"]
+    flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", *EXACT]
     ok(call(sys.executable, RECIPE, *flags, *small))
     for job in ("ccrl", "cerl"):
         assert losses(tmp_path, "r", job) == pytest.approx(exact[job], abs=1e-5)
@@ -84,18 +87,7 @@ def test_two_ray_workers_repeat_the_local_losses(exact, small, tmp_path):
 
 def test_torchrun_repeats_the_local_losses_at_zero_three(exact, small, tmp_path):
     launcher = ["torchrun", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", RECIPE]
-    flags = [
-        "--name",
-        "r",
-        "--checkpoint.storage",
-        tmp_path,
-        "--tracking.uri",
-        "",
-        "--zero.precision",
-        "fp64",
-        "--zero.stage",
-        "3",
-    ]
+    flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", "--zero.stage", "3", *EXACT]
     ok(call(*launcher, *flags, *small))
     for job in ("ccrl", "cerl"):
         assert losses(tmp_path, "r", job) == pytest.approx(exact[job], abs=1e-5)
@@ -139,7 +131,8 @@ def test_the_store_holds_a_parent_and_a_child_for_each_prior_with_samples_on_the
             4 * s for s in range(1, steps + 1)
         ]
         assert child.data.params["zero.stage"] == "1"
-        assert any(f.path.startswith("images/") for f in client.list_artifacts(child.info.run_id, "images"))
+        for run in (child, parent):  # MLflow writes ~ for / in a picture's key
+            assert any(f.path.startswith(f"images/{job}~") for f in client.list_artifacts(run.info.run_id, "images"))
     assert parent.info.status == "FINISHED"
 
 

@@ -124,9 +124,15 @@ def test_the_recipe_trains_scores_and_compares_arms(small_corpus, brief, judges_
 
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("ablation")
-    params = {r.info.run_name: r.data.params for r in client.search_runs([experiment.experiment_id])}
+    found = client.search_runs([experiment.experiment_id])
+    params = {r.info.run_name: r.data.params for r in found}
     assert params["ablation-baseline-0-ned"]["ned.guidance.emotion"] == "0.0"
     assert params["ablation-both-0-ned"]["ned.guidance.emotion"] != "0.0"
+    parent = next(r.info.run_id for r in found if r.info.run_name == "ablation-both-0")
+    assert {"report.html", "summary.json", "clips"} <= {f.path for f in client.list_artifacts(parent)}
+    clips = [f for f in client.list_artifacts(parent, "clips") if f.path.endswith(".mp4")]
+    assert clips
+    assert all(f.file_size > 1000 for f in clips)
 
     scored = (tmp_path / "runs" / "ablation-both-0" / "edits.json").stat().st_mtime_ns
     again = well(command(*words_of(RECIPE, places, *words)))

@@ -13,7 +13,7 @@ from spfem_dist.config import Data, Run, Tracking
 from spfem_dist.evaluation import generator_runs
 from spfem_dist.evaluation.compare import compare, comparison_table, read_edits, verdict, write_edits
 from spfem_dist.evaluation.distances import frechet_distance
-from spfem_dist.evaluation.film import beside, film_uri
+from spfem_dist.evaluation.film import beside, film_tag, filmed
 from spfem_dist.evaluation.generator import ClipScore, generator_figures
 from spfem_dist.evaluation.generator_runs import evaluate, evaluate_generator
 from spfem_dist.evaluation.report import read_summary
@@ -224,4 +224,4 @@ def test_clips_of_different_length_and_size_stand_beside_each_other():
     film = beside({"long": long, "short": short}, side=20)
     assert film.shape == (5, 20, 44, 3)
     assert film[4, :, 24:].min() == 255
-    assert film_uri(film).startswith("data:video/mp4;base64,")
+    assert "data:video/mp4;base64," in film_tag(filmed(film), ("long", "short"), "two")
