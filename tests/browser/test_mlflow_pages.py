@@ -55,18 +55,6 @@ def test_one_chart_holds_the_curves_of_two_runs_by_samples_seen(shown, page, kee
     keep("mlflow-curves")
 
 
-def test_pictures_of_training_have_a_slider_over_samples_seen(shown, page, keep):
-    at(shown, page, more=f"&viewStateShareKey={view.KEY}")
-    title = page.get_by_text("ccrl/attention").first
-    title.scroll_into_view_if_needed()
-    expect(title).to_be_visible()
-    expect(page.get_by_role("slider").first).to_be_attached()
-    drawn = page.locator("img[src*='ccrl~attention'], img[src*='ccrl%7Eattention'], img[src^='blob:']")
-    expect(drawn.first).to_be_visible()
-    page.wait_for_function("chart => chart.naturalWidth > 50", arg=drawn.first.element_handle())
-    keep("mlflow-pictures")
-
-
 def test_comparing_two_runs_shows_the_parameters_that_differ(shown, page, keep):
     at(shown, page, ["broad", "sharp"])
     expect(page.get_by_text("Comparing 2 Runs")).to_be_visible()
