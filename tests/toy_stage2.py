@@ -12,6 +12,7 @@ import torch
 from documented import words_of
 from doors import ROOT, Ended, command
 from rich.console import Console
+from small_corpus import SPLIT
 
 from spfem_dist.config import CCRL, CERL, Data, Stage2Run
 from spfem_dist.prepare import job
@@ -24,14 +25,6 @@ STAGE1 = "runs/cdrl-stage1"
 RAY = f"python recipes/cdrl_stage2.py --priors {STAGE1}"
 LOCAL, DRY = f"{RAY} --local", f"{RAY} --dry-run"
 TORCHRUN = f"torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors {STAGE1}"
-SPLIT = {
-    "corpus": "synthetic",
-    "description": "two speakers train, one validates, one is tested",
-    "source": "the tests",
-    "train": {"speakers": ["S00", "S01"], "sentences": ["00", "01"]},
-    "validation": {"speakers": ["S02"], "sentences": ["02"]},
-    "test": {"speakers": ["S03"], "sentences": ["00", "02"]},
-}
 #: Six steps of four samples, every loss logged; each checkpoint is there before the next step.
 BRIEF = ["--ned.steps", "6", "--ned.global-batch", "4", "--tracking.uri", "", "--tracking.log-every-steps", "1"]
 BRIEF += ["--tracking.pictures-every-steps", "0", "--validation.every-steps", "3", "--validation.samples", "2"]

@@ -197,15 +197,15 @@ class Outbox:
                 self._bytes = sum(item.size() for item in self._items)
                 batch = self._sending
                 if not batch:
+                    if self._failures and sent:  # said before whoever waits in `flush` is let go
+                        log.warning("%s is back; %d items sent", self._name, sent)
+                        self._failures = 0
                     self._idle.set()
                     break
             self._send(batch)
             sent += len(batch)
             with self._lock:
                 self._sending = []
-        if self._failures and sent:
-            log.warning("%s is back; %d items sent", self._name, sent)
-            self._failures = 0
 
     def _send_spooled(self) -> int:
         """Deliver the spool file; overflow that comes meanwhile goes to a fresh one."""

@@ -59,11 +59,6 @@ def device_of(world: World) -> torch.device:
     return torch.device("cpu")
 
 
-def agree(flag: bool, device: torch.device) -> bool:
-    """Whether `flag` is true on any rank; a collective, so every rank gets the same answer."""
-    return bool(highest([int(flag)], device)[0])
-
-
 def highest(values: list[int], device: torch.device) -> list[int]:
     """The largest of each of these numbers over all ranks. A collective."""
     if not dist.is_initialized() or dist.get_world_size() == 1:

@@ -2,16 +2,12 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from doors import ROOT, command, well
+from mlflow_server import mlflow_server
 from toy_stage2 import make_toy
 
 from spfem_dist.tracking.store import open_client
@@ -76,40 +72,12 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shown(store, tmp_path_factory):
     """The store behind `mlflow server`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = tmp_path_factory.mktemp("server")
-    words = ["--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--artifacts-destination", str(place / "artifacts")]
-    with (place / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *words],
-            **{"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True},
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 240
-        while not answers(f"{address}/health"):
-            assert server.poll() is None, (place / "log").read_text()[-3000:]
-            assert time.monotonic() < deadline, (place / "log").read_text()[-3000:]
-            time.sleep(0.5)
+    with mlflow_server(store, tmp_path_factory.mktemp("server")) as address:
         client = open_client(store)
         experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
         yield Shown(
             address, client, experiment, {r.info.run_name: r.info.run_id for r in client.search_runs([experiment])}
         )
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(60)
-
-
-def answers(address):
-    """Whether somebody is there."""
-    try:
-        return urllib.request.urlopen(address, timeout=5).status == 200
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,7 @@ import json
 
 import pytest
 from flow import call, ok
-
-#: Small enough for seconds: two speakers train, one validates, one is tested.
-SPLIT = {
-    "corpus": "synthetic",
-    "description": "four speakers for the tests",
-    "source": "the tests",
-    "train": {"speakers": ["S00", "S01"], "sentences": ["00", "01"]},
-    "validation": {"speakers": ["S02"], "sentences": ["02"]},
-    "test": {"speakers": ["S03"], "sentences": ["00", "02"]},
-}
+from small_corpus import SPLIT
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,14 @@
 """Secrets in every place that a run may have them from, and a search for them in everything that it leaves."""
 
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 import boto3
 import pytest
 from flow import call, ok
+from mlflow_server import mlflow_server
 from moto_s3 import moto_s3
 from toy_stage2 import make_toy
 
@@ -36,30 +32,10 @@ def place():
 
 @pytest.fixture
 def server(place):
-    """MLflow's server, as its command starts it: (address without a scheme, store, folder)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Where MLflow's server is, without the scheme."""
     (place / "mlflow").mkdir()
-    words = ["--backend-store-uri", f"sqlite:///{place}/mlflow/mlflow.db", "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--workers", "1", "--artifacts-destination", str(place / "mlflow" / "artifacts")]
-    with (place / "mlflow" / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *words], stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 240
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (place / "mlflow" / "log").read_text()[-3000:]
-                time.sleep(0.5)
-        yield f"127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(60)
+    with mlflow_server(f"sqlite:///{place}/mlflow/mlflow.db", place / "mlflow") as address:
+        yield address.removeprefix("http://")
 
 
 @pytest.fixture

@@ -13,16 +13,7 @@ import services
 from cluster import Cluster, Shared
 from comparing import losses_of
 from network import BIN, ROOT, Network, unavailable
-
-#: Two speakers train, one validates, one is tested: small enough for seconds.
-SPLIT = {
-    "corpus": "synthetic",
-    "description": "four speakers for the tests",
-    "source": "the tests",
-    "train": {"speakers": ["S00", "S01"], "sentences": ["00", "01"]},
-    "validation": {"speakers": ["S02"], "sentences": ["02"]},
-    "test": {"speakers": ["S03"], "sentences": ["00", "02"]},
-}
+from small_corpus import SPLIT
 
 
 def pytest_collection_modifyitems(items):

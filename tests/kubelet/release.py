@@ -16,6 +16,7 @@ from comparing import TINY
 from kubelet import Pod, Pods
 from network import BIN, Host, Network, wait_for
 from services import bucket_client
+from small_corpus import SPLIT
 
 Object = dict[str, Any]
 NAMESPACE, OPERATOR = "ml", "kuberay-system"
@@ -23,15 +24,6 @@ S3_PORT = 9000
 #: What nobody may print or keep: credentials that only Secrets hold.
 S3_KEY = {"AWS_ACCESS_KEY_ID": "canary-key-id-4c1f", "AWS_SECRET_ACCESS_KEY": "canary-secret-key-9be27d"}
 MORE = {"WORKERS_OWN_SECRET": "canary-of-the-environment-53aa"}
-#: Two speakers train, one validates, one is tested.
-SPLIT = {
-    "corpus": "synthetic",
-    "description": "four speakers for the tests",
-    "source": "the tests",
-    "train": {"speakers": ["S00", "S01"], "sentences": ["00", "01"]},
-    "validation": {"speakers": ["S02"], "sentences": ["02"]},
-    "test": {"speakers": ["S03"], "sentences": ["00", "02"]},
-}
 RUN = "rendered"
 
 
