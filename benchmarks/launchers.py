@@ -1,6 +1,7 @@
 """Ray Train against torchrun on the same recipe, same shards, same steps: samples/s as the loop itself measures them.
 
 python benchmarks/launchers.py --shards shards/synthetic-0             # two workers each, in turn, twice
+python benchmarks/launchers.py --shards shards/synthetic-0 --workers 1 # on two cores: Ray's own processes have one to themselves
 python benchmarks/launchers.py --shards shards/synthetic-0 --smoke     # a few steps: does it run?
 """
 
@@ -74,6 +75,7 @@ def main(
     split: str = "synthetic",
     steps: int = 120,
     rounds: int = 2,
+    workers: int = 2,
     smoke: bool = False,
 ) -> None:
     """Run both in turn and print the ratio of medians (1 or more: Ray Train is as fast)."""
@@ -82,7 +84,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(rounds):
             for how, found in speeds.items():
-                found.append(train(how, Path(scratch) / str(number), shards, split, steps))
+                found.append(train(how, Path(scratch) / str(number), shards, split, steps, workers))
                 print(f"round {number + 1} {how}: {found[-1]:.1f} samples/s", flush=True)
     ray, torchrun = (statistics.median(speeds[how]) for how in ("ray", "torchrun"))
     print(f"Ray Train / torchrun: {ray / torchrun:.3f}")
@@ -91,6 +93,7 @@ def main(
         "torchrun_samples_per_s": torchrun,
         "ratio": ray / torchrun,
         "steps": steps,
+        "workers": workers,
     }
     print_line("launchers", **facts)
 

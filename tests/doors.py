@@ -4,10 +4,13 @@ The processes are forked from one that has done the heavy imports (which cost se
 """
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
+import socket
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,26 +38,56 @@ class Ended:
         return " ".join((self.out + " " + self.err).translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
 
 
-def command(*words, cwd=ROOT, timeout=400, before=None, **environment) -> Ended:
+def command(*words, workers=1, cwd=ROOT, timeout=400, before=None, **environment) -> Ended:
     """Run `spfem ...` or `python SCRIPT ...` in `cwd` and wait for its end.
 
-    before: a function of a test module that is called in the process first, to break something there.
+    workers: of a recipe, so many processes with the variables that torchrun gives to its own; where one fails the others are ended, and
+    its status counts. Rank 0's output comes first. before: a function of a test module that is called in the process first, to break
+    something there.
     """
     words = [str(word) for word in words]
     settings = os.environ | {"SPFEM_HOME": "", "DS_ACCELERATOR": "cpu", "COLUMNS": "200"} | environment
     with tempfile.TemporaryDirectory() as scratch:
-        files = [str(Path(scratch) / name) for name in ("out", "err")]
-        process = _FORKS.Process(target=_run, args=(words, str(cwd), dict(settings), files, before))
-        process.start()
-        process.join(timeout)
-        late = process.is_alive()
-        if late:
-            process.kill()
-            process.join()
-        out, err = (Path(file).read_text() if Path(file).exists() else "" for file in files)
-        code = None if late else process.exitcode
-        process.close()
+        processes, outs, errs = [], [], []
+        for ranked in _ranks(workers):
+            files = [f"{scratch}/{name}-{len(processes)}" for name in ("out", "err")]
+            outs, errs = [*outs, files[0]], [*errs, files[1]]
+            processes.append(
+                _FORKS.Process(target=_run, args=(words, str(cwd), dict(settings | ranked), files, before))
+            )
+            processes[-1].start()
+        code = _ended(processes, timeout)
+        out, err = ("".join(Path(file).read_text() for file in files if Path(file).exists()) for files in (outs, errs))
     return Ended(" ".join(words), code, out, err)
+
+
+def _ranks(workers) -> list[dict[str, str]]:
+    """The variables of each process."""
+    if workers == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(workers)}
+    return [place | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(workers)]
+
+
+def _ended(processes, timeout) -> int | None:
+    """Wait for all processes, or the first that fails; its status, else 0. None where time is up."""
+    deadline = time.monotonic() + timeout
+    waiting = {process.sentinel: process for process in processes}
+    failed: list[int] = []
+    while waiting and not failed and time.monotonic() < deadline:
+        for sentinel in multiprocessing.connection.wait(list(waiting), deadline - time.monotonic()):
+            process = waiting.pop(sentinel)
+            process.join()
+            failed += [process.exitcode] if process.exitcode else []
+    late = bool(waiting) and not failed
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+        process.join()
+        process.close()
+    return None if late else next(iter(failed), 0)
 
 
 def well(done: Ended) -> Ended:

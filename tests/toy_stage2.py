@@ -89,8 +89,13 @@ def alone(toy: Toy, storage, *flags, before=None) -> Ended:
     return command(*toy.words(LOCAL, storage, *flags), before=before)
 
 
-def two_workers(toy: Toy, storage, *flags, line=TORCHRUN) -> Ended:
-    """Two processes, which torchrun starts, or Ray."""
+def two_workers(toy: Toy, storage, *flags) -> Ended:
+    """Two processes with torchrun's variables."""
+    return command(*toy.words(RAY, storage, *flags), workers=2, timeout=500)
+
+
+def started(line: str, toy: Toy, storage, *flags) -> Ended:
+    """A documented line in processes of its own: torchrun, or Ray."""
     launcher, *words = toy.words(line, storage, *flags)
     if launcher == "torchrun":  # of this environment, on a port that is free
         launcher = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend", "c10d"]

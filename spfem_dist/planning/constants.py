@@ -44,6 +44,10 @@ class JobConstants(Section):
     collectives: dict[str, Collective] = Field(
         {}, description="What a step exchanges between workers, counted; empty means what ZeRO's paper says."
     )
+    call_s: dict[int, Seconds] = Field(
+        {},
+        description="Seconds that each of those calls costs so many workers in a step, beside the time of its bytes.",
+    )
 
 
 class Constants(Section):

@@ -29,7 +29,7 @@ from spfem_dist.config import Run
 from spfem_dist.doctor.allreduce import AllReduce, time_allreduce
 from spfem_dist.doctor.probe import NodeProbe
 from spfem_dist.planning.constants import Collective, Constants, JobConstants
-from spfem_dist.planning.predict import fit
+from spfem_dist.planning.predict import exchange_seconds, fit
 from spfem_dist.shares import share_of
 from spfem_dist.stage import Stage
 
@@ -178,8 +178,8 @@ def measured(recipe: str, run: Run, workers: int, shares: Mapping[str, Sequence[
         together = json.loads((folder / "together-0.json").read_text()) if workers > 1 else {}
         written = NodeProbe().write(run.checkpoint.storage, "plan", "marker", 16)
         NodeProbe().clean(run.checkpoint.storage, "plan")
-    jobs = {name: job_of(name, apart, together, workers) for name in shares}
     network = AllReduce(**together["network"]) if together else AllReduce(2, "", 0.0, 1e12)
+    jobs = {name: job_of(name, apart, together, workers, network) for name in shares}
     gpu = torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
     return Constants(
         name=f"{torch.cuda.get_device_name(0) if gpu else platform.machine()}, {os.cpu_count()} cores",
@@ -194,7 +194,9 @@ def measured(recipe: str, run: Run, workers: int, shares: Mapping[str, Sequence[
     )
 
 
-def job_of(name: str, apart: Sequence[dict[str, Any]], together: dict[str, Any], workers: int) -> JobConstants:
+def job_of(
+    name: str, apart: Sequence[dict[str, Any]], together: dict[str, Any], workers: int, network: AllReduce
+) -> JobConstants:
     """The constants that the timings of all processes make.
 
     apart[rank][name][samples]: {"alone", "beside", "waited", "updating"}; together[name][samples]: {"together", "collectives"}.
@@ -211,8 +213,17 @@ def job_of(name: str, apart: Sequence[dict[str, Any]], together: dict[str, Any],
             for b in alone
         }
         slowed = {workers: max(1.0, statistics.fmean(beside[b] / t for b, t in alone.items()))}
-    sizes = list(together.get(name, {}).values())
-    found = sizes[0]["collectives"] if sizes else {}
+    rows = {int(b): row for b, row in together.get(name, {}).items()}
+    joined = {b: statistics.fmean(row["together"]) for b, row in rows.items()}
+    found = next(iter(rows.values()))["collectives"] if rows else {}
+    collectives = {kind: Collective(calls=calls, bytes=size) for kind, (calls, size) in found.items()}
+    call_s = {}
+    if calls := sum(c.calls for c in collectives.values()):
+        # What one job takes longer than the same steps without exchange. A tiny call on an idle network is a part of it; most, where
+        # batch statistics are shared in every layer, is workers that reach a call at different times and arithmetic that one does not need.
+        carried = exchange_seconds(collectives, workers, network.bandwidth, 0.0, workers)
+        longer = statistics.fmean(t - beside[b] for b, t in joined.items()) - carried
+        call_s = {workers: max(network.latency_s, longer / calls)}
     return JobConstants(
         fixed_s=max(0.0, fixed - update),
         sample_s=slope,
@@ -222,8 +233,9 @@ def job_of(name: str, apart: Sequence[dict[str, Any]], together: dict[str, Any],
         fit_error=error,
         contention=slowed,
         beside=beside,
-        together={int(b): statistics.fmean(row["together"]) for b, row in together.get(name, {}).items()},
-        collectives={kind: Collective(calls=calls, bytes=size) for kind, (calls, size) in found.items()},
+        together=joined,
+        collectives=collectives,
+        call_s=call_s,
     )
 
 

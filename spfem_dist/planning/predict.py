@@ -78,15 +78,22 @@ class Prediction:
 
 
 def exchange_seconds(
-    collectives: Mapping[str, Collective], workers: int, bandwidth: float, latency_s: float, processes: int
+    collectives: Mapping[str, Collective],
+    workers: int,
+    bandwidth: float,
+    latency_s: float,
+    processes: int,
+    call_s: Mapping[int, float] | None = None,
 ) -> float:
     """Seconds that the collectives of a step take between `workers`.
 
-    bandwidth: bus bandwidth, bytes/s. latency_s: of one small call between `processes`; it grows with the depth of a tree.
+    bandwidth: bus bandwidth, bytes/s. latency_s: of one small call between `processes` that do nothing else; it grows with the depth of
+    a tree. call_s: of one call within a step, by the number of workers it was measured with; grows likewise, and counts where it is more.
     """
     if workers == 1:
         return 0.0
-    call = latency_s * math.log2(workers) / math.log2(processes)
+    known = [(processes, latency_s), *(call_s or {}).items()]
+    call = max(seconds * math.log2(workers) / math.log2(n) for n, seconds in known)
     volume = sum(CARRIED.get(kind, 1.0) * c.bytes for kind, c in collectives.items()) * (workers - 1) / workers
     return sum(c.calls for c in collectives.values()) * call + volume / bandwidth
 
@@ -158,7 +165,9 @@ def predict(
     update = job.optimizer_s / (workers if zero.stage > 0 else 1)
     compute = contention(job, beside) * (job.fixed_s + share * job.sample_s + update)
     collectives = job.collectives or zero_collectives(shape.trainable, zero)
-    exchange = exchange_seconds(collectives, workers, constants.bandwidth, constants.latency_s, constants.processes)
+    exchange = exchange_seconds(
+        collectives, workers, constants.bandwidth, constants.latency_s, constants.processes, job.call_s
+    )
     step = compute + exchange
     steps = math.ceil(samples / global_batch)
     nodes = math.ceil(workers / workers_per_node)

@@ -40,6 +40,7 @@ _BY_SAMPLES = {
     **{"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "lineSmoothness": 0, "range": {}},
     **{"yAxisKey": "metric", "yAxisExpressions": [], "selectedXAxisMetricKey": "", "ignoreOutliers": False},
 }
+_TAKEN_AWAY = {"deleted": True, "isGenerated": True}
 _DIFFERING = {
     **{"chartName": "Parameters that differ", "compareGroups": ["Parameters"], "baselineColumnUuid": ""},
     **{"showChangeFromBaseline": False, "showDifferencesOnly": True},
@@ -86,6 +87,8 @@ def view(metrics: Iterable[str], pictures: Mapping[str, int]) -> dict[str, Any]:
         # Losses that are also held out come first: they say whether it learns.
         for loss, keys in sorted(named.items(), key=lambda item: (-len(item[1]), item[0])):
             charts.append(_chart("LINE", network, loss, metricKey=keys[0], selectedMetricKeys=keys, **_BY_SAMPLES))
+            # The UI makes a chart of its own for every metric that is no chart's first, unless somebody took that one away.
+            charts += [_chart("LINE", network, key, metricKey=key) | _TAKEN_AWAY for key in keys[1:]]
     for title, figures in FIGURES.items():
         there = [key for key in figures if key in metrics]
         if there:
@@ -93,7 +96,7 @@ def view(metrics: Iterable[str], pictures: Mapping[str, int]) -> dict[str, Any]:
             charts += [_chart("BAR", title, key.partition("/")[2], metricKey=key) for key in there]
     if pictures:
         sections.append(_section("pictures", "Pictures"))
-        charts += [_chart("IMAGE", "pictures", key, imageKeys=[key], step=step) for key, step in pictures.items()]
+        charts += [_picture(key, step) for key, step in pictures.items()]
     sections.append(_section("differences", "What sets the runs apart"))
     charts.append(_chart("DIFFERENCE", "differences", "Parameters that differ", **_DIFFERING))
     return {
@@ -137,6 +140,11 @@ def color(client: Any, experiment_id: str) -> str:
 def _section(key: str, title: str) -> dict[str, Any]:
     fixed = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
     return {"uuid": f"section-{key}", "name": title, **fixed}
+
+
+def _picture(key: str, step: int) -> dict[str, Any]:
+    """With all of a run's parameters above it, as the UI has it unless told, there is no room for the picture."""
+    return _chart("IMAGE", "pictures", key, imageKeys=[key], step=step, showRunParams=False)
 
 
 def _chart(kind: str, section: str, title: str, **more: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from spfem_dist.config import Run
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker as tracking
+from spfem_dist.training.desk import Desk
 from spfem_dist.training.launch import LaunchError, announce, pending_jobs
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.worker import END, work, worker_environment
@@ -26,44 +27,6 @@ PERMANENT = (
     *("TrainingError", "CheckpointError", "RunConflict", "TrackingUnavailable", "MissingWeights", "WrongWeights"),
     "FaultError",
 )
-
-
-class Desk:
-    """The one place that driver and workers share: a request to stop, lines to print, an error not worth repeating.
-
-    Lines come this way and not through Ray's log forwarding, so that the terminal shows the run and nothing else;
-    everything that a worker prints is in Ray's logs all the same.
-    """
-
-    def __init__(self) -> None:
-        self._stopping = False
-        self._failure = ""
-        self._lines: list[str] = []
-
-    def stop(self) -> None:
-        """Ask for a stop."""
-        self._stopping = True
-
-    def stopping(self) -> bool:
-        """Whether a stop was asked for."""
-        return self._stopping
-
-    def fail(self, message: str) -> None:
-        """Remember the first permanent failure."""
-        self._failure = self._failure or message
-
-    def failure(self) -> str:
-        """The permanent failure, or ''."""
-        return self._failure
-
-    def say(self, line: str) -> None:
-        """Leave a line for the driver to print."""
-        self._lines.append(line)
-
-    def take_lines(self) -> list[str]:
-        """The lines left since the last call."""
-        lines, self._lines = self._lines, []
-        return lines
 
 
 class _ToDesk(logging.Handler):

@@ -55,6 +55,28 @@ def test_one_chart_holds_the_curves_of_two_runs_by_samples_seen(shown, page, kee
     keep("mlflow-curves")
 
 
+def test_pictures_of_two_runs_are_looked_at_step_by_step(shown, page, keep):
+    """`broad` has pictures after each 8 samples, `sharp` after each 16; the slider starts at 48, the last of both."""
+
+    def pictures(step):
+        return page.locator(f"img[src*='ccrl~attention%2Bstep%2B{step}%2B']")
+
+    at(shown, page, more=f"&viewStateShareKey={view.KEY}&workflowType=machine_learning")
+    page.set_viewport_size({"width": 1280, "height": 1400})
+    page.get_by_text("Pictures", exact=True).scroll_into_view_if_needed()
+    expect(pictures(48)).to_have_count(2)
+    for picture in pictures(48).all():
+        expect(picture).to_be_visible()
+        assert picture.evaluate("drawn => drawn.decode().then(() => drawn.naturalWidth)") > 32
+    page.wait_for_timeout(3000)
+    keep("mlflow-pictures")
+    page.get_by_role("slider").first.press("ArrowLeft")
+    expect(pictures(40)).to_have_count(1)  # of `broad` alone
+    page.get_by_role("slider").first.press("ArrowLeft")
+    expect(pictures(32)).to_have_count(2)
+    expect(pictures(48)).to_have_count(0)
+
+
 def test_comparing_two_runs_shows_the_parameters_that_differ(shown, page, keep):
     at(shown, page, ["broad", "sharp"])
     expect(page.get_by_text("Comparing 2 Runs")).to_be_visible()

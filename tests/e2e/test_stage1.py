@@ -14,6 +14,7 @@ import urllib.request
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from doors import command, well
 from flow import BIN, ENVIRONMENT, call, losses, ok
@@ -80,9 +81,8 @@ def exact(small, tmp_path_factory):
 
 def test_two_ray_workers_repeat_the_local_losses(exact, small, tmp_path):
     flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", *EXACT]
-    ok(call(sys.executable, RECIPE, *flags, *small))
-    for job in ("ccrl", "cerl"):
-        assert losses(tmp_path, "r", job) == pytest.approx(exact[job], abs=1e-5)
+    ok(call(sys.executable, RECIPE, *flags, *small, "--cerl.enabled", "False"))
+    assert losses(tmp_path, "r", "ccrl") == pytest.approx(exact["ccrl"], abs=1e-5)
 
 
 def test_torchrun_repeats_the_local_losses_at_zero_three(exact, small, tmp_path):
@@ -245,21 +245,21 @@ def cluster(tmp_path):
                     yield address
                     return
             finally:
-                head.terminate()
-                try:
-                    head.wait(180)
-                finally:
-                    head.kill()
+                parts = psutil.Process(head.pid).children(recursive=True)  # asked kindly, they take half a minute to go
+                for part in (psutil.Process(head.pid), *parts):
+                    with suppress(psutil.NoSuchProcess):
+                        part.kill()
+                head.wait(60)
     pytest.fail("the head node did not start in three attempts")
 
 
-def test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder(cluster, small, tmp_path):
+def test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder(cluster, exact, small, tmp_path):
     submit = ["ray", "job", "submit", "--address", cluster, "--working-dir", ".", "--", "python", RECIPE]
-    done = ok(call(*submit, "--name", "job", "--cerl.enabled", "False", "--tracking.uri", "", *small))
+    done = ok(call(*submit, "--name", "job", "--ccrl.enabled", "False", "--tracking.uri", "", *EXACT, *small))
     assert "starting run 'job'" in done.stdout
     assert "data wait" in done.stdout, "the status line reaches the person who submitted the job"
-    assert (tmp_path / "runs" / "job" / "ccrl" / "model" / "model.safetensors").exists()
-    assert len(losses(tmp_path / "runs", "job", "ccrl")) >= 8
+    assert (tmp_path / "runs" / "job" / "cerl" / "model" / "model.safetensors").exists()
+    assert losses(tmp_path / "runs", "job", "cerl") == pytest.approx(exact["cerl"], abs=1e-5)
 
 
 def test_sigterm_leaves_a_checkpoint_and_a_run_marked_as_stopped(small, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from doors import well
-from toy_stage2 import RAY, alone, losses, make_toy, two_workers
+from toy_stage2 import RAY, alone, losses, make_toy, started
 
 BRIEF = ["--ned.steps", "3", "--zero.precision", "fp64", "--validation.every-steps", "0"]
 
@@ -16,7 +16,7 @@ def toy(tmp_path_factory):
 
 def test_two_ray_workers_repeat_the_losses_of_one_process(toy, tmp_path):
     well(alone(toy, tmp_path / "alone", *BRIEF))
-    well(two_workers(toy, tmp_path / "ray", *BRIEF, line=RAY))
+    well(started(RAY, toy, tmp_path / "ray", *BRIEF))
     expected = losses(tmp_path / "alone")
     assert losses(tmp_path / "ray") == pytest.approx(expected, abs=1e-5)
     recorded = [

@@ -3,8 +3,10 @@
 import pytest
 
 from spfem_dist.config import Zero
+from spfem_dist.doctor.allreduce import AllReduce
 from spfem_dist.planning import constants as constants_module
 from spfem_dist.planning.constants import Collective, Constants, JobConstants, assumed, read, with_cluster
+from spfem_dist.planning.measure import job_of
 from spfem_dist.planning.predict import (
     Shape,
     checkpoint_bytes,
@@ -59,6 +61,29 @@ def test_the_exchange_grows_with_n_as_a_ring_does_and_its_latency_as_a_tree():
     assert exchange_seconds(once, 1, 1e9, 1e-3, 2) == 0.0
     assert exchange_seconds(once, 2, 1e9, 1e-3, 2) == pytest.approx(1.0 + 0.01)
     assert exchange_seconds(once, 64, 1e9, 1e-3, 2) == pytest.approx(2 * 63 / 64 + 0.06)
+
+
+def test_a_call_costs_what_it_did_within_a_step_where_that_is_more_than_on_an_idle_network():
+    once = {"all_reduce": Collective(calls=10, bytes=0)}
+    assert exchange_seconds(once, 2, 1e9, 1e-3, 2, {2: 3e-3}) == pytest.approx(0.03)
+    assert exchange_seconds(once, 16, 1e9, 1e-3, 2, {2: 3e-3, 8: 6e-3}) == pytest.approx(0.12)
+    assert exchange_seconds(once, 2, 1e9, 1e-3, 2, {2: 1e-4}) == pytest.approx(0.01)
+
+
+def test_what_one_job_takes_longer_than_steps_side_by_side_is_the_cost_of_its_calls():
+    idle = AllReduce(2, "gloo", 1e-3, 1e9)
+    apart = [
+        {"j": {str(b): {"alone": [t], "beside": [t], "waited": 0.0, "updating": 0.0} for b, t in ((4, 0.1), (8, 0.2))}}
+    ] * 2
+    together = {
+        "j": {str(b): {"together": [t], "collectives": {"all_reduce": [10, 2e7]}} for b, t in ((4, 0.17), (8, 0.27))}
+    }
+    job = job_of("j", apart, together, 2, idle)
+    assert job.call_s == {2: pytest.approx((0.07 - 0.02) / 10)}
+    quick = {
+        "j": {str(b): {"together": [t], "collectives": {"all_reduce": [10, 2e7]}} for b, t in ((4, 0.1), (8, 0.2))}
+    }
+    assert job_of("j", apart, quick, 2, idle).call_s == {2: 1e-3}
 
 
 def test_zero_three_moves_half_as_much_again():

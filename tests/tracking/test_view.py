@@ -30,10 +30,13 @@ def test_the_view_has_a_chart_for_each_loss_with_samples_on_its_axis(run, client
     trained(run, "train/ccrl/contrast", "val/ccrl/contrast", "train/ccrl/sync", "train/learning_rate", "perf/memory_gb")
     found = state(client, run)
     assert list(view.charted(found)) == ["train/ccrl/contrast", "val/ccrl/contrast", "train/ccrl/sync"]
-    assert {chart["xAxisKey"] for chart in found["compareRunCharts"] if chart["type"] == "LINE"} == {"step"}
+    shown = [chart for chart in found["compareRunCharts"] if not chart["deleted"]]
+    assert {chart["xAxisKey"] for chart in shown if chart["type"] == "LINE"} == {"step"}
     sections = {section["uuid"]: section["name"] for section in found["compareRunSections"]}
     assert set(sections.values()) == {"ccrl: losses by samples seen", "What sets the runs apart"}
     assert all(chart["metricSectionId"] in sections for chart in found["compareRunCharts"])
+    # Of its own accord the UI would add a second chart for what is held out.
+    assert [chart["metricKey"] for chart in found["compareRunCharts"] if chart["deleted"]] == ["val/ccrl/contrast"]
 
 
 def test_the_view_grows_with_the_runs_of_the_experiment(run, client):
@@ -55,7 +58,9 @@ def test_the_view_shows_each_picture_at_its_last_step(run, client):
         for samples in (12, 24):
             t.picture("ccrl/attention", np.zeros((8, 8, 3), np.uint8), samples)
     tracker.finish_parent(run, parent)
-    assert view.charted(state(client, run), "imageKeys") == {"ccrl/attention": 24}
+    found = state(client, run)
+    assert view.charted(found, "imageKeys") == {"ccrl/attention": 24}
+    assert [chart["showRunParams"] for chart in found["compareRunCharts"] if chart["type"] == "IMAGE"] == [False]
 
 
 def test_a_view_that_a_person_saved_over_stays(run, client):

@@ -5,19 +5,9 @@ from pathlib import Path
 
 import pytest
 from doors import command, well
-from toy_runs import PATIENCE, launched
+from toy_runs import PATIENCE
 
 MANY = str(Path(__file__).with_name("toy_many.py"))
-TORCHRUN = (
-    "-m",
-    "torch.distributed.run",
-    "--rdzv-backend",
-    "c10d",
-    "--rdzv-endpoint",
-    "localhost:0",
-    "--nproc-per-node",
-)
-
 #: Each run and the ZeRO stage it has with 2, then 1, then 3 workers. The pair has two networks, each in its own engine.
 STAGES = {"one": (1, 1, 1), "two": (2, 2, 2), "three": (3, 3, 3), "mixed": (1, 3, 2), "pair": (2, 1, 3)}
 STEPS = 60
@@ -50,10 +40,15 @@ def uninterrupted(tmp_path_factory):
 def resized(tmp_path_factory):
     """Two workers to step 20, one to step 40, three (whose shares of eight samples differ) to the end."""
     storage = tmp_path_factory.mktemp("resized")
-    two, three = ((*TORCHRUN, number) for number in "23")
-    well(launched(storage, *words(storage, 0), launcher=two, recipe=MANY, SPFEM_TOY_SIGNAL="19:TERM"))
-    well(command("python", MANY, *words(storage, 1, "--local"), timeout=PATIENCE, SPFEM_TOY_SIGNAL="39:TERM"))
-    last = well(launched(storage, *words(storage, 2), launcher=three, recipe=MANY))
+
+    def part(number, workers, *flags, **environment):
+        return well(
+            command("python", MANY, *words(storage, number, *flags), workers=workers, timeout=PATIENCE, **environment)
+        )
+
+    part(0, 2, SPFEM_TOY_SIGNAL="19:TERM")
+    part(1, 1, "--local", SPFEM_TOY_SIGNAL="39:TERM")
+    last = part(2, 3)
     assert last.out.count("at step 40 (320 samples seen)") == len(STAGES)
     return storage
 

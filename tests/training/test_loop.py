@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from doors import well
-from toy_runs import alone, launched, losses, state
+from toy_runs import alone, launched, losses, state, together
 
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
 TORCHRUN += ("--rdzv-endpoint", "localhost:0")
@@ -32,9 +32,14 @@ def test_training_learns(reference):
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_workers_repeat_the_single_process_at_every_zero_stage(stage, reference, tmp_path):
-    well(launched(tmp_path, "--zero.stage", str(stage), launcher=TORCHRUN))
+    well(together(2, tmp_path, "--zero.stage", str(stage)))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
     assert (tmp_path / "toy" / "ccrl" / "model" / "model.safetensors").stat().st_size > 4 * 1000
+
+
+def test_torchrun_repeats_the_single_process(reference, tmp_path):
+    well(launched(tmp_path, launcher=TORCHRUN))
+    assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
 
 
 def test_accelerate_launch_repeats_the_single_process(reference, tmp_path):

@@ -7,9 +7,8 @@ import pytest
 import torch
 from doors import command, well
 from safetensors.torch import load_file
-from test_loop import TORCHRUN
 from toy_pair import OPTIMIZERS, PHASES, PairStage, networks, pair
-from toy_runs import PATIENCE, RECIPE, launched
+from toy_runs import PATIENCE, RECIPE, together
 
 PAIR = RECIPE.replace("toy_recipe", "toy_pair")
 
@@ -48,7 +47,7 @@ def losses(storage, wanted):
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_workers_with_a_gradient_penalty_repeat_plain_pytorch(stage, reference, tmp_path):
     expected, trained = reference
-    well(launched(tmp_path, "--zero.stage", str(stage), launcher=TORCHRUN, recipe=PAIR))
+    well(together(2, tmp_path, "--zero.stage", str(stage), recipe=PAIR))
     assert losses(tmp_path, expected) == pytest.approx(expected, abs=1e-5)
     weights = load_file(tmp_path / "toy" / "ccrl" / "model" / "model.safetensors")
     for name, network in trained.items():

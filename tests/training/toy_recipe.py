@@ -5,6 +5,7 @@ python tests/training/toy_recipe.py --local --ccrl.steps 20
 
 import os
 import signal
+import threading
 import time
 
 import torch
@@ -33,7 +34,7 @@ class ToyNetwork(nn.Module):
 class ToyStage:
     """Batches are functions of the sample number. Variables let a test happen at a step (from 0), not at a time.
 
-    SPFEM_TOY_SIGNAL=8:KILL: the last rank sends itself that signal; once, if SPFEM_TOY_MARKER names a file for that.
+    SPFEM_TOY_SIGNAL="8:KILL 12:TERM": the last rank sends itself these signals; each once, if SPFEM_TOY_MARKER begins a file's name.
     SPFEM_TOY_SLOW=7: from there on each batch takes a second. SPFEM_TOY_MEET=folder: step 3 waits for the other job.
     """
 
@@ -93,13 +94,16 @@ class ToyStage:
 
 
 def _happen(name: str, step: int, last: bool) -> None:
-    at, _, what = os.environ.get("SPFEM_TOY_SIGNAL", "").partition(":")
-    if at and step == int(at) and last:
-        marker = os.environ.get("SPFEM_TOY_MARKER", "")
-        if not os.path.exists(marker):
-            if marker:
-                open(marker, "w").close()
-            os.kill(os.getpid(), signal.Signals[f"SIG{what}"])
+    for planned in os.environ.get("SPFEM_TOY_SIGNAL", "").split():
+        at, _, what = planned.partition(":")
+        if step == int(at) and last:
+            marker = os.environ.get("SPFEM_TOY_MARKER", "")
+            if not os.path.exists(f"{marker}.{at}"):
+                if marker:
+                    open(f"{marker}.{at}", "w").close()
+                os.kill(os.getpid(), signal.Signals[f"SIG{what}"])
+                if threading.current_thread() is not threading.main_thread():
+                    time.sleep(2)  # under Ray the main thread, which hears signals, looks for them once a second
     if step >= int(os.environ.get("SPFEM_TOY_SLOW", "1000000")):
         time.sleep(1)
     if (meeting := os.environ.get("SPFEM_TOY_MEET")) and step == 3:

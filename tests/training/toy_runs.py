@@ -26,6 +26,12 @@ def alone(storage, *arguments, **environment) -> Ended:
     return command("python", RECIPE, "--local", *places, *arguments, timeout=PATIENCE, **environment)
 
 
+def together(workers, storage, *arguments, recipe=RECIPE, **environment) -> Ended:
+    """The processes that torchrun would start, without its own seconds."""
+    places = ["--checkpoint.storage", storage]
+    return command("python", recipe, *places, *arguments, workers=workers, timeout=PATIENCE, **environment)
+
+
 def launched(storage, *arguments, launcher=(), recipe=RECIPE, **environment) -> Ended:
     """`python LAUNCHER toy_recipe.py ...` in processes of its own; without a launcher that is Ray Train."""
     line = [sys.executable, *launcher, recipe, "--checkpoint.storage", str(storage), *arguments]
