@@ -41,7 +41,7 @@ def trained(norm: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> dict[str
 
 
 #: Channels' dimensions and the first worker's share of the 12 samples.
-CASES = {"vectors, equal shares": (0, 6), "maps, unequal shares": (2, 4)}
+CASES = {"vectors, equal shares": (0, 6), "maps, unequal shares": (2, 4), "maps, all on one worker": (2, 0)}
 
 
 def worker(rank: int, folder: str) -> None:
