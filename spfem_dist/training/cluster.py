@@ -145,7 +145,7 @@ def _fit_all(
             for future in futures:
                 future.add_done_callback(lambda _f: done.set() if all(f.done() for f in futures) else None)
             nodes = _Nodes() if run.scaling.least < run.scaling.most else None
-            while futures and not done.wait(0.3):
+            while futures and not done.wait(1.0):
                 _print_lines(desk)
                 if nodes is not None:
                     nodes.look()
