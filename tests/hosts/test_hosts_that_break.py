@@ -13,8 +13,11 @@ from mlflow import MlflowClient
 RUN = (*LONG, "--checkpoint.every-steps", "5")
 #: As many workers as there are hosts.
 ELASTIC = ("--scaling.workers", "1", "2", "--scaling.resize-check-s", "5", "--scaling.max-failures")
-#: A step takes at least this long, so that something can happen between two.
-UNHURRIED = ("--faults", "slow loader of rank 0 by 0.4 s from sample 0")
+
+
+def unhurried(seconds):
+    """A step takes at least this long, so that something can happen between two, and everything before the last."""
+    return ("--faults", f"slow loader of rank 0 by {seconds} s from sample 0")
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def ends_well(cluster, shared, reference):
 
 def test_a_run_shrinks_when_a_host_dies_and_grows_when_one_comes(cluster, ends_well):
     """All processes of a host end at once, its address is gone; later a new one joins: 2 -> 1 -> 2 workers."""
-    job = cluster.submit("elastic", *RUN, *ELASTIC, "1", *UNHURRIED)
+    job = cluster.submit("elastic", *RUN, *ELASTIC, "1", *unhurried(0.4))
     job.reach(12)
     said, died = len(job.text()), time.monotonic()
     cluster.hosts.pop().kill()
@@ -55,7 +58,7 @@ def test_a_run_shrinks_when_a_host_dies_and_grows_when_one_comes(cluster, ends_w
 
 def test_a_cut_link_is_a_lost_host_and_a_drained_host_is_left_in_time(cluster, ends_well):
     """Nobody is told of the cut; of the drain everybody is, so it is no failure: one is allowed, and the cut was it."""
-    job = cluster.submit("cut-and-drained", *RUN, *ELASTIC, "1", *UNHURRIED)
+    job = cluster.submit("cut-and-drained", *RUN, *ELASTIC, "1", *unhurried(1.2))
     job.reach(12)
     said, cut = len(job.text()), time.monotonic()
     cluster.hosts[-1].cut()
