@@ -22,7 +22,7 @@ from rich.table import Table
 
 from spfem_dist.planning.constants import Constants
 from spfem_dist.planning.measure import measured
-from spfem_dist.planning.predict import Shape, predict
+from spfem_dist.planning.predict import Shape, exchange_seconds, predict
 from spfem_dist.planning.show import shape_of
 from spfem_dist.training.launch import parse, recipe_at
 
@@ -40,8 +40,6 @@ def exchange_share(constants: Constants) -> tuple[float, float]:
     """Share of a step in which two workers exchange, over the measured sizes: (as measured, what bytes and calls on an idle network make of it)."""
     job = constants.jobs["ccrl"]
     found = statistics.fmean(1 - job.beside[b] / t for b, t in job.together.items())
-    from spfem_dist.planning.predict import exchange_seconds
-
     idle = exchange_seconds(job.collectives, 2, constants.bandwidth, constants.latency_s, constants.processes)
     return found, statistics.fmean(idle / t for t in job.together.values())
 

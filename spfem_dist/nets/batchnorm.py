@@ -27,7 +27,8 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        channels, counted = input.shape[1], input.shape[0] * input[0, 0].numel() if len(input) else 0
+        channels = input.shape[1]
+        counted = input.numel() // channels
         mine = input.new_zeros(2 * channels + 1)
         if counted:
             # Three times as fast as torch.var_mean where the channels are not the last dimension.
@@ -84,9 +85,7 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         self._check_input_dim(input)
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(input) if input.dtype == self._wide(input).dtype else self._alone(input)
-        wide, weight, bias = (None if t is None else self._wide(t) for t in (input, self.weight, self.bias))
-        assert wide is not None
-        output, mean, variance, count = _Normalise.apply(wide, weight, bias, self.eps)
+        output, mean, variance, count = _Normalise.apply(*self._all_wide(input), self.eps)
         if self.track_running_stats:
             self._update_running(mean, variance, count)
         return output.to(input.dtype)
@@ -103,10 +102,14 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         """In float32 or better."""
         return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
+    def _all_wide(self, input: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`input`, weight and bias so."""
+        weight, bias = (None if t is None else self._wide(t) for t in (self.weight, self.bias))
+        return self._wide(input), weight, bias
+
     def _alone(self, input: Tensor) -> Tensor:
         """nn.BatchNorm's arithmetic in float32 for a half-precision `input`: the CPU's kernel takes no mixture of types."""
-        whole, weight, bias = (None if t is None else self._wide(t) for t in (input, self.weight, self.bias))
-        assert whole is not None
+        whole, weight, bias = self._all_wide(input)
         momentum = 0.0
         if self.training and self.track_running_stats:
             momentum = self._counted()

@@ -88,7 +88,7 @@ def view(metrics: Iterable[str], pictures: Mapping[str, int]) -> dict[str, Any]:
         for loss, keys in sorted(named.items(), key=lambda item: (-len(item[1]), item[0])):
             charts.append(_chart("LINE", network, loss, metricKey=keys[0], selectedMetricKeys=keys, **_BY_SAMPLES))
             # The UI makes a chart of its own for every metric that is no chart's first, unless somebody took that one away.
-            charts += [_chart("LINE", network, key, metricKey=key) | _TAKEN_AWAY for key in keys[1:]]
+            charts += [_chart("LINE", network, key, metricKey=key, **_TAKEN_AWAY) for key in keys[1:]]
     for title, figures in FIGURES.items():
         there = [key for key in figures if key in metrics]
         if there:

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -44,13 +43,11 @@ class _Nodes:
     """Has Ray count the room for workers anew as soon as a node has come or gone: by itself it does so every 20 s."""
 
     def __init__(self) -> None:
-        self._known, self._looked = self._alive(), time.monotonic()
+        self._known = self._alive()
 
     def look(self) -> None:
-        """Once a second, whether the nodes are still the same."""
-        if time.monotonic() < self._looked + 1:
-            return
-        before, self._known, self._looked = self._known, self._alive(), time.monotonic()
+        """Whether the nodes are still the same."""
+        before, self._known = self._known, self._alive()
         if self._known != before:
             # What elastic runs ask for their room; it has no public door. Whoever asks with recompute has it look at the nodes.
             from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator

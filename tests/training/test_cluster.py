@@ -66,8 +66,7 @@ def test_two_jobs_run_side_by_side_where_the_cluster_has_room(tmp_path):
 
 
 def test_a_failure_that_would_repeat_is_reported_once_and_not_tried_again(tmp_path):
-    flags = ["--scaling.workers", "1", "--ccrl.optimizer.clip", "0"]
-    failed = launched(tmp_path, *flags, "--ccrl.optimizer.lr", "1e30")
+    failed = launched(tmp_path, "--ccrl.optimizer.lr", "1e30", "--ccrl.optimizer.clip", "0")
     assert failed.code == 1
     assert "toy/error became" in failed.err.splitlines()[-2]
     assert state(tmp_path)["status"] == "failed"

@@ -22,8 +22,7 @@ PATIENCE = 500
 
 def alone(storage, *arguments, **environment) -> Ended:
     """`python toy_recipe.py --local ...`: one process, no Ray."""
-    places = ["--checkpoint.storage", storage]
-    return command("python", RECIPE, "--local", *places, *arguments, timeout=PATIENCE, **environment)
+    return together(1, storage, "--local", *arguments, **environment)
 
 
 def together(workers, storage, *arguments, recipe=RECIPE, **environment) -> Ended:
