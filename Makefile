@@ -7,7 +7,6 @@ SEED ?= 0
 # Test files run side by side: most wait for processes of their own, few fill a core.
 TEST_WORKERS ?= 2
 HOSTS ?= tests/hosts
-HOSTS_LIMIT ?= 30m
 export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
@@ -37,7 +36,7 @@ test: $(VENV)/.dev ## Set up and run the tests
 	$(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 hosts: $(VENV)/.dev ## Train on two hosts made of network namespaces, and on S3 that fails (needs root and PostgreSQL)
-	timeout --signal=INT --kill-after=60 $(HOSTS_LIMIT) $(RUN) -m pytest -m hosts $(HOSTS)
+	timeout --signal=INT --kill-after=60 30m $(RUN) -m pytest -m hosts $(HOSTS)
 
 kubelet: $(VENV)/.dev ## Run the Helm chart's rendered manifests as pods made of namespaces (needs root, nftables and PostgreSQL)
 	timeout --signal=INT --kill-after=60 10m $(RUN) -m pytest -m kubelet tests/kubelet

@@ -109,7 +109,9 @@ RUN_BY = {
     "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",
-    "python recipes/cdrl_stage1.py": f"{STAGE1}::test_two_ray_workers_repeat_the_local_losses",
+    "python recipes/cdrl_stage1.py": (
+        "tests/e2e/test_secrets.py::test_two_ray_workers_repeat_the_local_losses_and_leave_no_secret"
+    ),
     "python recipes/cdrl_stage1.py --local": f"{STAGE1}::test_both_priors_train_and_leave_what_stage_two_needs",
     "python recipes/cdrl_stage1.py --dry-run": f"{STAGE1}::test_the_dry_run_says_what_would_happen_and_trains_nothing",
     "torchrun --nproc-per-node 2 recipes/cdrl_stage1.py": (
@@ -129,7 +131,9 @@ RUN_BY = {
     "python recipes/cdrl_stage1.py --tracking.uri http://mlflow.example:5000": (
         f"{COMMANDS}::test_the_mlflow_ui_shows_runs_and_serves_as_a_tracking_server"
     ),
-    "python recipes/cdrl_stage1.py --tracking.uri ''": f"{STAGE1}::test_two_ray_workers_repeat_the_local_losses",
+    "python recipes/cdrl_stage1.py --tracking.uri ''": (
+        f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder"
+    ),
     "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db": (
         f"{COMMANDS}::test_the_mlflow_ui_shows_runs_and_serves_as_a_tracking_server"
     ),

@@ -8,6 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+#: DeepSpeed's master weights are single precision whatever the network's is: their rounding grows some times over in each step at the
+#: recipe's learning rates, and hardly at a tenth of them.
+EXACT = ["--zero.precision", "fp64", "--ccrl.optimizer.lr", "2e-4", "--cerl.optimizer.lr", "2e-4"]
+
 ENVIRONMENT = (
     os.environ
     | {"PATH": f"{BIN}:{os.environ['PATH']}"}

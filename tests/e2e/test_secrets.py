@@ -1,4 +1,4 @@
-"""Secrets in every place that a run may have them from, and a search for them in everything that it leaves."""
+"""A run under Ray with secrets in every place that it may have them from, and a search for them in everything that it leaves."""
 
 import shutil
 import sys
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import boto3
 import pytest
-from flow import call, ok
+from doors import command, well
+from flow import EXACT, call, losses, ok
 from mlflow_server import mlflow_server
 from moto_s3 import moto_s3
-from toy_stage2 import make_toy
 
 #: Where a secret comes from, and the value that must be found nowhere.
 CANARIES = {
@@ -59,46 +59,25 @@ def places_of(secret: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.timeout(1200)
-def test_no_secret_is_in_what_a_run_under_ray_leaves(place, server, bucket, tmp_path):
-    """Two workers, checkpoints on S3, a tracking server behind a password, system metrics: output, Ray's logs, MLflow, the run's folder."""
-    toy, (address, s3) = make_toy(tmp_path), bucket
-    flags = ["--name", "r", "--data.shards", toy.shards, "--data.split", toy.split, "--data.size", "32"]
-    flags += [
-        "--checkpoint.storage",
-        "s3://bucket/runs",
-        "--tracking.uri",
-        f"http://me:{CANARIES['--tracking.uri']}@{server}",
-    ]
-    flags += [
-        "--cerl.enabled",
-        "False",
-        "--ccrl.steps",
-        "4",
-        "--ccrl.global-batch",
-        "4",
-        "--checkpoint.every-steps",
-        "2",
-    ]
-    flags += [
-        "--tracking.log-every-steps",
-        "1",
-        "--tracking.pictures-every-steps",
-        "2",
-        "--validation.every-steps",
-        "2",
-    ]
+def test_two_ray_workers_repeat_the_local_losses_and_leave_no_secret(place, server, bucket, small, tmp_path):
+    """Checkpoints on S3, a tracking server behind a password, system metrics: output, Ray's logs, MLflow, the run's folder."""
+    address, s3 = bucket
+    words = ["recipes/cdrl_stage1.py", "--name", "r", *small, "--cerl.enabled", "False", *EXACT]
+    well(command("python", *words, "--local", "--checkpoint.storage", tmp_path, "--tracking.uri", ""))
+
+    words += ["--tracking.uri", f"http://me:{CANARIES['--tracking.uri']}@{server}"]
     environment = {name: value for name, value in CANARIES.items() if not name.startswith("--")}
     environment |= {"AWS_ENDPOINT_URL_S3": address, "AWS_ACCESS_KEY_ID": "a", "AWS_DEFAULT_REGION": "us-east-1"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(place / "ray"), "HOME": str(place / "home")}
     environment |= {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1"}
-    words = [sys.executable, "recipes/cdrl_stage1.py", *flags, "--validation.samples", "4"]
-    done = ok(call(*words, timeout=900, **environment))
+    done = ok(call(sys.executable, *words, "--checkpoint.storage", "s3://bucket/runs", timeout=900, **environment))
 
     left = place / "bucket"
     for item in s3.list_objects_v2(Bucket="bucket")["Contents"]:
         (left / item["Key"]).parent.mkdir(parents=True, exist_ok=True)
         s3.download_file("bucket", item["Key"], str(left / item["Key"]))
     (place / "said").write_text(done.stdout + done.stderr)
+    assert losses(left / "runs", "r", "ccrl") == pytest.approx(losses(tmp_path, "r", "ccrl"), abs=1e-5)
 
     from mlflow import MlflowClient
 

@@ -6,7 +6,9 @@ import copy
 import json
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,8 @@ class Release:
 
     def __init__(self, network: Network, folder: Path):
         self.seconds: dict[str, float] = {}
+        self.told: set[tuple[str, bytes]] = set()
+        self.looks, self._over = 0, threading.Event()
         self.store: Host = network.add()
         self.objects = rendered(values(self.store.address))
         job = one(self.objects, "RayJob")
@@ -149,6 +153,18 @@ class Release:
             for key, value in self.pod("head").values("Secret", item["metadata"]["name"]).items()
         }
 
+    def look_at_arguments(self) -> None:
+        """Note which secrets stand among the arguments of a process, which every user of its node may read; until `close`."""
+        secrets = {name: value.encode() for name, value in self.secrets.items()}
+        while not self._over.wait(0.3):
+            self.looks += 1
+            for process in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    words = process.read_bytes()
+                    self.told |= {
+                        (name, words.replace(b"\0", b" ")) for name, value in secrets.items() if value in words
+                    }
+
     def start_store(self, shards: Path) -> None:
         """moto's server over HTTP at an address of its own, with the shards in it."""
         words = [BIN / "moto_server", "-H", self.store.address, "-p", S3_PORT]
@@ -165,6 +181,7 @@ class Release:
     def run(self) -> None:
         """`helm install`, and what KubeRay does until the job has ended."""
         begin = time.monotonic()
+        threading.Thread(target=self.look_at_arguments, daemon=True).start()
         self.pods.connect()
         # Pods of Ray one after the other: all at once is much for two cores, and a raylet waits 15 s for its agents.
         lasting = [
@@ -221,6 +238,7 @@ class Release:
             print(f"=== {pod.name} {pod.failure}\n{pod.text()[-3000:]}")
 
     def close(self) -> None:
+        self._over.set()
         self.pods.close()
         self.store.kill()
 
