@@ -4,7 +4,7 @@ python benchmarks/zero.py             # two workers on the CPU, a network of 12.
 python benchmarks/zero.py --smoke     # a small network, three steps: does it run?
 
 Resident memory is read from the operating system before the network is made and at its largest while it trains; the plan's figure is
-`training/plan.py: memory`, which counts states and activations and neither buffers nor the allocator.
+`training/plan.py: memory`, which does not know what the allocator and the libraries take.
 """
 
 from __future__ import annotations

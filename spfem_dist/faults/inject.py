@@ -100,7 +100,7 @@ def at_step(samples: int, global_batch: int) -> None:
 
 def during(moment: str, step: int) -> None:
     """The checkpoint after optimiser step `step` is at `moment`: `checkpoint` (written, not handed over) or `upload`
-    (some of its files have arrived)."""
+    (a file has arrived, the manifest has not)."""
     if _armed is None:
         return
     every = _armed.run.checkpoint.every_steps

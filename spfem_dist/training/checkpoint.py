@@ -22,7 +22,7 @@ from spfem_dist import config
 from spfem_dist.faults import inject
 from spfem_dist.storage import UnreachableStorage, is_full, wait_for_room
 from spfem_dist.training import universal, watchdog
-from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, fetched
+from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, fetched, manifest_name
 from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import World, from_rank_zero, gathered
 
@@ -208,6 +208,7 @@ class Saver:
         self._failure: BaseException | None = None
         self._alone = threading.Event()
         self._bytes = 0  # of this worker's part of the last checkpoint
+        self._scores: dict[str, float | None] | None = None  # of the committed checkpoints, where they have one
 
     def __enter__(self) -> Saver:
         return self
@@ -294,20 +295,24 @@ class Saver:
                     facts,
                     partial(inject.during, "upload", facts["step"]),
                 )
-            if self.world.rank == 0:
-                self._await_commit(name)
+            if self.world.rank == 0 and (there := self._committed(name)):
                 seconds = time.perf_counter() - started
-                figures = {"checkpoint_upload_s": seconds, "checkpoint_mb": self.shelf.bytes(name) / 1e6}
+                figures = {"checkpoint_upload_s": seconds, "checkpoint_mb": sum(there.values()) / 1e6}
                 self.uploaded.append((figures, facts["samples"]))
-                self._retire()
+                self._retire(name, facts["metrics"])
         except BaseException as error:  # told to the loop, which knows how to end
             self._failure = error
 
-    def _await_commit(self, name: str) -> None:
+    def _committed(self, name: str) -> dict[str, int] | None:
+        """The checkpoint's files and their bytes once all workers' manifests are there; None where this worker fails meanwhile."""
         until, pause = time.monotonic() + self.shelf.patience_s, _FIRST_LOOK
-        while missing := self.shelf.missing(name):
+        while True:
+            there = self.shelf.files(name)
+            missing = [rank for rank in range(self.world.size) if manifest_name(rank) not in there]
+            if not missing:
+                return there
             if self._alone.wait(pause):
-                return
+                return None
             if time.monotonic() > until:
                 raise UnreachableStorage(
                     f"{name}: the files of workers {', '.join(map(str, missing))} did not arrive in {self.shelf.location} within "
@@ -315,14 +320,19 @@ class Saver:
                 )
             pause = min(2 * pause, _LONGEST_LOOK)
 
-    def _retire(self) -> None:
-        """Remove what is neither among the newest nor among the best."""
-        names = self.shelf.committed()
-        for name in set(names) - kept(names, self._score, self.settings):
-            self.shelf.remove(name)
+    def _retire(self, name: str, metrics: dict[str, float]) -> None:
+        """Remove what is neither among the newest nor among the best, now that `name` is committed."""
+        if self._scores is None:  # what earlier attempts left; from then on nobody else adds to them
+            self._scores = {
+                n: self._score(self.shelf.manifest(n, 0).get("metrics", {})) for n in self.shelf.committed()
+            }
+        self._scores[name] = self._score(metrics)
+        for old in set(self._scores) - kept(sorted(self._scores), self._scores.__getitem__, self.settings):
+            self.shelf.remove(old)
+            del self._scores[old]
 
-    def _score(self, name: str) -> float | None:
-        return self.shelf.manifest(name, 0).get("metrics", {}).get(self.settings.best_metric)
+    def _score(self, metrics: dict[str, float]) -> float | None:
+        return metrics.get(self.settings.best_metric)
 
 
 def kept(names: list[str], score: Callable[[str], float | None], settings: config.Checkpoint) -> set[str]:

@@ -17,6 +17,8 @@ from spfem_dist.shares import Share
 
 #: Lets torch's flight recorder remember the last collectives, which the watchdog reads; set before the process group is made.
 RECORDER = {"TORCH_FR_BUFFER_SIZE": "500"}
+#: Most gradients that are exchanged at once, numbers; DeepSpeed's default is ten times that.
+BUCKET = 50_000_000
 
 
 def connect(device: torch.device) -> None:
@@ -66,9 +68,10 @@ def optimizer_for(parameters: list[nn.Parameter], settings: Optimizer, offload: 
 
 
 def deepspeed_config(
-    zero: Zero, clip: float, micro_batch: int, accumulation: int, universal: bool = False
+    zero: Zero, clip: float, micro_batch: int, accumulation: int, trainable: int, universal: bool = False
 ) -> dict[str, Any]:
-    """DeepSpeed's own configuration. Everything whose default moved between releases is stated."""
+    """DeepSpeed's own configuration for a network of so many `trainable` parameters. Defaults that moved between releases are stated."""
+    bucket = min(BUCKET, trainable)  # it is held from the first step to the last
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": accumulation,
@@ -79,9 +82,8 @@ def deepspeed_config(
         "zero_optimization": {
             "stage": zero.stage,
             "overlap_comm": False,
-            # Buckets of this size hold every network here; DeepSpeed's default asks for 1 GB of buffers.
-            "reduce_bucket_size": 50_000_000,
-            "allgather_bucket_size": 50_000_000,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
         },
     }
     if zero.stage == 3:
@@ -113,11 +115,12 @@ def make_engine(
     trainable = [p for p in network.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(f"{type(network).__name__} has no trainable parameter; a frozen network needs no engine")
+    numel = sum(p.numel() for p in trainable)
     engine, *_ = deepspeed.initialize(
         model=network.to(device),
         model_parameters=trainable,
         optimizer=optimizer_for(trainable, optimizer, zero.offload),
-        config=deepspeed_config(zero, optimizer.clip, share.micro_batch, share.steps, universal),
+        config=deepspeed_config(zero, optimizer.clip, share.micro_batch, share.steps, numel, universal),
     )
     return engine
 

@@ -16,11 +16,13 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from fsspec.callbacks import Callback
 
 from spfem_dist.storage import UnreachableStorage, open_filesystem, patience, without_secrets
 from spfem_dist.training.scratch import scratch
@@ -52,6 +54,18 @@ def committed(location: str) -> list[str]:
     return Shelf(location).committed()
 
 
+class _Each(Callback):
+    """Called after each file."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._call = call
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        self._call()
+
+
 class Shelf:
     """The checkpoints of one job.
 
@@ -73,7 +87,7 @@ class Shelf:
 
     def missing(self, name: str) -> list[int] | None:
         """Workers whose manifests are not there (yet); None where it is not even known how many there are."""
-        there = self._listed(name)
+        there = self.files(name)
         if manifest_name(0) not in there:
             return None
         try:
@@ -81,6 +95,22 @@ class Shelf:
         except DamagedCheckpoint:
             return None
         return [rank for rank in range(workers) if manifest_name(rank) not in there]
+
+    def files(self, name: str) -> dict[str, int]:
+        """Bytes of every file of a checkpoint, by its path within it."""
+        path = f"{self.root}/{name}"
+
+        def once() -> dict[str, int]:
+            if not self._local:
+                return {file: entry["size"] for file, entry in self.fs.find(path, detail=True).items()}
+            found: dict[str, int] = {}
+            for file in Path(path).rglob("*"):
+                with suppress(FileNotFoundError):  # another worker's manifest, which just now got its last name
+                    found |= {str(file): file.stat().st_size} if file.is_file() else {}
+            return found
+
+        found = self._persist(once, f"listing {self.location}/{name}")
+        return {file.removeprefix(f"{path}/"): size for file, size in found.items()}
 
     def manifest(self, name: str, rank: int) -> dict[str, Any]:
         """The manifest of worker `rank`. Raises DamagedCheckpoint where there is none, or no whole one."""
@@ -103,28 +133,25 @@ class Shelf:
         arrived: Callable[[], None] = lambda: None,
     ) -> None:
         """Store this worker's files of the checkpoint `name`, its manifest with the `facts` last. arrived: called after each file."""
-        files = {}
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            relative = file.relative_to(folder).as_posix()
-            files[relative] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-            put = partial(self._put_file, file, f"{name}/{relative}")
-            self._persist(put, f"writing {self.location}/{name}/{relative}")
-            arrived()
-        text = json.dumps({"world": world, "rank": rank, **facts, "files": files}, indent=1)
+        files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+        entries = {path: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for path, file in files.items()}
+        self._persist(partial(self._put_files, files, name, arrived), f"writing {self.location}/{name}")
+        text = json.dumps({"world": world, "rank": rank, **facts, "files": entries}, indent=1)
         path = f"{name}/{manifest_name(rank)}"
         self._persist(lambda: self._put_text(text, path), f"writing {self.location}/{path}")
 
-    def bytes(self, name: str) -> int:
-        """Size of a checkpoint."""
-        return self._persist(lambda: self.fs.du(f"{self.root}/{name}"), f"listing {self.location}/{name}")
-
     def remove(self, name: str) -> None:
         """Remove a checkpoint; its manifests first, so that what is left at any moment is never trusted."""
+        path = f"{self.root}/{name}"
 
         def once() -> None:
-            for path in self.fs.glob(f"{self.root}/{name}/manifest_rank_*.json"):
-                self.fs.rm(path)
-            self.fs.rm(f"{self.root}/{name}", recursive=True)
+            files = self.fs.find(path)
+            manifests = [file for file in files if Path(file).match("manifest_rank_*.json")]
+            for some in (manifests, [file for file in files if file not in set(manifests)]):
+                if some:
+                    self.fs.rm(some)
+            if self._local:
+                self.fs.rm(path, recursive=True)
 
         with suppress(FileNotFoundError):  # of two attempts the first went further than it said
             self._persist(once, f"removing {self.location}/{name}")
@@ -137,13 +164,17 @@ class Shelf:
             return set()
         return {entry.rstrip("/").rsplit("/", 1)[-1] for entry in found}
 
-    def _put_file(self, file: Path, target: str) -> None:
-        path = f"{self.root}/{target}"
+    def _put_files(self, files: Mapping[str, Path], name: str, arrived: Callable[[], None]) -> None:
+        """Store these files, on S3 side by side, and see whether they are there as they are here."""
+        targets = [f"{self.root}/{name}/{path}" for path in files]
         if self._local:
-            self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        self.fs.put_file(str(file), path)
-        if (size := self.fs.info(path)["size"]) != file.stat().st_size:
-            raise OSError(f"{size} bytes arrived of {file.stat().st_size}")
+            for parent in {target.rsplit("/", 1)[0] for target in targets}:
+                self.fs.makedirs(parent, exist_ok=True)
+        self.fs.put([str(file) for file in files.values()], targets, callback=_Each(arrived))
+        there = self.files(name)
+        for path, file in files.items():
+            if there.get(path) != file.stat().st_size:
+                raise OSError(f"{there.get(path, 0)} bytes arrived of {path}, which has {file.stat().st_size}")
 
     def _put_text(self, text: str, target: str) -> None:
         path = f"{self.root}/{target}"
@@ -202,18 +233,25 @@ def fetched(location: str, patterns: Sequence[str] = ("*",), ranks: Collection[i
         yield folder
         return
     with scratch("restore") as folder:
+        sources = [f"{shelf.root}/{name}/{file}" for file in wanted]
+        with suppress(FileNotFoundError):  # `_fetch` says which
+            shelf._persist(
+                lambda: shelf.fs.get(sources, [str(folder / file) for file in wanted]), f"reading {location}"
+            )
         for file, entry in wanted.items():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
             _fetch(shelf, f"{name}/{file}", folder / file, entry)
         yield folder
 
 
 def _fetch(shelf: Shelf, source: str, target: Path, entry: dict[str, Any]) -> None:
+    """See that `target` is the file `source`; get it where it is not, or not yet."""
     for attempt in range(1, _READS + 1):
         try:
-            shelf._persist(
-                lambda: shelf.fs.get_file(f"{shelf.root}/{source}", str(target)), f"reading {shelf.location}/{source}"
-            )
+            if attempt > 1 or not target.exists():
+                shelf._persist(
+                    lambda: shelf.fs.get_file(f"{shelf.root}/{source}", str(target)),
+                    f"reading {shelf.location}/{source}",
+                )
             _check(target, source.split("/", 1)[1], entry)
             return
         except FileNotFoundError:

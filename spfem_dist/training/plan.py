@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from accelerate.utils import compute_module_sizes
@@ -17,6 +17,7 @@ from spfem_dist.shares import Share, share_of
 from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import store as tracking
+from spfem_dist.training.engines import BUCKET
 from spfem_dist.training.runfolder import RunFolder, binding_changes
 from spfem_dist.training.status import flop_counter
 
@@ -28,31 +29,37 @@ class Memory:
     parameters: float
     gradients: float
     optimizer: float
+    buffers: float
     frozen: float
     activations: float
 
     @property
     def total(self) -> float:
-        """Sum of the parts; buffers of the communication library and fragmentation come on top."""
-        return self.parameters + self.gradients + self.optimizer + self.frozen + self.activations
+        """Sum of the parts; what the libraries need for themselves and fragmentation come on top."""
+        return sum(asdict(self).values())
 
 
 def memory(
     trainable: int, frozen_bytes: int, activation_bytes: float, zero: Zero, workers: int, states: int = 2
 ) -> Memory:
-    """Memory of each worker under a ZeRO stage (Rajbhandari et al. 2020, section 5).
+    """Memory of each worker under a ZeRO stage (Rajbhandari et al. 2020, section 5), and what DeepSpeed does it with.
 
     trainable: parameters. states: optimiser numbers for each parameter (2 for Adam, 0 for plain SGD).
-    bf16 and fp64 keep fp32 master weights with the optimiser.
+    Stages 1 to 3 keep fp32 master weights with the optimiser, stage 0 where the precision is another. Buffers: the bucket of gradients,
+    the worker's own share of them in one piece for the step, and at stage 3 weights and gradients as they are whole for a while.
     """
     width = {"bf16": 2, "fp32": 4, "fp64": 8}[zero.precision]
-    master = 0 if zero.precision == "fp32" else 4
+    master = 0 if zero.precision == "fp32" and zero.stage == 0 else 4
     shared = {n: workers if zero.stage >= n else 1 for n in (1, 2, 3)}
     optimizer = 0.0 if zero.offload == "cpu" else trainable * (4 * states + master) / shared[1]
+    buffers = min(trainable, BUCKET) * width + (trainable * 4 / workers if zero.stage else 0)
+    if zero.stage == 3:
+        buffers += 2 * trainable * width
     return Memory(
         parameters=trainable * width / shared[3],
         gradients=trainable * width / shared[2],
         optimizer=optimizer,
+        buffers=buffers,
         frozen=frozen_bytes,
         activations=activation_bytes,
     )
@@ -125,7 +132,7 @@ def _column(run: Run, job: Job) -> dict[str, str]:
     everything = compute_module_sizes(networks)[""]
     states = 0 if settings.optimizer.name == "sgd" and not settings.optimizer.momentum else 2
     need = memory(trainable, everything - 4 * trainable, activations * share.micro_batch, run.zero, workers, states)
-    parts = ("parameters", "gradients", "optimizer", "frozen", "activations")
+    parts = [part.name for part in fields(need)]
     return {
         "form": settings.form,
         "steps": f"{settings.steps:,}",

@@ -8,8 +8,11 @@ import threading
 import time
 
 import pytest
+from moto_s3 import moto_s3
+from s3fs import S3FileSystem
 
 from spfem_dist.config import Checkpoint
+from spfem_dist.s3 import PatientS3
 from spfem_dist.storage import UnreachableStorage
 from spfem_dist.training.checkpoint import CheckpointError, Progress, Saver, kept, newest
 from spfem_dist.training.manifest import Shelf, checkpoint_name, committed
@@ -139,7 +142,41 @@ def test_files_of_another_worker_that_never_come_are_named(world):
         (folder / "state.json").write_text("{}")
         alone.shelf.put(folder, checkpoint_name(3), 0, 2, {})
     with pytest.raises(UnreachableStorage, match="the files of workers 1 did not arrive"):
-        alone._await_commit(checkpoint_name(3))
+        alone._committed(checkpoint_name(3))
+
+
+def test_on_s3_a_checkpoint_takes_few_requests_and_its_files_go_side_by_side(monkeypatch):
+    """A far store answers after a tenth of a second, and a checkpoint must be there before the next one."""
+    asked, under_way, most = [], 0, 0
+    request = PatientS3._request
+
+    async def counted(fs, method, *words, **more):
+        nonlocal under_way, most
+        asked.append(method)
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await request(fs, method, *words, **more)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(PatientS3, "_request", counted)
+    with moto_s3() as address:
+        for name, value in (("ENDPOINT_URL_S3", address), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        S3FileSystem(endpoint_url=address).mkdir("bucket")
+        world = World("s3://bucket/job")
+        save(world, 1, 2, keep=2, keep_best=0)
+        asked.clear()
+        save(world, 3, keep=2, keep_best=0)
+        new, most_of_new = asked[:], most
+        assert committed(world.storage) == [checkpoint_name(2), checkpoint_name(3)]
+        assert found(world) == "3"
+    assert new[:3] == ["put_object"] * 3
+    assert most_of_new == 3
+    # Files, are they there, manifest, is it whole; then, once for each start, which older ones there are; then the oldest goes.
+    assert new[3:6] == ["list_objects_v2", "put_object", "list_objects_v2"]
+    assert new[-3:] == ["list_objects_v2", "delete_objects", "delete_objects"]
 
 
 def test_the_newest_and_the_best_are_kept(world):

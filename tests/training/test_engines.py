@@ -23,7 +23,7 @@ def test_multistep_divides_by_ten_at_each_milestone():
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_clipping_is_always_stated(stage):
-    assert deepspeed_config(Zero(stage=stage), 0.0, 1, 1)["gradient_clipping"] == 0.0
+    assert deepspeed_config(Zero(stage=stage), 0.0, 1, 1, 1000)["gradient_clipping"] == 0.0
 
 
 def test_frozen_networks_keep_their_statistics_and_pass_gradients_to_the_input():
@@ -36,3 +36,10 @@ def test_frozen_networks_keep_their_statistics_and_pass_gradients_to_the_input()
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert image.grad is not None
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_a_small_network_holds_no_large_bucket():
+    sizes = [
+        deepspeed_config(Zero(), 0.0, 1, 1, count)["zero_optimization"]["reduce_bucket_size"] for count in (1000, 10**9)
+    ]
+    assert sizes == [1000, 50_000_000]
