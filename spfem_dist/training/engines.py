@@ -71,7 +71,7 @@ def deepspeed_config(
     zero: Zero, clip: float, micro_batch: int, accumulation: int, trainable: int, universal: bool = False
 ) -> dict[str, Any]:
     """DeepSpeed's own configuration for a network of so many `trainable` parameters. Defaults that moved between releases are stated."""
-    bucket = min(BUCKET, trainable)  # it is held from the first step to the last
+    bucket = min(BUCKET, trainable)  # of gradients: held from the first step to the last
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": accumulation,
@@ -83,7 +83,7 @@ def deepspeed_config(
             "stage": zero.stage,
             "overlap_comm": False,
             "reduce_bucket_size": bucket,
-            "allgather_bucket_size": bucket,
+            "allgather_bucket_size": BUCKET,
         },
     }
     if zero.stage == 3:
