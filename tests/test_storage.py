@@ -111,6 +111,7 @@ def test_a_wait_is_announced(server, monkeypatch, caplog):
     monkeypatch.setattr(s3, "SAY_AFTER", 0.2)
     be_patient(Storage(patience_s=1.5))
     fs, root = open_filesystem("s3://runs/away")
+    assert not fs.exists(f"{root}/it")  # making the client can take a second
     server.down = True
     with pytest.raises(UnreachableStorage):
         fs.exists(f"{root}/it")
