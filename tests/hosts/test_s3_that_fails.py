@@ -62,7 +62,7 @@ class Training:
 
 def test_a_thousand_faults_of_s3_change_no_loss(shared, reference, tmp_path):
     before = dict(shared.s3.faults)
-    shared.s3.share, shared.s3.seconds = 0.6, 0.2
+    shared.s3.share, shared.s3.seconds = 0.7, 0.2
     try:
         run = Training(shared, tmp_path, "s3-faults", *LONG, "--checkpoint.every-steps", "2", *UNCACHED)
         run.reach(20)
