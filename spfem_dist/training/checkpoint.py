@@ -22,7 +22,7 @@ from spfem_dist import config
 from spfem_dist.faults import inject
 from spfem_dist.storage import UnreachableStorage, is_full, wait_for_room
 from spfem_dist.training import universal, watchdog
-from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, fetched, manifest_name
+from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, absent, checkpoint_name, fetched
 from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import World, from_rank_zero, gathered
 
@@ -308,7 +308,7 @@ class Saver:
         until, pause = time.monotonic() + self.shelf.patience_s, _FIRST_LOOK
         while True:
             there = self.shelf.files(name)
-            missing = [rank for rank in range(self.world.size) if manifest_name(rank) not in there]
+            missing = absent(there, self.world.size)
             if not missing:
                 return there
             if self._alone.wait(pause):

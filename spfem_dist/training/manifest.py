@@ -49,6 +49,11 @@ def manifest_name(rank: int) -> str:
     return f"manifest_rank_{rank}.json"
 
 
+def absent(files: Collection[str], workers: int) -> list[int]:
+    """Workers whose manifests are not among these files of a checkpoint."""
+    return [rank for rank in range(workers) if manifest_name(rank) not in files]
+
+
 def committed(location: str) -> list[str]:
     """Names of the complete checkpoints under `location`, oldest first."""
     return Shelf(location).committed()
@@ -87,14 +92,14 @@ class Shelf:
 
     def missing(self, name: str) -> list[int] | None:
         """Workers whose manifests are not there (yet); None where it is not even known how many there are."""
-        there = self.files(name)
+        there = self._listed(name)
         if manifest_name(0) not in there:
             return None
         try:
             workers = self.manifest(name, 0)["world"]
         except DamagedCheckpoint:
             return None
-        return [rank for rank in range(workers) if manifest_name(rank) not in there]
+        return absent(there, workers)
 
     def files(self, name: str) -> dict[str, int]:
         """Bytes of every file of a checkpoint, by its path within it."""
@@ -135,7 +140,14 @@ class Shelf:
         """Store this worker's files of the checkpoint `name`, its manifest with the `facts` last. arrived: called after each file."""
         files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
         entries = {path: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for path, file in files.items()}
-        self._persist(partial(self._put_files, files, name, arrived), f"writing {self.location}/{name}")
+        if self.fs.async_impl:
+            together = partial(self._put_together, files, name, arrived)
+            self._persist(together, f"writing {self.location}/{name}/{{{','.join(files)}}}")
+        else:
+            for path, file in files.items():
+                put = partial(self._put_file, file, f"{name}/{path}")
+                self._persist(put, f"writing {self.location}/{name}/{path}")
+                arrived()
         text = json.dumps({"world": world, "rank": rank, **facts, "files": entries}, indent=1)
         path = f"{name}/{manifest_name(rank)}"
         self._persist(lambda: self._put_text(text, path), f"writing {self.location}/{path}")
@@ -146,8 +158,8 @@ class Shelf:
 
         def once() -> None:
             files = self.fs.find(path)
-            manifests = [file for file in files if Path(file).match("manifest_rank_*.json")]
-            for some in (manifests, [file for file in files if file not in set(manifests)]):
+            manifests = {file for file in files if Path(file).match("manifest_rank_*.json")}
+            for some in (sorted(manifests), sorted(set(files) - manifests)):
                 if some:
                     self.fs.rm(some)
             if self._local:
@@ -164,12 +176,17 @@ class Shelf:
             return set()
         return {entry.rstrip("/").rsplit("/", 1)[-1] for entry in found}
 
-    def _put_files(self, files: Mapping[str, Path], name: str, arrived: Callable[[], None]) -> None:
-        """Store these files, on S3 side by side, and see whether they are there as they are here."""
-        targets = [f"{self.root}/{name}/{path}" for path in files]
+    def _put_file(self, file: Path, target: str) -> None:
+        path = f"{self.root}/{target}"
         if self._local:
-            for parent in {target.rsplit("/", 1)[0] for target in targets}:
-                self.fs.makedirs(parent, exist_ok=True)
+            self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        self.fs.put_file(str(file), path)
+        if (size := self.fs.info(path)["size"]) != file.stat().st_size:
+            raise OSError(f"{size} bytes arrived of {file.stat().st_size}")
+
+    def _put_together(self, files: Mapping[str, Path], name: str, arrived: Callable[[], None]) -> None:
+        """Store these files side by side, and see with one look whether they are there as they are here."""
+        targets = [f"{self.root}/{name}/{path}" for path in files]
         self.fs.put([str(file) for file in files.values()], targets, callback=_Each(arrived))
         there = self.files(name)
         for path, file in files.items():

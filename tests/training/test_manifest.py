@@ -109,6 +109,6 @@ def test_a_storage_that_goes_on_failing_is_named_with_the_fix(location, tmp_path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shelf.fs, "put_file", full)
-    with pytest.raises(UnreachableStorage, match=rf"{NAME} failed .* free some space"):
+    with pytest.raises(UnreachableStorage, match=rf"{NAME}/net/shard_0 failed .* free some space"):
         shelf.put(part(tmp_path, 0), NAME, 0, 1, {})
     assert committed(location) == []
