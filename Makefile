@@ -7,10 +7,14 @@ SEED ?= 0
 # Test files run side by side: most wait for processes of their own, few fill a core.
 TEST_WORKERS ?= 2
 HOSTS ?= tests/hosts
+# Parts of the nightly suite; all of them where none is named.
+NIGHTLY ?=
+# Benchmarks that `make smoke` runs.
+BENCHMARKS ?= $(basename $(notdir $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py))))
 export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test hosts kubelet browser chaos smoke lint format typecheck clean
+.PHONY: help demo test nightly hosts kubelet browser chaos smoke lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +36,11 @@ $(VENV)/.dev: $(VENV)/.run
 demo: $(VENV)/.run ## The whole story on a synthetic corpus: both stages, scores, an edited clip, a report (SEED=n changes every seed)
 	$(RUN) recipes/demo.py --seed $(SEED)
 
-test: $(VENV)/.dev ## Set up and run the tests
+test: $(VENV)/.dev ## Set up and run the tests, but the heavy ones
 	$(RUN) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+nightly: $(VENV)/.dev ## Everything that is heavy, an hour or two; writes docs/nightly.md (NIGHTLY="chaos hosts" for parts)
+	$(RUN) tests/nightly.py $(NIGHTLY)
 
 hosts: $(VENV)/.dev ## Train on two hosts made of network namespaces, and on S3 that fails (needs root and PostgreSQL)
 	timeout --signal=INT --kill-after=60 30m $(RUN) -m pytest -m hosts $(HOSTS)
@@ -48,7 +55,7 @@ chaos: $(VENV)/.dev ## Kill workers, drivers and nodes in both stages at ZeRO 1 
 	$(RUN) tests/chaos $(CHAOS)
 
 smoke: $(VENV)/.dev ## Every benchmark in small: does it run? (needs the shards of `make demo`)
-	@set -e; for file in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do echo "$$file --smoke"; $(RUN) $$file --smoke; done
+	@set -e; for name in $(BENCHMARKS); do echo "benchmarks/$$name.py --smoke"; $(RUN) benchmarks/$$name.py --smoke; done
 
 lint: $(VENV)/.dev ## Check style
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

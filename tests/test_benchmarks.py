@@ -6,6 +6,7 @@ import pytest
 from doors import command, well
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["step", "stage2_step"])
 def test_a_short_benchmark_compares_both_sides(name):
     done = well(command("python", f"benchmarks/{name}.py", "--smoke"))

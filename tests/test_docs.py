@@ -22,6 +22,9 @@ STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
 #: Documented command -> the test that runs it, or .ci/run for what continuous integration runs as it stands.
 RUN_BY = {
     "make test": ".ci/run",
+    "make nightly": (
+        "tests/test_nightly.py::test_a_part_that_ran_is_recorded_and_one_that_failed_or_cannot_run_is_said"
+    ),
     "make hosts": "tests/hosts/test_two_hosts.py::test_one_worker_trains_on_each_host",
     "make kubelet": "tests/kubelet/test_rendered.py::test_the_job_trains_stage_one_to_its_end",
     "make browser": "tests/browser/test_mlflow_pages.py::test_one_chart_holds_the_curves_of_two_runs_by_samples_seen",

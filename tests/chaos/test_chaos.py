@@ -3,12 +3,14 @@
 import runpy
 from pathlib import Path
 
+import pytest
 from cells import FAULTS
 from proof import difference, samples
 
 main = runpy.run_path(str(Path(__file__).with_name("__main__.py")), run_name="chaos")["main"]
 
 
+@pytest.mark.nightly
 def test_each_fault_leaves_losses_samples_checkpoints_and_tracking_as_they_were(capsys):
     assert main(["--small", "--alone"]) == 0, capsys.readouterr().out
     table = [line for line in capsys.readouterr().out.splitlines() if line.endswith("| ok |")]
