@@ -12,6 +12,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 if not os.path.exists("/dev/nvidia0"):
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SPFEM_STATUS_SECONDS", "0")  # tests wait for steps by their lines
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # a developer's own cluster and store are not for tests
     os.environ.pop(name, None)

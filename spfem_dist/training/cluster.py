@@ -18,6 +18,7 @@ from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training.desk import Desk
 from spfem_dist.training.launch import LaunchError, announce, pending_jobs
 from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.screen import Screen, Status
 from spfem_dist.training.worker import END, work, worker_environment
 from spfem_dist.training.world import RayWorld
 
@@ -84,19 +85,19 @@ def connect(run: Run) -> None:
     )
 
 
-def train_on_ray(run: Run, stage: Stage) -> str:
-    """Train every job of `run` by Ray Train; returns `finished` or `stopped`."""
+def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
+    """Train every job of `run` by Ray Train; returns `finished` or `stopped`. quiet: show no progress."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     folder = RunFolder(run)
-    with folder.locked():
+    with folder.locked(), Screen(quiet=quiet) as screen:
         resumed = folder.open()
         connect(run)
         resources = ray.cluster_resources()
         gpu = run.scaling.gpu if run.scaling.gpu is not None else resources.get("GPU", 0) > 0
         _check_room(run, resources, gpu)
-        announce(run, resumed, f"Ray, {_workers(run)} workers on {'GPUs' if gpu else 'CPUs'}")
+        announce(run, screen, resumed, f"Ray, {_workers(run)} workers on {'GPUs' if gpu else 'CPUs'}")
         parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
         folder.update_state(mlflow_run=parent)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -104,7 +105,8 @@ def train_on_ray(run: Run, stage: Stage) -> str:
         desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
         status = "failed"
         try:
-            status = _fit_all(run, stage, pending_jobs(run, stage, folder), parent, desk, folder, gpu, resources)
+            names = pending_jobs(run, stage, folder, screen)
+            status = _fit_all(run, stage, names, parent, desk, folder, gpu, resources, screen)
         finally:
             tracking.finish_parent(run, parent, END[status])
         return status
@@ -119,6 +121,7 @@ def _fit_all(
     folder: RunFolder,
     gpu: bool,
     resources: dict[str, float],
+    screen: Screen,
 ) -> str:
     """Fit the jobs in threads, so that the main thread can hear Ctrl-C and SIGTERM and ask the workers to stop."""
     import ray
@@ -132,7 +135,7 @@ def _fit_all(
         if hurry.is_set():
             raise KeyboardInterrupt
         hurry.set()
-        print("stopping: a checkpoint is being written (once more to stop at once)", flush=True)
+        screen.say("stopping: a checkpoint is being written (once more to stop at once)")
         desk.stop.remote()
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -143,10 +146,10 @@ def _fit_all(
                 future.add_done_callback(lambda _f: done.set() if all(f.done() for f in futures) else None)
             nodes = _Nodes() if run.scaling.least < run.scaling.most else None
             while futures and not done.wait(1.0):
-                _print_lines(desk)
+                _look(desk, screen)
                 if nodes is not None:
                     nodes.look()
-            _print_lines(desk)
+            _look(desk, screen)
             errors = [error for future in futures if (error := future.exception())]
     finally:
         for number, handler in before.items():
@@ -161,11 +164,15 @@ def _fit_all(
     return "stopped" if unfinished else "finished"
 
 
-def _print_lines(desk: Any) -> None:
+def _look(desk: Any, screen: Screen) -> None:
+    """Show what the workers left at the desk."""
     import ray
 
-    for line in ray.get(desk.take_lines.remote()):
-        print(line, flush=True)
+    lines, statuses = ray.get(desk.take.remote())
+    for line in lines:
+        screen.say(line)
+    for status in statuses:
+        screen.show(Status(**status))
 
 
 def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Desk:
     """The one place that driver and workers share: a request to stop, lines to print, an error not worth repeating.
@@ -14,6 +16,7 @@ class Desk:
         self._stopping = False
         self._failure = ""
         self._lines: list[str] = []
+        self._statuses: dict[str, dict[str, Any]] = {}
 
     def stop(self) -> None:
         """Ask for a stop."""
@@ -35,7 +38,12 @@ class Desk:
         """Leave a line for the driver to print."""
         self._lines.append(line)
 
-    def take_lines(self) -> list[str]:
-        """The lines left since the last call."""
-        lines, self._lines = self._lines, []
-        return lines
+    def show(self, status: dict[str, Any]) -> None:
+        """Leave where a job stands (`screen.Status.as_dict`); of each job the newest is kept."""
+        self._statuses[status["job"]] = status
+
+    def take(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """The lines and the statuses left since the last call."""
+        left = self._lines, list(self._statuses.values())
+        self._lines, self._statuses = [], {}
+        return left

@@ -25,6 +25,7 @@ from spfem_dist.faults.inject import not_struck
 from spfem_dist.stage import Stage
 from spfem_dist.storage import be_patient
 from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.screen import Screen
 
 
 class LaunchError(RuntimeError):
@@ -50,6 +51,8 @@ class Options(Generic[AnyRun]):
     """Train in this process, without Ray."""
     dry_run: bool = False
     """Train nothing; say what would happen."""
+    quiet: bool = False
+    """Show no progress; errors and how it ended are still said."""
 
 
 def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = None) -> None:
@@ -64,7 +67,7 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
 
             show(run, stage)
             return
-        status = start(run, stage, local=options.local)
+        status = start(run, stage, local=options.local, quiet=options.quiet)
         for fault in not_struck(run) if status == "finished" else ():
             print(f"fault that did not strike: {fault}")
     if status == "stopped":
@@ -98,35 +101,35 @@ def recipe_at(path: str) -> tuple[Callable[[], Run], Stage]:
     raise LaunchError(f"{path} is no recipe: it ends without calling spfem_dist.training.launch.main")
 
 
-def start(run: Run, stage: Stage, local: bool = False) -> str:
-    """Train every job of `run` to its end; returns `finished` or `stopped`. `run` has absolute paths."""
+def start(run: Run, stage: Stage, local: bool = False, quiet: bool = False) -> str:
+    """Train every job of `run` to its end; returns `finished` or `stopped`. `run` has absolute paths. quiet: show no progress."""
     be_patient(run.storage)
     # torchrun and `accelerate launch` (which uses torchrun, or for one process only sets variables) started us already.
     launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
     if local or launched or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from spfem_dist.training.plain import train_plain
 
-        return train_plain(run, stage)
+        return train_plain(run, stage, quiet)
     from spfem_dist.training.cluster import train_on_ray
 
-    return train_on_ray(run, stage)
+    return train_on_ray(run, stage, quiet)
 
 
-def pending_jobs(run: Run, stage: Stage, folder: RunFolder) -> list[str]:
+def pending_jobs(run: Run, stage: Stage, folder: RunFolder, screen: Screen) -> list[str]:
     """The jobs of this run that have not finished their step budget, with a line about each that has."""
     pending = []
     for name in stage.jobs(run):
         state = folder.read(f"{name}/state.json", {})
         if state.get("status") == "finished" and state.get("step", 0) >= getattr(run, name).steps:
-            print(f"{name}: already finished at step {state['step']}; nothing to do")
+            screen.say(f"{name}: already finished at step {state['step']}; nothing to do")
         else:
             pending.append(name)
     return pending
 
 
-def announce(run: Run, resumed: bool, how: str) -> None:
+def announce(run: Run, screen: Screen, resumed: bool, how: str) -> None:
     """Say which of the two things a name can mean is happening."""
     verb = "resuming" if resumed else "starting"
-    print(f"{verb} run {run.name!r} in {run.folder()} ({how})", flush=True)
+    screen.say(f"{verb} run {run.name!r} in {run.folder()} ({how})")
     for fault in run.faults:
-        print(f"fault that will be injected: {fault}", flush=True)
+        screen.say(f"fault that will be injected: {fault}")

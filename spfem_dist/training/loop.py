@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines, watchdog
 from spfem_dist.training.samples import noted
+from spfem_dist.training.screen import Status
 from spfem_dist.training.status import Meter, flop_counter, peak_flops
 from spfem_dist.training.world import World, highest
 
@@ -39,6 +40,13 @@ class Recorder(Protocol):
     def secure(self) -> None: ...
 
 
+class Terminal(Protocol):
+    """Where a person reads how the run goes: a `World` on rank 0, nothing elsewhere."""
+
+    def say(self, line: str) -> None: ...
+    def show(self, status: Status) -> None: ...
+
+
 @dataclass
 class Outcome:
     """How training ended: `finished` or `stopped`, where, and the engines of the networks by name."""
@@ -50,7 +58,7 @@ class Outcome:
 
 @watchdog.watched
 def train(
-    job: Job, run: Run, world: World, device: torch.device, recorder: Recorder | None, say: Callable[[str], None]
+    job: Job, run: Run, world: World, device: torch.device, recorder: Recorder | None, terminal: Terminal
 ) -> Outcome:
     """Train `job` to its step budget, from its last committed checkpoint if there is one. Every rank calls it.
 
@@ -69,7 +77,7 @@ def train(
         progress = checkpoint.restore(trained, found) if found else checkpoint.Progress()
     if found:
         workers = f"{world.size} worker{'s' if world.size > 1 else ''}"
-        say(
+        terminal.say(
             f"{job.name}: {workers} resumed from {found.location} at step {progress.step} ({progress.samples} samples seen)"
         )
     if recorder is not None:
@@ -108,7 +116,7 @@ def train(
                 status, last = ("finished", "leaving", "stopped")[asked], asked > 0
             due = progress.step % run.checkpoint.every_steps == 0 or last
             if progress.step % run.tracking.log_every_steps == 0 or due:
-                _log(job, progress, running, meter, trained, device, recorder, say)
+                _log(job, progress, running, meter, trained, device, recorder, terminal)
                 _record_uploads(saver, recorder)
             if run.validation.every_steps and (
                 progress.step % run.validation.every_steps == 0 or (last and status == "finished")
@@ -131,7 +139,9 @@ def train(
             saver.save(trained, progress)
     _record_uploads(saver, recorder)
     if status == "leaving":
-        say(f"{job.name}: this place is about to be taken away; the run goes on from step {progress.step} elsewhere")
+        terminal.say(
+            f"{job.name}: this place is about to be taken away; the run goes on from step {progress.step} elsewhere"
+        )
         world.hand_over()
     return Outcome(status, progress, trained)
 
@@ -201,7 +211,7 @@ def _log(
     trained: Mapping[str, Any],
     device: torch.device,
     recorder: Recorder | None,
-    say: Callable[[str], None],
+    terminal: Terminal,
 ) -> None:
     """Average what was summed since the last point over ranks, check it, and hand it on. A collective."""
     means = running.mean()
@@ -222,7 +232,7 @@ def _log(
         recorder.metrics(values, progress.samples)
         recorder.metrics({f"perf/{k}": v for k, v in meter.reading(device).items()}, progress.samples)
         losses = {k: v for k, v in means.items() if k in running.losses}
-        say(meter.line(job.name, progress.step, job.settings.steps, losses, device))
+        terminal.show(meter.status(job.name, progress.step, job.settings.steps, losses, device))
 
 
 @torch.no_grad()

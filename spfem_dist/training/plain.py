@@ -10,31 +10,32 @@ from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training import engines
 from spfem_dist.training.launch import announce, pending_jobs
 from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.screen import Screen
 from spfem_dist.training.worker import END, work
 from spfem_dist.training.world import PlainWorld, device_of
 
 
-def train_plain(run: Run, stage: Stage) -> str:
-    """Train every job of `run`, one after the other; returns `finished` or `stopped`."""
+def train_plain(run: Run, stage: Stage, quiet: bool = False) -> str:
+    """Train every job of `run`, one after the other; returns `finished` or `stopped`. quiet: show no progress."""
     probe = PlainWorld(run.folder())
     run = run.model_copy(update={"scaling": run.scaling.model_copy(update={"workers": probe.size})})
     run = type(run).model_validate(run.model_dump())  # the batch must divide by the real number of processes
     engines.connect(device_of(probe))
     folder = RunFolder(run)
     if probe.rank != 0:
-        return _jobs(run, stage, *_from_rank_zero(None))
-    with folder.locked():
-        announce(run, folder.open(), f"{probe.launcher}, {probe.size} process{'es' if probe.size > 1 else ''}")
+        return _jobs(run, stage, Screen(quiet=True), *_from_rank_zero(None))
+    with folder.locked(), Screen(quiet=quiet) as screen:
+        announce(run, screen, folder.open(), f"{probe.launcher}, {probe.size} process{'es' if probe.size > 1 else ''}")
         parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
         folder.update_state(mlflow_run=parent)
-        status = _jobs(run, stage, *_from_rank_zero((pending_jobs(run, stage, folder), parent)))
+        status = _jobs(run, stage, screen, *_from_rank_zero((pending_jobs(run, stage, folder, screen), parent)))
         tracking.finish_parent(run, parent, END[status])
         return status
 
 
-def _jobs(run: Run, stage: Stage, names: list[str], parent: str | None) -> str:
+def _jobs(run: Run, stage: Stage, screen: Screen, names: list[str], parent: str | None) -> str:
     for name in names:
-        world = PlainWorld(f"{run.folder()}/{name}")
+        world = PlainWorld(f"{run.folder()}/{name}", screen)
         with world.stop_on_signals():
             if work(run, stage, name, world, parent) == "stopped":
                 return "stopped"

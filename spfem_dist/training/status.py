@@ -12,6 +12,8 @@ from typing import ClassVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from spfem_dist.training.screen import Status
+
 #: Dense bf16 peak of known GPUs, FLOP/s, by a part of the device's name (vendor data sheets).
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "V100": 125e12, "T4": 65e12}
 
@@ -99,20 +101,20 @@ class Meter:
             figures["mfu"] = figures["samples_per_s_per_worker"] * self.flops_per_sample / self.peak
         return figures
 
-    def line(self, name: str, step: int, steps: int, losses: dict[str, float], device: torch.device) -> str:
-        """One status line for a terminal or a log."""
+    def status(self, job: str, step: int, steps: int, losses: dict[str, float], device: torch.device) -> Status:
+        """Where the job stands after `step` of `steps`, with the means of its losses."""
         now = self.reading(device)
-        parts = [f"{name} {step}/{steps}"]
-        parts += [f"{key.split('/')[-1]} {value:.3f}" for key, value in losses.items()]
-        if now:
-            left = (steps - step) * self.global_batch / now["samples_per_s"]
-            parts += [
-                f"{now['samples_per_s']:.1f} samples/s ({now['samples_per_s_per_worker']:.1f}/worker)",
-                f"data wait {now['data_wait_share']:.1%}",
-                f"step {now['step_time_p50'] * 1e3:.0f} ms (max {now['step_time_max'] * 1e3:.0f})",
-                f"memory {now['memory_gb']:.2f} GB",
-            ]
-            if "mfu" in now:
-                parts.append(f"MFU {now['mfu']:.1%}")
-            parts.append(f"{int(left // 60)}:{int(left % 60):02d} left")
-        return " | ".join(parts)
+        if not now:
+            return Status(job, step, steps, losses)
+        return Status(
+            job,
+            step,
+            steps,
+            losses,
+            samples_per_s=now["samples_per_s"],
+            data_wait_share=now["data_wait_share"],
+            step_ms=now["step_time_p50"] * 1e3,
+            memory_gb=now["memory_gb"],
+            mfu=now.get("mfu"),
+            seconds_left=(steps - step) * self.global_batch / now["samples_per_s"],
+        )

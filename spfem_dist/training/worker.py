@@ -18,6 +18,7 @@ from spfem_dist.tracking import tracker as tracking
 from spfem_dist.tracking.models import register_model
 from spfem_dist.training import engines, gauges, loop
 from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.screen import Status
 from spfem_dist.training.world import World, device_of, from_rank_zero
 
 #: How a job ended, in MLflow's words.
@@ -41,7 +42,7 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
         folder = RunFolder(run)
         if world.rank != 0:
             with _watched(run, world, ""):
-                outcome = loop.train(job, run, world, device, gauges.beside(None, run, name, world), _silent)
+                outcome = loop.train(job, run, world, device, gauges.beside(None, run, name, world), _Nobody())
             _export(stage, run, name, outcome, folder, world)
             return outcome.status
         return _lead(run, stage, job, world, device, folder, parent_run)
@@ -65,7 +66,7 @@ def _lead(
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
         with _watched(run, world, tracker.run_id):
-            outcome = loop.train(job, run, world, device, gauges.beside(tracker, run, job.name, world), world.say)
+            outcome = loop.train(job, run, world, device, gauges.beside(tracker, run, job.name, world), world)
         tracker.flush(
             run.tracking.wait_s, patient=True
         )  # the last points are there before the registered model refers to them
@@ -143,8 +144,11 @@ def _export(
     return target
 
 
-def _silent(_text: str) -> None:
-    return
+class _Nobody:
+    """The terminal of every rank but 0."""
+
+    def say(self, line: str) -> None: ...
+    def show(self, status: Status) -> None: ...
 
 
 def worker_environment(threads: int, gpu: bool) -> dict[str, str]:

@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 
+from spfem_dist.training.screen import Screen, Status
+
 T = TypeVar("T")
 
 
@@ -46,6 +48,10 @@ class World(Protocol):
 
     def say(self, line: str) -> None:
         """Show a line to the person who started the job."""
+        ...
+
+    def show(self, status: Status) -> None:
+        """Show that person where the job stands; a later status takes the place of an earlier one."""
         ...
 
 
@@ -134,11 +140,16 @@ class RayWorld:
         """See `World.say`; the driver prints what it finds at the desk."""
         self._desk.say.remote(line)
 
+    def show(self, status: Status) -> None:
+        """See `World.show`; plain values, since the desk's process imports nothing."""
+        self._desk.show.remote(status.as_dict())
+
 
 class PlainWorld:
     """A process started alone, by torchrun or by `accelerate launch`."""
 
-    def __init__(self, storage: str) -> None:
+    def __init__(self, storage: str, screen: Screen | None = None) -> None:
+        self._screen = screen or Screen()
         self.rank = int(os.environ.get("RANK", "0"))
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -164,7 +175,11 @@ class PlainWorld:
 
     def say(self, line: str) -> None:
         """See `World.say`."""
-        print(line, flush=True)
+        self._screen.say(line)
+
+    def show(self, status: Status) -> None:
+        """See `World.show`."""
+        self._screen.show(status)
 
     @contextmanager
     def stop_on_signals(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ ENVIRONMENT = os.environ | {
     "RAY_worker_niceness": "0",  # Ray's own (15) starves the workers wherever anything else runs
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "SPFEM_HOME": "",
+    "SPFEM_STATUS_SECONDS": "0",
 }
 
 

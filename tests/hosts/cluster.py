@@ -94,6 +94,7 @@ class Cluster:
     def _boot(self) -> Host:
         host = self.network.add()
         host.environment = RAY | services.KEYS | {"AWS_ENDPOINT_URL": self.shared.s3.url, "SPFEM_HOME": "/tmp/home"}
+        host.environment |= {"SPFEM_STATUS_SECONDS": "0"}
         host.run("sh", "-c", f"cat > /tmp/home/split.json <<'END'\n{self.shared.split}\nEND")
         self.hosts.append(host)
         return host
