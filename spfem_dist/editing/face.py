@@ -85,26 +85,22 @@ class SameFace(MeshFinder):
 
 
 def finder_for(faces: str, landmarks_given: bool, flag: str = "--landmarks", threads: int = 1) -> FaceFinder:
-    """The finder called `faces` (see `prepare.faces.face_finder`); `auto` is the mesh where its weights are.
+    """The finder called `faces` (see `prepare.faces.face_finder`); `auto` is the mesh, whose weights are fetched once.
 
     flag: what the error calls the landmarks. Raises ValueError where it finds none and none are given, and
-    weights.MissingWeights where the mesh is not there.
+    weights.MissingWeights where the mesh is not there and cannot be fetched.
     """
     if faces == "auto":
-        try:
-            weights.locate("face-mesh")
-            faces = "mesh"
-        except weights.MissingWeights:
-            faces = "cascade"
+        faces = "mesh"
     if faces.endswith("mesh"):
-        weights.locate("face-mesh")  # now, and not after the first seconds of work
+        weights.ensure("face-mesh")  # now, and not after the first seconds of work
     if faces == "mesh":
         return SameFace(threads)
     finder = AlignedFinder(SameFace(threads)) if faces == "aligned-mesh" else face_finder(faces, threads)
     if finder.topology == "none" and not landmarks_given:
         raise ValueError(
-            f"an edit follows landmarks, and faces {faces!r} finds none: run `spfem weights pull face-mesh` and give "
-            f"--faces mesh (or aligned-mesh for face crops), or give {flag} with an array of them"
+            f"an edit follows landmarks, and faces {faces!r} finds none: give --faces mesh (or "
+            f"aligned-mesh for face crops), or {flag} with an array of them"
         )
     return finder
 
@@ -161,8 +157,8 @@ def follow(
         points = None if track.landmarks is None else converted(track.landmarks, order, topology)
         if points is None:
             raise EditError(
-                f"{landmarks or film.path}: its landmarks are {order}, and this generator was trained on {topology}: run "
-                "`spfem weights pull face-mesh` and leave the landmarks to --faces mesh (aligned-mesh for face crops)"
+                f"{landmarks or film.path}: its landmarks are {order}, and this generator was trained on {topology}: "
+                "leave the landmarks to --faces mesh (aligned-mesh for face crops)"
             )
         track = dataclasses.replace(track, landmarks=points)
     try:

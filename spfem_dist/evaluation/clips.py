@@ -45,7 +45,7 @@ def topology_of(index: ShardIndex) -> str:
     if topology not in TOPOLOGIES:
         raise ValueError(
             f"the shards hold no landmarks (index.json says {index.landmarks!r}), which judges need: run "
-            "`spfem weights pull face-mesh`, then `spfem prepare` with --faces mesh into a new folder"
+            "`spfem prepare` again with --faces mesh (aligned-mesh for face crops) and a new --out"
         )
     return topology
 

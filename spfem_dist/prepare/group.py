@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spfem_dist import weights
 from spfem_dist.emotions import Emotion
 from spfem_dist.prepare.alignment import BANDS, PathKey, import_paths, mfcc, path_cost, warp_features
 from spfem_dist.prepare.faces import FaceFinder, face_finder
@@ -111,6 +112,8 @@ def _synthetic(settings: str):
 
 @lru_cache(maxsize=1)
 def _finder(name: str) -> FaceFinder:
+    if name.endswith("mesh"):
+        weights.ensure("face-mesh", lambda line: None)  # another node of a cluster may not have them yet
     return face_finder(name)
 
 

@@ -285,7 +285,7 @@ def _alone_in(out: Path) -> Generator[None, None, None]:
 
 
 def _resolved(settings: PrepareSettings, console: Console) -> PrepareSettings:
-    """Absolute paths (Ray tasks work elsewhere), the finder that `auto` means here; missing weights end the call now."""
+    """Absolute paths (Ray tasks work elsewhere), the finder that `auto` means; weights are fetched or end the call now."""
     settings = settings.model_copy()
     for name in ("root", "out", "warps"):
         path = getattr(settings, name)
@@ -298,16 +298,22 @@ def _resolved(settings: PrepareSettings, console: Console) -> PrepareSettings:
     if settings.corpus == "synthetic":
         return settings
     if settings.faces == "auto":
+        settings.faces = "mesh"
+    if settings.faces.endswith("mesh"):
         try:
-            weights.locate("face-mesh")
-            settings.faces = "mesh"
-        except weights.MissingWeights:
-            console.print(
-                "no face mesh here, cascades find the faces: `spfem weights pull face-mesh` gives landmarks too"
-            )
-            settings.faces = "cascade"
-    elif settings.faces.endswith("mesh"):
-        weights.locate("face-mesh")
+            weights.ensure("face-mesh", lambda line: console.print(line, highlight=False, soft_wrap=True))
+        except weights.MissingWeights as error:
+            raise weights.MissingWeights(
+                f"{error}\n  or give --faces cascade, which needs no download: shards without landmarks, which serve stage 1 "
+                "and neither stage 2 nor edits"
+            ) from None
+    else:
+        console.print(
+            f"--faces {settings.faces} finds no landmarks: these shards will serve stage 1, and neither stage 2 nor edits "
+            f"({'--faces aligned-mesh' if settings.faces == 'aligned' else '--faces mesh'} finds them)",
+            highlight=False,
+            soft_wrap=True,
+        )
     return settings
 
 

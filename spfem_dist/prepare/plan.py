@@ -54,9 +54,8 @@ class PrepareSettings(Section):
     groups_per_shard: Positive = Field(8, description="Utterance groups in one tar; a tar is also one parallel task.")
     faces: Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"] = Field(
         "auto",
-        description="mesh needs `spfem weights pull face-mesh`; cascade needs no download and gives no landmarks; aligned says "
-        "the videos are face crops already (aligned-mesh: with landmarks); auto takes mesh where its weights are and cascade "
-        "elsewhere.",
+        description="auto is mesh: landmarks too, by weights that are fetched once (4 MiB); cascade needs no download and gives no "
+        "landmarks, which stage 2 and edits need; aligned says the videos are face crops already (aligned-mesh: with landmarks).",
     )
     speech: Literal["logmel", "wav2vec2"] = Field(
         "logmel", description="Speech features: 160 log-mel numbers a frame, or 1024 of wav2vec 2.0 XLSR-53."

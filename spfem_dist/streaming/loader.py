@@ -46,8 +46,8 @@ class Source:
         self.reader = ShardReader.of(data)
         if landmarks and self.reader.index.landmarks == "none":
             raise ValueError(
-                f"the shards in {data.shards} hold no landmarks, which this stage needs: run `spfem weights pull face-mesh`, "
-                "then `spfem prepare` with --faces mesh into a new folder"
+                f"the shards in {data.shards} hold no landmarks, which this stage needs: run `spfem prepare` "
+                "again with --faces mesh (aligned-mesh for face crops) and a new --out"
             )
         self.decoder = choose_decoder(data.decoder, device)
         self.cache = MemoryCache(data.decoded_cache_mb)

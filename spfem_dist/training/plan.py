@@ -16,8 +16,10 @@ from spfem_dist.records import Batch
 from spfem_dist.shares import Share, share_of
 from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import open_filesystem
+from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.tracking import store as tracking
 from spfem_dist.training.engines import BUCKET
+from spfem_dist.training.remarks import remarks
 from spfem_dist.training.runfolder import RunFolder, binding_changes
 from spfem_dist.training.status import flop_counter
 
@@ -103,6 +105,9 @@ def show(run: Run, stage: Stage) -> None:
         finally:
             job.close()
     console.print(_beside(columns))
+    if columns:  # where no job can be made of the shards, that is what is said of them
+        for remark in remarks(run, ShardReader.of(run.data).index):
+            console.print(f"[yellow]note:[/yellow] {remark}", highlight=False)
     problems += _reach(console, run)
     _resume(console, run, problems)
     for problem in problems:

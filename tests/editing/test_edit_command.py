@@ -128,7 +128,7 @@ def test_files_that_are_not_there_are_named_by_their_flag(tmp_path, talk, aligne
     for flag in ("--reference", "--landmarks"):
         refused(edit(talk, out, *aligned, flag, gone), f"{flag} {gone} does not exist")
     refused(edit(talk, out, *aligned, "--reference-landmarks", talk), "--reference-landmarks", "--reference")
-    refused(edit(talk, out, "--emotion", "sad", "--faces", "aligned"), "spfem weights pull face-mesh", "--landmarks")
+    refused(edit(talk, out, "--emotion", "sad", "--faces", "aligned"), "--faces mesh", "--landmarks")
 
 
 def toys_on_a_full_disk() -> None:

@@ -8,7 +8,6 @@ from spfem_dist import weights
 from spfem_dist.editing.clip import Wish, edit_clip
 from spfem_dist.editing.face import finder_for, follow, read_landmarks
 from spfem_dist.editing.video import EditError, footage
-from spfem_dist.prepare.faces import MeshFinder
 from spfem_dist.prepare.landmarks import converted
 
 
@@ -95,23 +94,34 @@ def test_unknown_rows_of_given_landmarks_are_frames_without_the_face(tmp_path):
 
 
 @pytest.mark.parametrize("faces", ["cascade", "aligned"])
-def test_a_finder_without_landmarks_names_the_weights_to_pull(faces):
-    with pytest.raises(ValueError, match=r"spfem weights pull face-mesh.*--landmarks"):
+def test_a_finder_without_landmarks_names_those_with(faces):
+    with pytest.raises(ValueError, match=r"--faces mesh.*aligned-mesh.*--landmarks"):
         finder_for(faces, landmarks_given=False)
 
 
-def test_auto_without_the_mesh_names_the_weights_to_pull(monkeypatch, tmp_path):
+@pytest.mark.parametrize("faces", ["auto", "mesh", "aligned-mesh"])
+@pytest.mark.parametrize("landmarks_given", [True, False])
+def test_the_mesh_is_fetched_where_it_is_missing(faces, landmarks_given, monkeypatch):
+    asked = []
+    monkeypatch.setattr(weights, "ensure", asked.append)
+    finder_for(faces, landmarks_given)
+    assert asked == ["face-mesh"]
+
+
+def test_a_mesh_that_cannot_be_fetched_names_the_command(monkeypatch, tmp_path):
+    def no_network(entry, scratch):
+        raise weights.MissingWeights(weights._how_to_get(entry, ["face_landmark.tflite"]))
+
     monkeypatch.setenv("SPFEM_WEIGHTS", str(tmp_path))
-    with pytest.raises(ValueError, match="spfem weights pull face-mesh"):
-        finder_for("auto", landmarks_given=False)
-    with pytest.raises(weights.MissingWeights, match="face-mesh"):
-        finder_for("mesh", landmarks_given=False)
-    assert not isinstance(finder_for("auto", landmarks_given=True), MeshFinder)
+    monkeypatch.setattr(weights, "_download_wheel", no_network)
+    for faces in ("auto", "mesh"):
+        with pytest.raises(weights.MissingWeights, match="spfem weights pull face-mesh"):
+            finder_for(faces, landmarks_given=False)
 
 
 def test_landmarks_of_68_points_are_no_mesh(tmp_path, known):
     source = film(tmp_path / "a.mp4", talking_head().frames, sound=None)
-    with pytest.raises(EditError, match=r"head\.npy.*ibug68.*mesh468.*spfem weights pull face-mesh"):
+    with pytest.raises(EditError, match=r"head\.npy.*ibug68.*mesh468.*--faces mesh"):
         followed(source, "mesh468", "aligned", known)
 
 

@@ -206,6 +206,33 @@ def test_missing_weights_end_the_call_before_anything_is_made(tmp_path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("faces", ["auto", "mesh", "aligned-mesh"])
+def test_the_mesh_is_fetched_before_anything_is_made_or_the_other_finder_is_named(faces, tmp_path, monkeypatch):
+    def no_network(name, say):
+        raise weights.MissingWeights(f"{name}: pip could not download it\n  fetch:   spfem weights pull {name}")
+
+    monkeypatch.setattr(weights, "ensure", no_network)
+    (tmp_path / "MEAD").mkdir()
+    with pytest.raises(weights.MissingWeights, match=r"spfem weights pull face-mesh\n.*--faces cascade"):
+        job.run(mead(tmp_path / "MEAD", tmp_path / "out", faces=faces), quiet())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fetch_of_the_mesh_is_one_line_and_cascades_are_never_taken_unasked(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "ensure", lambda name, say: say(f"{name}: fetched"))
+    console = quiet()
+    resolved = job._resolved(mead(tmp_path, tmp_path / "out", faces="auto"), console)
+    assert resolved.faces == "mesh"
+    assert console.file.getvalue() == "face-mesh: fetched\n"
+
+
+def test_a_finder_without_landmarks_says_what_its_shards_cannot_serve(recordings, tmp_path):
+    console = quiet()
+    job.run(mead(recordings, tmp_path / "out", limit=1), console)
+    assert "--faces aligned finds no landmarks: these shards will serve stage 1, and neither" in console.file.getvalue()
+    assert "--faces aligned-mesh finds them" in console.file.getvalue()
+
+
 def test_wav2vec_features_are_stored_with_their_name_and_width(tmp_path, monkeypatch):
     config = Wav2Vec2Config(
         hidden_size=32,
