@@ -57,8 +57,8 @@ chaos: $(VENV)/.dev ## Kill workers, drivers and nodes in both stages at ZeRO 1 
 smoke: $(VENV)/.dev ## Every benchmark in small: does it run? (needs the shards of `make demo`)
 	@set -e; for name in $(BENCHMARKS); do echo "benchmarks/$$name.py --smoke"; $(RUN) benchmarks/$$name.py --smoke; done
 
-lint: $(VENV)/.dev ## Check style
-	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+lint: $(VENV)/.dev ## Check style, and that every import is declared
+	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m deptry .
 
 format: $(VENV)/.dev ## Rewrite to style
 	$(RUN) -m ruff check --fix . && $(RUN) -m ruff format .

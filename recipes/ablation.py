@@ -22,8 +22,17 @@ from spfem_dist.evaluation import ablation as paired
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.saved import load_judges
 from spfem_dist.generators.ned.stage import Stage2
+from spfem_dist.training import usage
 from spfem_dist.training.launch import start
 
+#: What the short help says of the options that are no settings of the run.
+FLAGS = {
+    "--judges": "Folder of a finished run of recipes/metric_nets.py",
+    "--seeds": "Seeds of each arm",
+    "--arms": "Arms beside the baseline",
+    "--protocol": "Name or JSON file of the protocol",
+    "--local": "Train in this process, without Ray",
+}
 #: Which priors guide in each arm.
 ARMS = {"baseline": (), "content": ("content",), "emotion": ("emotion",), "both": ("content", "emotion")}
 
@@ -73,5 +82,7 @@ def configured(run: Stage2Run, arm: str, seed: int) -> Stage2Run:
 
 
 if __name__ == "__main__":
+    words = sys.argv[1:]
+    usage.show_if_asked(words, cdrl_stage2(), __doc__ or "", sys.argv[0], FLAGS)
     with errors_in_words():
-        ablation(tyro.cli(Ablation, description=__doc__), Console())
+        ablation(tyro.cli(Ablation, args=usage.with_help_all(words), description=__doc__), Console())

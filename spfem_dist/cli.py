@@ -1,10 +1,11 @@
-"""`spfem`: prepare recordings, evaluate and export what was trained, edit clips, look after weights. Training is started by the recipes."""
+"""`spfem`: prepare recordings, train, evaluate and export what was trained, edit clips, look after weights."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -192,6 +193,16 @@ def check_weights() -> None:
     sys.exit(1 if problems else 0)
 
 
+@app.command(name="train")
+def train(recipe: tyro.conf.Positional[str]) -> None:
+    """Run a recipe: `spfem train cdrl_stage1`, with the flags of the run. `spfem train` lists the recipes that come with this package.
+
+    Args:
+        recipe: A script, or the name of a recipe that comes with this package. All its flags are understood, see `spfem train RECIPE --help`.
+    """
+    raise AssertionError(f"reads its own flags, as a recipe does: {recipe}")
+
+
 @app.command(name="doctor")
 def doctor(recipe: tyro.conf.Positional[str] = "") -> None:
     """Look at a cluster before a run does: `spfem doctor recipes/cdrl_stage1.py`, with the flags of the run.
@@ -216,6 +227,14 @@ def main() -> None:
     """Entry point of `spfem`; an error is one message, with its origin under SPFEM_TRACEBACK=1."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with errors_in_words("bad settings"):
+        if sys.argv[1:2] == ["train"]:
+            from spfem_dist.training import launch
+
+            launch.train(sys.argv[2:])
+            return
+        if sys.argv[1:] == ["--version"]:
+            print(f"spfem-dist {version('spfem-dist')}")
+            return
         if sys.argv[1:2] in (["doctor"], ["plan"]):
             from spfem_dist.planning import commands
 

@@ -25,6 +25,9 @@ def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
         ]
         print(f"{title}:\n" + "\n".join(lines), file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `spfem ... | head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (OSError, RuntimeError, ValueError) as error:
         if os.environ.get("SPFEM_TRACEBACK"):
             raise

@@ -202,7 +202,11 @@ RUNS = (Stage1Run, Stage2Run, JudgesRun)
 
 def known_flags() -> set[str]:
     """Every flag of the recipes, of `spfem` and of the scripts, spelled with hyphens."""
-    names = set().union(*(fields_of(run) for run in RUNS)) | fields_of(PrepareSettings) | {"local", "dry_run", "help"}
+    names = (
+        set().union(*(fields_of(run) for run in RUNS))
+        | fields_of(PrepareSettings)
+        | {"local", "dry_run", "quiet", "help", "help_all"}
+    )
     scripts = [
         ROOT / "spfem_dist" / "cli.py",
         ROOT / "spfem_dist" / "planning" / "commands.py",
@@ -262,8 +266,8 @@ def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line)
     words = shlex.split(line)
     place = next(n for n, word in enumerate(words) if word.startswith("recipes/"))
     script, flags = words[place], words[place + 1 :]
-    # With --help at its end the command line is read, and nothing is done.
-    shown = well(command("python", script, *flags, "--help"))
+    # With --help-all at its end the command line is read, and nothing is done.
+    shown = well(command("python", script, *flags, "--help" if script.endswith("demo.py") else "--help-all"))
     assert "usage" in shown.said
     if script.endswith("cdrl_stage1.py"):
         from spfem_dist.training.launch import parse

@@ -17,6 +17,7 @@ from spfem_dist.planning.constants import Constants, assumed, read, with_cluster
 from spfem_dist.planning.measure import measured
 from spfem_dist.planning.show import show
 from spfem_dist.stage import Stage
+from spfem_dist.training import usage
 from spfem_dist.training.launch import recipe_at
 
 AnyRun = TypeVar("AnyRun", bound=Run)
@@ -51,7 +52,8 @@ def _recipe(arguments: Sequence[str]) -> tuple[Run, Stage | None, list[str]]:
 
 
 def _options(kind: Any, made: Run, arguments: list[str], program: str) -> Any:
-    return tyro.cli(kind[type(made)], default=kind(made), args=arguments, prog=program)
+    usage.show_if_asked(arguments, made, kind.__doc__, program, FLAGS[kind])
+    return tyro.cli(kind[type(made)], default=kind(made), args=usage.with_help_all(arguments), prog=program)
 
 
 @dataclass
@@ -87,11 +89,27 @@ class Plan(Generic[AnyRun]):
     """Print constants and predictions as JSON."""
 
 
+#: What the short help says of the options that are no settings of the run.
+FLAGS = {
+    Doctor: {"--json": "Print the findings as JSON", "--probe-mb": "Size of the all-reduce probe, MiB \\[64]"},
+    Plan: {
+        "--workers": "Numbers of workers to predict \\[1 2 8 64]",
+        "--per-worker": "Samples of each worker; the global batch grows with the workers",
+        "--measure": "Measure this machine by short runs of the recipe's own jobs",
+        "--save": "Write the measured constants to this JSON file",
+        "--constants": "Take the constants from such a file",
+        "--assume": "Take shipped assumptions about a GPU: h100 or a100",
+        "--cluster": "Take network and storage speed from what `spfem doctor --json` printed",
+        "--json": "Print constants and predictions as JSON",
+    },
+}
+
+
 def plan(arguments: Sequence[str]) -> int:
     """`spfem plan RECIPE [--flags]`; returns the exit status."""
     made, stage, rest = _recipe(arguments)
     if stage is None:
-        wanted = [word for word in rest if word in ("-h", "--help")]
+        wanted = [word for word in rest if word in (*usage.ASKED, "--help-all")]
         if not wanted:
             raise ValueError("name the recipe first: spfem plan recipes/cdrl_stage1.py --workers 8 64 --measure")
     options: Plan[Run] = _options(Plan, made, rest, "spfem plan")

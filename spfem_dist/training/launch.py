@@ -9,6 +9,7 @@ python recipes/R.py --dry-run                nothing is trained
 
 from __future__ import annotations
 
+import ast
 import os
 import runpy
 import sys
@@ -24,6 +25,7 @@ from spfem_dist.errors import errors_in_words
 from spfem_dist.faults.inject import not_struck
 from spfem_dist.stage import Stage
 from spfem_dist.storage import be_patient
+from spfem_dist.training import usage
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.screen import Screen
 
@@ -31,6 +33,13 @@ from spfem_dist.training.screen import Screen
 class LaunchError(RuntimeError):
     """The run cannot start or could not end; the message says why and what to do."""
 
+
+#: What the short help says of the options that are no settings of the run.
+FLAGS = {
+    "--local": "Train in this process, without Ray: breakpoints work",
+    "--dry-run": "Train nothing; say what would happen",
+    "--quiet": "Show no progress",
+}
 
 AnyRun = TypeVar("AnyRun", bound=Run)
 
@@ -77,17 +86,53 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
 
 def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]:
     """The recipe's Run with the command line's overrides. A bad value ends the process with its fix, status 2."""
-    made = recipe()
+    made, text = recipe(), sys.modules[recipe.__module__].__doc__ or ""
+    usage.show_if_asked(arguments, made, text, sys.argv[0], FLAGS)
     kind: type[Options[AnyRun]] = Options[type(made)]  # type: ignore[assignment, misc]  # the recipe decides which fields there are
     with errors_in_words():
-        return tyro.cli(kind, default=Options(made), args=arguments, description=sys.modules[recipe.__module__].__doc__)
+        return tyro.cli(kind, default=Options(made), args=usage.with_help_all(arguments), description=text)
+
+
+def script(named: str) -> Path:
+    """The file of a recipe: `named` is its path, or the name of one that comes with this package. LaunchError where there is none."""
+    if Path(named).is_file():
+        return Path(named)
+    shipped = {file.stem: file for file in map(Path, shipped_recipes())}
+    if named in shipped:
+        return shipped[named]
+    raise LaunchError(
+        f"there is no recipe {named}: give the path of a script, or one of those that come with spfem_dist: {', '.join(shipped)}"
+    )
+
+
+def shipped_recipes() -> list[str]:
+    """The files of the recipes that come with this package: in a wheel `spfem_dist/recipes`, in a checkout `recipes/`."""
+    inside = Path(__file__).parents[1] / "recipes"
+    place = inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+    return sorted(str(file) for file in place.glob("[a-z]*.py"))
+
+
+def train(arguments: list[str]) -> None:
+    """`spfem train RECIPE [OPTIONS]`: run the recipe as `python RECIPE [OPTIONS]` does."""
+    if not arguments or arguments[0] in usage.ASKED:
+        print(
+            "usage: spfem train RECIPE [OPTIONS]\n\nRun a recipe: a script, or one of those that come with spfem_dist.\n"
+        )
+        for file in shipped_recipes():
+            first = (ast.get_docstring(ast.parse(Path(file).read_text())) or "").partition("\n")[0]
+            print(f"  {Path(file).stem:<14} {first}")
+        print("\nIts options: spfem train RECIPE --help")
+        return
+    path = str(script(arguments[0]))
+    sys.argv = [path, *arguments[1:]]
+    sys.path.insert(0, str(Path(path).resolve().parent))  # as `python PATH` has it
+    runpy.run_path(path, run_name="__main__")
 
 
 def recipe_at(path: str) -> tuple[Callable[[], Run], Stage]:
-    """The recipe and the stage that the script at `path` would start; nothing is started. LaunchError where it starts none."""
+    """The recipe and the stage that the script at `path` (see `script`) would start; nothing is started. LaunchError where it starts none."""
     global _reading
-    if not Path(path).is_file():
-        raise LaunchError(f"there is no recipe {path}: name a script such as recipes/cdrl_stage1.py")
+    path = str(script(path))
     place = str(Path(path).resolve().parent)
     sys.path.insert(0, place)  # as `python PATH` has it
     _reading = True
