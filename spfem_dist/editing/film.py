@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,9 +15,12 @@ import av
 from av.video.frame import PictureType
 
 from spfem_dist.editing.video import EditError, Footage, Picture
+from spfem_dist.prepare.media import open_media
 
 #: End of a file's name -> container, of those that hold H.264.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+#: What channels are where a file only counts them.
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _QUALITY = {"crf": "16", "preset": "medium", "rc-lookahead": "20"}
 
 
@@ -41,7 +46,7 @@ class Film:
         except OSError as error:
             raise EditError(f"{out} cannot be written ({error.strerror}): give another --out") from error
         self._container.metadata.update({"title": source.title, "comment": comment})
-        self._sound_source = av.open(str(source.path))
+        self._sound_source = open_media(source.path)
         try:
             self._sound = self._sound_packets(self._sound_tracks())
         except BaseException:
@@ -116,7 +121,7 @@ class Film:
         refuse_unfit_sound(self.source, self.out)
         tracks = {}
         for track in self._sound_source.streams.audio:
-            tracks[track.index] = self._container.add_stream_from_template(track)
+            tracks[track.index] = _sound_track(self._container, track)
             tracks[track.index].metadata.update(track.metadata)
             tracks[track.index].disposition = track.disposition
         return tracks
@@ -153,17 +158,35 @@ def suffix_for(source: Footage) -> str:
     return next((suffix for suffix in (".mp4", ".mkv", ".mov") if _fits(source, suffix)), ".mp4")
 
 
+@functools.lru_cache(maxsize=64)
 def _fits(source: Footage, suffix: str) -> bool:
-    """Whether the container's header can be written with this sound; nothing less tells."""
-    with av.open(str(source.path)) as sound, _container(io.BytesIO(), CONTAINERS[suffix]) as trial:
-        try:
-            trial.add_stream("libx264", rate=25, width=16, height=16, pix_fmt="yuv420p")
-            for track in sound.streams.audio:
-                trial.add_stream_from_template(track)
-            trial.start_encoding()
-        except (ValueError, av.error.FFmpegError):
-            return False
-        return True
+    """Whether the container can be written with this sound; nothing less than a film of some packets tells."""
+    try:
+        with open_media(source.path) as sound, _container(io.BytesIO(), CONTAINERS[suffix]) as trial:
+            video = trial.add_stream("libx264", rate=25, width=16, height=16, pix_fmt="yuv420p")
+            tracks = {track.index: _sound_track(trial, track) for track in sound.streams.audio}
+            frame = av.VideoFrame(16, 16, "yuv420p")
+            frame.pts = 0
+            for packet in [*video.encode(frame), *video.encode(None)]:
+                trial.mux(packet)
+            for packet in itertools.islice(sound.demux(*sound.streams.audio), 8 * len(tracks)) if tracks else ():
+                if packet.size:
+                    packet.stream = tracks[packet.stream.index]
+                    trial.mux(packet)
+            trial.close()  # what an mp4 cannot hold it may say only now
+    except (ValueError, av.error.FFmpegError):
+        return False
+    return True
+
+
+def _sound_track(container: av.container.OutputContainer, track: av.AudioStream) -> av.AudioStream:
+    """A track of `container` for the packets of `track` as they are."""
+    new = container.add_stream_from_template(track)
+    if "channels" in track.layout.name and track.layout.nb_channels in _LAYOUTS:
+        new.codec_context.layout = _LAYOUTS[
+            track.layout.nb_channels
+        ]  # an .avi gives their number, an .mp4 wants their names
+    return new
 
 
 def _container(file: str | io.BytesIO, kind: str) -> av.container.OutputContainer:

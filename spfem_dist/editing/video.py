@@ -12,11 +12,9 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from spfem_dist.prepare.recording import probe
+from spfem_dist.prepare.media import VideoFacts, open_media, probe, shown
 from spfem_dist.records import Unusable
 
-#: What libavformat also opens as if it were a film: single pictures, and text drawn on a terminal.
-_NOT_FILMS = ("image2", "tty", "_pipe")
 #: Shares of red and blue in luma, by the number of the matrix in H.273; the others are BT.601's, also where none is named.
 _LUMA = {1: (0.2126, 0.0722), 7: (0.212, 0.087), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
 _MATRICES = {1, 2, 4, 5, 6, 7, 9, 10}
@@ -31,18 +29,31 @@ class EditError(ValueError):
 class Footage:
     """What a clip's packets say, before anything is decoded.
 
-    frames: pictures in the file. fps: their mean rate. rate: the same as the file states it. time_base: seconds in one tick
-    of its timestamps. sound: the codec of each sound track. left_out: kinds of other tracks (subtitles, data).
+    rate: frames a second as the file states it. sound: the codec of each sound track. left_out: kinds of other tracks
+    (subtitles, data).
     """
 
     path: Path
-    frames: int
-    fps: float
+    facts: VideoFacts
     rate: Fraction
-    time_base: Fraction
     sound: tuple[str, ...]
     left_out: tuple[str, ...]
     title: str
+
+    @property
+    def frames(self) -> int:
+        """Pictures in the file."""
+        return self.facts.frames
+
+    @property
+    def fps(self) -> float:
+        """Their mean rate."""
+        return self.facts.fps
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds in one tick of the film's timestamps."""
+        return self.facts.time_base
 
 
 @dataclass(frozen=True)
@@ -102,68 +113,42 @@ def footage(path: Path) -> Footage:
     """What is in `path`. Raises EditError where it is no video, empty, cut short, or cannot be read."""
     try:
         facts = probe(path)
+        if facts.declared_frames - facts.packets > 1 + 0.01 * facts.declared_frames:
+            raise EditError(
+                f"{path}: {facts.packets} of {facts.declared_frames} frames are there, it was cut short; fetch the file again"
+            )
+        with open_media(path) as container:
+            stream = container.streams.video[0]
+            return Footage(
+                path=path,
+                facts=facts,
+                rate=stream.average_rate or stream.guessed_rate or Fraction(facts.fps).limit_denominator(1001),
+                sound=tuple(track.codec_context.name for track in container.streams.audio),
+                left_out=tuple(sorted({track.type for track in container.streams} - {"video", "audio"})),
+                title=container.metadata.get("title", ""),
+            )
     except Unusable as error:
         raise EditError(error.detail) from error
-    with av.open(str(path)) as container:
-        if any(name in container.format.name for name in _NOT_FILMS):
-            raise EditError(f"{path} is no video but {container.format.long_name}; give a film (mp4, mov, mkv, webm)")
-        stream = container.streams.video[0]
-        if facts.declared_frames - facts.frames > 1 + 0.01 * facts.declared_frames:
-            _refuse_cut_short(path, container, facts.declared_frames)
-        return Footage(
-            path=path,
-            frames=facts.frames,
-            fps=facts.fps,
-            rate=stream.average_rate or stream.guessed_rate or Fraction(facts.fps).limit_denominator(1001),
-            time_base=stream.time_base or Fraction(1, 90_000),
-            sound=tuple(track.codec_context.name for track in container.streams.audio),
-            left_out=tuple(sorted({track.type for track in container.streams} - {"video", "audio"})),
-            title=container.metadata.get("title", ""),
-        )
-
-
-def _refuse_cut_short(path: Path, container: av.container.InputContainer, declared: int) -> None:
-    # A film trimmed without coding it anew holds frames that are never shown; probe leaves them out.
-    there = sum(packet.size > 0 for packet in container.demux(video=0))
-    if declared - there > 1 + 0.01 * declared:
-        raise EditError(f"{path}: {there} of {declared} frames are there, it was cut short; fetch the file again")
 
 
 def pictures(film: Footage, threads: int = 0) -> Iterator[Picture]:
-    """The frames of `film` in order. threads: of the decoder, 0 lets it choose.
+    """The frames of `film` in the order in which they are shown. threads: of the decoder, 0 lets it choose.
 
     Raises EditError where the file is damaged, or its pictures change their size on the way.
     """
-    count, last, converter = 0, None, VideoReformatter()
-    with av.open(str(film.path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = threads
-        stream.thread_type = "AUTO"
-        aspect = float(stream.sample_aspect_ratio or 1)
-        step = max(1, round(1 / (film.fps * film.time_base)))
-        try:
-            for frame in container.decode(stream):
-                picture = _picture(frame, aspect, _ticks(frame, last, step), frame.duration or step, converter)
-                if last is not None and picture.y.shape != last.y.shape:
-                    raise EditError(
-                        f"{film.path}: the picture's size changes at frame {count}; bring it to one size first "
-                        f"(ffmpeg -i {film.path.name} -vf scale={last.y.shape[1]}:{last.y.shape[0]} one-size.mp4)"
-                    )
-                last, count = picture, count + 1
-                yield picture
-        except av.error.FFmpegError as error:
-            raise EditError(
-                f"{film.path}: decoding stopped after {count} of {film.frames} frames ({error}); fetch the file again"
-            ) from error
-    if count < 0.9 * film.frames - 1:  # some codecs have a few packets without a picture of their own
-        raise EditError(f"{film.path}: only {count} of {film.frames} frames can be decoded; fetch the file again")
-
-
-def _ticks(frame: av.VideoFrame, last: Picture | None, step: int) -> int:
-    """The frame's own time; later than the one before even where the file says otherwise, as no film can be written so."""
-    if last is None:
-        return frame.pts or 0
-    return last.pts + step if frame.pts is None else max(frame.pts, last.pts + 1)
+    shape, converter = None, VideoReformatter()
+    try:
+        for count, (frame, ticks, duration) in enumerate(shown(film.path, film.facts, threads)):
+            picture = _picture(frame, film.facts.aspect, ticks, duration, converter)
+            if shape is not None and picture.y.shape != shape:
+                raise EditError(
+                    f"{film.path}: the picture's size changes at frame {count}; bring it to one size first "
+                    f"(ffmpeg -i {film.path.name} -vf scale={shape[1]}:{shape[0]} one-size.mp4)"
+                )
+            shape = picture.y.shape
+            yield picture
+    except Unusable as error:
+        raise EditError(error.detail) from error
 
 
 def _picture(frame: av.VideoFrame, aspect: float, pts: int, duration: int, converter: VideoReformatter) -> Picture:

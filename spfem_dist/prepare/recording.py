@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from spfem_dist.prepare.faces import FaceFinder, crop_landmarks, crop_regions, cut_face
+from spfem_dist.prepare.media import VideoFacts, open_media, probe, shown
 from spfem_dist.records import Clip, RawRecording, Unusable
 
 SPEECH_RATE = 16_000
@@ -38,24 +39,6 @@ class Limits:
     quietest_peak: float = 1e-3
 
 
-@dataclass(frozen=True)
-class VideoFacts:
-    """What the packets of a video say, before anything is decoded. Times in seconds.
-
-    declared_frames, declared_duration: of the track as the file states them (mp4), declared_whole: of the whole file with
-    its sound (flv and mkv state no more); 0 where not stated.
-    """
-
-    frames: int
-    fps: float
-    start: float
-    duration: float
-    longest_gap: float
-    declared_frames: int
-    declared_duration: float
-    declared_whole: float
-
-
 def load_recording(
     clip: Clip, size: int, fps: float, finder: FaceFinder, limits: Limits | None = None, smoothing: float = 0.1
 ) -> RawRecording:
@@ -64,7 +47,7 @@ def load_recording(
     Frames are picked by their timestamps (nearest), so 29.97 frames a second become 30 or 25 without drift; speech is
     shifted by the difference of both tracks' start times where it comes from the video's own file. smoothing: sigma of
     the crop's Gaussian, seconds. Raises records.Unusable with one of the reasons
-    missing-file, empty-file, git-lfs-pointer, unreadable, no-video, no-frames, truncated, damaged, wrong-fps,
+    missing-file, empty-file, git-lfs-pointer, unreadable, no-video, no-frames, no-times, truncated, damaged, wrong-fps,
     frames-missing, too-short, too-long, no-audio, unreadable-audio, truncated-audio, silent, duration-mismatch,
     face-not-found, not-square.
     """
@@ -90,51 +73,11 @@ def load_recording(
     return RawRecording(crops, fps, _fit(speech, samples), track.found.astype(bool), landmarks)
 
 
-def probe(path: Path) -> VideoFacts:
-    """The video's facts, from its packets alone; raises Unusable where it cannot be read or holds no pictures."""
-    with _open(path) as container:
-        if not container.streams.video:
-            raise Unusable(
-                "no-video", f"{path}: no video track; a sound file with a video's name, or a file that was cut short"
-            )
-        stream = container.streams.video[0]
-        step = 1.0 / float(stream.average_rate or stream.guessed_rate or 25)
-        times: list[float] = []
-        try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    ticks = packet.pts if packet.pts is not None else packet.dts
-                    times.append(float(ticks * packet.time_base) if ticks is not None else len(times) * step)
-        except av.error.FFmpegError as error:
-            raise Unusable(
-                "truncated", f"{path}: broken after {len(times)} frames ({error}); fetch the file again"
-            ) from error
-        if not times:
-            raise Unusable("no-frames", f"{path}: the video track holds no frames; fetch the file again")
-        declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        whole = container.duration / av.time_base if container.duration else 0.0
-        ordered = np.sort(times)
-        gaps = np.diff(ordered) if len(ordered) > 1 else np.array([step])
-        middle = float(np.median(gaps)) or step
-        span = float(ordered[-1] - ordered[0])
-        rate = (len(ordered) - 1) / span if span > 0 else 1.0 / step
-        return VideoFacts(
-            frames=len(ordered),
-            fps=rate,
-            start=float(ordered[0]),
-            duration=span + middle,
-            longest_gap=float(gaps.max()),
-            declared_frames=int(stream.frames),
-            declared_duration=declared,
-            declared_whole=whole,
-        )
-
-
 def read_speech(path: Path) -> tuple[np.ndarray, float]:
     """(float32 [N] mono 16 kHz in -1..1, start in seconds) of the file's first sound track; raises Unusable."""
     pieces: list[np.ndarray] = []
     start: float | None = None
-    with _open(path, "unreadable-audio") as container:
+    with open_media(path, "unreadable-audio") as container:
         if not container.streams.audio:
             raise Unusable("no-audio", f"{path}: no sound track; speech is needed: give the recording's sound file")
         stream = container.streams.audio[0]
@@ -203,25 +146,8 @@ class _Frames:
             done += 1
 
     def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
-        count = 0
-        with _open(self.path) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # many clips are prepared side by side
-            aspect = float(stream.sample_aspect_ratio or 1)
-            try:
-                for frame in container.decode(stream):
-                    time = frame.time if frame.time is not None else self.facts.start + count / self.facts.fps
-                    count += 1
-                    yield float(time), _upright(frame, aspect)
-            except av.error.FFmpegError as error:
-                raise Unusable(
-                    "damaged", f"{self.path}: decoding stopped after {count} of {self.facts.frames} frames ({error})"
-                ) from error
-        if count < 0.9 * self.facts.frames - 1:  # some codecs have a few packets without a picture of their own
-            raise Unusable(
-                "damaged",
-                f"{self.path}: only {count} of {self.facts.frames} frames can be decoded; fetch the file again",
-            )
+        for frame, ticks, _ in shown(self.path, self.facts, threads=1):  # many clips are prepared side by side
+            yield float(ticks * self.facts.time_base), _upright(frame, self.facts.aspect)
 
 
 def _upright(frame: av.VideoFrame, aspect: float) -> np.ndarray:
@@ -235,14 +161,15 @@ def _upright(frame: av.VideoFrame, aspect: float) -> np.ndarray:
 
 
 def _check_facts(path: Path, facts: VideoFacts, fps: float, limits: Limits) -> None:
-    missing = facts.declared_frames - facts.frames
+    missing = facts.declared_frames - facts.packets
     if missing > 1 + 0.01 * facts.declared_frames:
         raise Unusable(
-            "truncated", f"{path}: {facts.frames} of {facts.declared_frames} frames are there; fetch the file again"
+            "truncated", f"{path}: {facts.packets} of {facts.declared_frames} frames are there; fetch the file again"
         )
-    # Sound may outlast the pictures, so the whole file's duration is only a coarse witness.
+    # Where frames are counted, an edit list may show a part of them. Sound may outlast the pictures, so the whole
+    # file's duration is only a coarse witness, and some count it from 0 though the pictures start later.
     stated, share = (facts.declared_duration, 0.95) if facts.declared_duration else (facts.declared_whole, 0.75)
-    if facts.duration < share * stated - 0.1:
+    if not facts.declared_frames and max(facts.duration, facts.end) < share * stated - 0.1:
         raise Unusable(
             "truncated",
             f"{path}: {facts.duration:.2f} s of {stated:.2f} s are there; fetch the file again",
@@ -293,21 +220,3 @@ def _speech_in_step(clip: Clip, facts: VideoFacts, limits: Limits) -> np.ndarray
 def _fit(speech: np.ndarray, samples: int) -> np.ndarray:
     """Cut or filled with silence at the end."""
     return np.pad(speech[:samples], (0, max(0, samples - len(speech)))).astype(np.float32)
-
-
-def _open(path: Path, reason: str = "unreadable"):
-    if not path.is_file():
-        raise Unusable("missing-file", f"{path} does not exist (any more); prepare again from a complete corpus")
-    if path.stat().st_size == 0:
-        raise Unusable("empty-file", f"{path} has no bytes; fetch the file again")
-    with path.open("rb") as file:
-        if file.read(23) == b"version https://git-lfs":
-            raise Unusable(
-                "git-lfs-pointer", f"{path} is a git-lfs pointer, not the recording; run `git lfs pull` there"
-            )
-    try:
-        return av.open(str(path))
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise Unusable(
-            reason, f"{path}: cannot be read ({error}); it is damaged, cut short or no media file"
-        ) from error

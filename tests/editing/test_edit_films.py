@@ -13,6 +13,7 @@ from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.video import EditError, footage, pictures
 from spfem_dist.emotions import Emotion
 
+FIELD = Path(__file__).resolve().parents[2] / ".." / "shared" / "field"
 CLIPS = Path(__file__).resolve().parents[2] / ".." / "shared" / "clips"
 
 
@@ -39,6 +40,10 @@ def brighter(source: Path, out: Path) -> np.ndarray:
         ("a.webm", "e.mp4", "libopus"),
         ("a.mkv", "e.mp4", "aac"),
         ("a.mp4", "e.mp4", "libmp3lame"),
+        ("a.avi", "e.mp4", "pcm_s16le"),  # which counts its channels and does not name them
+        ("a.avi", "e.mov", "pcm_s16le"),
+        ("a.avi", "e.mkv", "libmp3lame"),
+        ("a.ts", "e.mp4", "ac3"),
     ],
 )
 def test_sound_is_copied_packet_by_packet(tmp_path, known, name, out, codec):
@@ -57,6 +62,51 @@ def test_sound_is_copied_packet_by_packet(tmp_path, known, name, out, codec):
             two.layout.nb_channels,
             two.codec_context.extradata,
         )
+
+
+def test_channels_that_an_avi_only_counts_are_written_and_heard(tmp_path, known):
+    mono = film(tmp_path / "mono.avi", talking_head().frames, codec="mjpeg", sound=None, pixels="yuvj420p")
+    source = tmp_path / "a.avi"
+    with av.open(str(mono)) as a, av.open(str(source), "w") as b:
+        pictures_track = b.add_stream_from_template(a.streams.video[0])
+        sound = b.add_stream("pcm_s16le", rate=16_000, layout="stereo")
+        wave = np.arange(2 * 19_200, dtype=np.int16)[None]
+        whole = av.AudioFrame.from_ndarray(wave, format="s16", layout="stereo")
+        whole.sample_rate = 16_000
+        for packet in a.demux():
+            if packet.size:
+                packet.stream = pictures_track
+                b.mux(packet)
+        b.mux([*sound.encode(whole), *sound.encode(None)])
+    edit(source, tmp_path / "e.mp4", known)
+    with av.open(str(tmp_path / "e.mp4")) as edited:
+        heard = np.concatenate([frame.to_ndarray() for frame in edited.decode(audio=0)], axis=1)
+        assert edited.streams.audio[0].layout.name == "stereo"
+    np.testing.assert_array_equal(heard, wave)
+
+
+def test_h264_in_an_avi_is_edited_in_its_order(tmp_path, known):
+    frames = talking_head().frames.copy()
+    for number, frame in enumerate(frames):
+        frame[:16, :16] = 8 * number
+    source = film(tmp_path / "a.avi", frames, sound="libmp3lame", b_frames=3)
+    edit(source, tmp_path / "e.mp4", known)
+    times, after = shown(tmp_path / "e.mp4")
+    assert times == [Fraction(k, 25) for k in range(30)]
+    assert [round(picture[4:12, 4:12].mean() / 8) for picture in after] == list(range(30))
+
+
+def test_an_interlaced_film_comes_out_progressive_and_it_is_said(tmp_path, known):
+    whole = talking_head().frames
+    woven = whole.copy()
+    woven[:-1, 1::2] = whole[1:, 1::2]  # the lower lines are of the next moment
+    source = film(tmp_path / "a.mp4", woven, options={"x264-params": "tff=1", "crf": "8"})
+    done = edit(source, tmp_path / "e.mp4", known)
+    assert done.frames == 30
+    assert "interlaced" in " ".join(done.remarks)
+    with av.open(str(tmp_path / "e.mp4")) as edited:
+        assert not any(frame.interlaced_frame for frame in edited.decode(video=0))
+    assert shown(tmp_path / "e.mp4")[0] == shown(source)[0]
 
 
 def test_sound_of_an_mp4_keeps_every_number_and_two_tracks_stay_two(tmp_path, known):
@@ -238,6 +288,19 @@ def test_an_error_on_the_way_leaves_what_was_there(tmp_path, known):
     with pytest.raises(RuntimeError, match="out of memory"):
         edit(source, out, known, Broken(topology="ibug68"))
     assert out.read_bytes() == b"of before"
+
+
+@pytest.mark.skipif(not FIELD.is_dir(), reason="the field's inputs are not beside the repository")
+@pytest.mark.parametrize("name", ["head_h264.avi", "head_stereo_pcm.avi", "head_interlaced.mp4", "folder/00001.MTS"])
+def test_the_inputs_from_the_field_are_edited(tmp_path, name):
+    points = {"head_interlaced.mp4": "head_interlaced.npy", "folder/00001.MTS": "folder_npy/00001.npy"}
+    film = footage(FIELD / name)
+    done = edit(FIELD / name, tmp_path / "e.mp4", FIELD / points.get(name, "head.npy"))
+    assert done.frames == film.frames
+    assert done.packets > 5
+    assert sound_packets(tmp_path / "e.mp4")
+    times = [float(time) for time in shown(tmp_path / "e.mp4")[0]]
+    assert np.diff(times) == pytest.approx(np.full(done.frames - 1, 1 / film.fps), abs=1e-3)
 
 
 def test_sound_that_no_container_here_holds_is_refused_with_the_fix(tmp_path, known):

@@ -56,6 +56,8 @@ def film(
     colours=None,
     sound_seconds=None,
     sound_rate=44_100,
+    b_frames=0,
+    options=None,
 ) -> Path:
     """`frames` (RGB arrays) as a film. times: of each frame, seconds. sound: a codec, or None. turned: degrees of its flag."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,8 @@ def film(
     with av.open(str(path), "w") as container:
         height, width = first.shape[:2]
         video = container.add_stream(codec, rate=rate, width=width, height=height, pix_fmt=pixels)
-        video.options = {"libx264": {"crf": "8", "preset": "ultrafast"}, "libvpx-vp9": {"cpu-used": "8"}}.get(codec, {})
+        own = {"libx264": {"crf": "8", "preset": "ultrafast", "bf": str(b_frames)}, "libvpx-vp9": {"cpu-used": "8"}}
+        video.options = options or own.get(codec, {})
         if codec == "libvpx-vp9":
             video.codec_context.bit_rate = 2_000_000
         video.time_base = video.codec_context.time_base = Fraction(1, 90_000 if times is not None else rate)
