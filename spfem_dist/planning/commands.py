@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,7 +116,7 @@ def plan(arguments: Sequence[str]) -> int:
     run = options.run.absolute()
     constants = _constants(options, run, arguments[0])
     per_node = options.per_node or _per_node(constants)
-    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 180)
+    console = Console(stderr=options.json)
     found = show(console, run, stage, constants, options.workers, options.per_worker, per_node)
     if options.json:
         rows = {name: [asdict(p) | {"samples_per_s": p.samples_per_s} for p in rows] for name, rows in found.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from accelerate.utils import compute_module_sizes
@@ -89,37 +89,36 @@ def unshared(run: Run, name: str, workers: Sequence[int], per_worker: int | None
 
 
 def table_of(name: str, constants: Constants, found: Sequence[Prediction], epoch: bool) -> Table:
-    """A row for each number of workers. epoch: show what S3 must give."""
+    """A column for each number of workers, a row for each figure. epoch: show what S3 must give."""
     unit = constants.unit
     table = Table(title=f"{name} on {constants.name} ({constants.kind})", title_justify="left")
-    first = found[0] if found else None
-    columns = [f"{unit}s", "batch = share x N", "step", "exchange", "samples/s", "of ideal", f"GB/{unit.split()[-1]}"]
-    columns += ["S3 MB/s: samples, nodes"] if epoch else []
-    columns += ["steps", "hours", f"{unit} hours", "checkpoint", "upload, stall"]
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=False)
+    table.add_column(f"{unit}s")
     for p in found:
-        assert first is not None
-        # Of what the first row's samples/s for each worker would give with no loss to the number of workers.
-        ideal = first.samples_per_s / first.workers * p.workers
-        cells = [
-            f"{p.workers:,}",
-            f"{p.global_batch:,} = {p.share} x {p.workers}",
-            f"{p.step_s * 1e3:,.1f} ms",
-            f"{p.exchange_share:.1%}",
-            f"{p.samples_per_s:,.1f}",
-            f"{p.samples_per_s / ideal:.0%}",
-            f"{p.memory.total / 1e9:.2f}",
-        ]
-        cells += [f"{p.s3_samples / 1e6:,.1f}, {p.s3_nodes / 1e6:,.1f}"] if epoch else []
-        cells += [
-            f"{p.steps:,}",
-            f"{p.hours:,.2f}",
-            f"{p.worker_hours:,.2f}",
-            f"{p.checkpoint_bytes / 1e9:.3f} GB",
-            "?" if p.upload_s is None else f"{p.upload_s:.2f} s, {p.stall_s:.2f} s",
-        ]
-        table.add_row(*cells)
+        table.add_column(f"{p.workers:,}", justify="right", no_wrap=True)
+
+    def row(label: str, write: Callable[[Prediction], str]) -> None:
+        table.add_row(label, *(write(p) for p in found))
+
+    def ideal(p: Prediction) -> float:
+        # What the first column's samples/s for each worker would give with no loss to the number of workers.
+        return found[0].samples_per_s / found[0].workers * p.workers
+
+    row("global batch", lambda p: f"{p.global_batch:,}")
+    row("  of each worker", lambda p: f"{p.share:,}")
+    row("step, ms", lambda p: f"{p.step_s * 1e3:,.1f}")
+    row("  of it exchange", lambda p: f"{p.exchange_share:.1%}")
+    row("samples/s", lambda p: f"{p.samples_per_s:,.1f}")
+    row("  of ideal", lambda p: f"{p.samples_per_s / ideal(p):.0%}")
+    row(f"memory of each {unit.split()[-1]}, GB", lambda p: f"{p.memory.total / 1e9:.2f}")
+    if epoch:
+        row("S3 for samples, MB/s", lambda p: f"{p.s3_samples / 1e6:,.1f}")
+        row("S3 for nodes, MB/s", lambda p: f"{p.s3_nodes / 1e6:,.1f}")
+    row("steps", lambda p: f"{p.steps:,}")
+    row("hours", lambda p: f"{p.hours:,.2f}")
+    row(f"{unit} hours", lambda p: f"{p.worker_hours:,.2f}")
+    row("checkpoint, GB", lambda p: f"{p.checkpoint_bytes / 1e9:.3f}")
+    row("  its upload, s", lambda p: "?" if p.upload_s is None else f"{p.upload_s:.2f}")
+    row("  steps stand still, s", lambda p: "?" if p.upload_s is None else f"{p.stall_s:.2f}")
     return table
 
 

@@ -1,6 +1,9 @@
 """The arithmetic of a plan, against what can be worked out by hand."""
 
+from io import StringIO
+
 import pytest
+from rich.console import Console
 
 from spfem_dist.config import Zero
 from spfem_dist.doctor.allreduce import AllReduce
@@ -16,6 +19,7 @@ from spfem_dist.planning.predict import (
     predict,
     zero_collectives,
 )
+from spfem_dist.planning.show import table_of
 
 SHAPE = Shape(
     trainable=1_000_000,
@@ -156,3 +160,12 @@ def test_constants_are_read_back_and_take_a_clusters_figures(tmp_path):
         read(file)
     with pytest.raises(ValueError, match="spfem doctor --json"):
         with_cluster(machine(), file)
+
+
+def test_the_table_of_a_plan_fits_80_columns():
+    console = Console(file=StringIO(), width=80)
+    found = [of(workers, 8192) for workers in (8, 64, 1024, 8192)]
+    console.print(table_of("ccrl", machine(), found, epoch=True))
+    lines = console.file.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(line.startswith("│") for line in lines) == 15
