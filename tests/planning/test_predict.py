@@ -168,4 +168,8 @@ def test_the_table_of_a_plan_fits_80_columns():
     console.print(table_of("ccrl", machine(), found, epoch=True))
     lines = console.file.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
-    assert sum(line.startswith("│") for line in lines) == 15
+    assert {line.split("│")[1].strip() for line in lines if line.startswith("│")} >= {
+        "samples/s",
+        "hours",
+        "checkpoint, GB",
+    }
