@@ -51,6 +51,10 @@ class Reject:
     reason: str
     detail: str
 
+    def __post_init__(self) -> None:
+        for name in ("path", "detail"):  # a file's name may hold bytes that are no text; tables and messages are text
+            object.__setattr__(self, name, getattr(self, name).encode("utf-8", "backslashreplace").decode())
+
 
 class Unusable(Exception):
     """A recording that cannot be used; `reason` is a short code for the rejects table, `detail` says what and how to mend it."""

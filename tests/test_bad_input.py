@@ -4,11 +4,13 @@ Every case goes through a command that a user types.
 """
 
 import csv
+import ctypes
 import errno
 import json
 import os
 import shutil
 import socket
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -360,3 +362,31 @@ def test_the_dry_run_says_that_shards_without_landmarks_serve_stage_one_alone(tm
     assert "note: the shards in" in done.said
     assert "hold no landmarks" in done.said
     assert "--faces mesh" in done.said
+
+
+def held_by_permissions() -> None:
+    """From now on permissions hold root back too: the capabilities that let it read everything are given up (capset(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    for word in range(3):  # effective, permitted, inheritable
+        sets[word] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_what_a_user_may_not_read_is_a_row_and_the_rest_is_prepared(tmp_path):
+    root, out = tmp_path / "MEAD", tmp_path / "out"
+    for emotion in ("neutral", "happy"):
+        write_clip(root, emotion)
+    shutil.copytree(root / "M003", root / "M009")
+    refused = [root / "M003/video/front/happy/level_3/001.mp4", root / "M009"]
+    for path in refused:
+        path.chmod(0)
+    try:
+        well(prepare_mead(root, out, before=held_by_permissions))
+    finally:
+        refused[1].chmod(0o755)  # so that it can be removed
+    assert {path: reason for path, (reason, _) in rejects(out).items()} == dict.fromkeys(
+        map(str, refused), "no-permission"
+    )

@@ -9,9 +9,10 @@ actor, sentence, emotion and level: LO, MD, HI (sentence IEO), or XX where none 
 from __future__ import annotations
 
 import re
+from os.path import isdir
 from pathlib import Path
 
-from spfem_dist.corpora.files import keep_first, visible_files
+from spfem_dist.corpora.files import AUDIO, keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -40,26 +41,25 @@ def find_clips(root: Path | str) -> tuple[list[Clip], list[Reject]]:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; give the folder that holds CREMA-D's VideoFlash")
-    wav = root / "AudioWAV"
-    files = visible_files(root)
-    videos = {p.stem for p in files if p.suffix.lower() in _VIDEO}
     clips: list[Clip] = []
     rejects: list[Reject] = []
+    files = visible_files(root, rejects)
+    videos = {p.stem for p in files if p.suffix.lower() in _VIDEO}
+    wav = root / "AudioWAV"
+    sounds = {p.stem: p for p in files if p.parent == wav and p.suffix.lower() in AUDIO} if isdir(wav) else None
     for path in files:
         if path.suffix.lower() in _AUDIO and path.stem in videos:
             continue
-        clip = _read_name(path, wav if wav.is_dir() else None)
+        clip = _read_name(path, wav, sounds)
         (clips if isinstance(clip, Clip) else rejects).append(clip)  # type: ignore[arg-type]
     kept, doubles = keep_first(clips)
     return kept, rejects + doubles
 
 
-def _read_name(path: Path, wav: Path | None) -> Clip | Reject:
+def _read_name(path: Path, wav: Path, sounds: dict[str, Path] | None) -> Clip | Reject:
     match = _NAME.fullmatch(path.stem)
     if not match or path.suffix.lower() not in _VIDEO + _AUDIO:
-        return Reject(
-            str(path), "stray-file", f"{path.name!r} is no CREMA-D name; expected such as 1001_DFA_ANG_XX.flv"
-        )
+        return stray(path, "no CREMA-D name; expected such as 1001_DFA_ANG_XX.flv")
     actor, sentence, emotion, level = match.groups()
     if path.suffix.lower() in _AUDIO:
         return Reject(
@@ -71,7 +71,8 @@ def _read_name(path: Path, wav: Path | None) -> Clip | Reject:
         return Reject(str(path), "wrong-code", f"sentence code {sentence}; expected one of {', '.join(SENTENCES)}")
     if level not in LEVELS:
         return Reject(str(path), "wrong-code", f"level code {level}; expected one of {', '.join(LEVELS)}")
-    audio = wav / f"{path.stem}.wav" if wav else None
-    if audio and not audio.is_file():
-        return Reject(str(path), "missing-audio", f"no speech at {audio}; fetch AudioWAV again (git lfs pull)")
+    if sounds is not None and path.stem not in sounds:
+        expected = wav / f"{path.stem}.wav"
+        return Reject(str(path), "missing-audio", f"no speech at {expected}; fetch AudioWAV again (git lfs pull)")
+    audio = sounds[path.stem] if sounds is not None else None
     return Clip("cremad", actor, sentence, EMOTIONS[emotion], LEVELS[level], 1, path, audio)

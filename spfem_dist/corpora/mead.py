@@ -1,7 +1,7 @@
 """MEAD's file names (Wang et al., ECCV 2020; https://wywu.github.io/projects/MEAD/MEAD.html).
 
     <speaker>/video/<view>/<emotion>/level_<k>/NNN.mp4
-    <speaker>/audio/<emotion>/level_<k>/NNN.m4a
+    <speaker>/audio/<emotion>/level_<k>/NNN.m4a     (or another kind of sound file; without the folder, the video's own sound)
 
 Numbers count clips of one emotion, so equal numbers of two emotions are mostly different sentences. Sentences 001 to 003
 are shared by all emotions; of `disgusted` the partners are 028 to 030 where `disgusted/level_3/030.mp4` exists (the pairs
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from os.path import isdir, isfile  # unlike Path's, False where a folder above may not be entered
 from pathlib import Path
 from typing import Literal
 
-from spfem_dist.corpora.files import keep_first
+from spfem_dist.corpora.files import AUDIO, displaced, entries, keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -31,7 +32,8 @@ EMOTIONS = (
     Emotion.SURPRISED,
 )
 SHARED = ("001", "002", "003")
-_VIDEO, _AUDIO = (".mp4", ".mov", ".mkv", ".avi"), (".m4a", ".wav")
+_VIDEO = (".mp4", ".mov", ".mkv", ".avi")
+_SPEAKER = re.compile(r"[MW]\d{3}")
 
 
 def find_clips(
@@ -61,59 +63,101 @@ def find_clips(
         raise ValueError(f"levels is {levels!r}; use 'strongest', 'all', or some of 1, 2, 3")
     clips: list[Clip] = []
     rejects: list[Reject] = []
-    for speaker in sorted(root.iterdir()):
-        if speaker.is_dir() and re.fullmatch(r"[MW]\d{3}", speaker.name):
+    if _SPEAKER.fullmatch(root.name) and isdir(root / "video"):
+        raise ValueError(f"{root} is one speaker's folder: give the folder that holds it, {root.parent}")
+    for speaker in entries(root, rejects):
+        if speaker.is_dir() and _SPEAKER.fullmatch(speaker.name):
             _speaker_clips(speaker, view, levels, sentences, clips, rejects)
+        elif speaker.is_dir() and (deeper := [p for p in entries(speaker, []) if _SPEAKER.fullmatch(p.name)]):
+            detail = f"the speaker folders ({deeper[0].name}, ...) are one folder deeper: give {speaker} as the root"
+            rejects.append(Reject(str(speaker), "too-deep", detail))
         else:
-            rejects.append(_stray(speaker, "a speaker folder such as M003 or W009 is expected here"))
+            rejects.append(stray(speaker, "a speaker folder such as M003 or W009 is expected here"))
     kept, doubles = keep_first(clips)
     return kept, rejects + doubles
 
 
 def _speaker_clips(speaker: Path, view, levels, sentences, clips: list[Clip], rejects: list[Reject]) -> None:
     video = speaker / "video" / view
-    if not video.is_dir():
-        rejects.append(Reject(str(video), "missing-video", f"no folder {video}; unpack {speaker.name}'s video.tar"))
+    if not entries(speaker, rejects):
+        return  # nothing in it, or a row that says why it may not be read
+    if not isdir(video):
+        rejects.append(_missing_video(speaker, video, rejects))
         return
-    has_audio = (speaker / "audio").is_dir()
-    partners = (video / "disgusted" / "level_3" / "030.mp4").is_file()
-    for other in sorted(p for p in (speaker / "video").iterdir() if p != video):
+    if has_audio := isdir(speaker / "audio"):
+        entries(speaker / "audio", rejects)  # a row where it may not be read
+    partners = isfile(video / "disgusted" / "level_3" / "030.mp4")
+    for other in (p for p in entries(speaker / "video", rejects) if p != video):
         if other.name in VIEWS:
             rejects.append(Reject(str(other), "not-selected", f"view {other.name}; this run uses view {view}"))
         else:
-            rejects.append(_stray(other, f"a view is expected here: {', '.join(VIEWS)}"))
+            rejects.append(stray(other, f"a view is expected here: {', '.join(VIEWS)}"))
     for path, emotion, level in _levels(video, levels, rejects):
-        for file in sorted(path.iterdir()):
+        sounds = _sounds(speaker / "audio" / emotion.value / f"level_{level}", rejects) if has_audio else {}
+        for file in entries(path, rejects):
             number = re.fullmatch(r"\d{3}", file.stem)
             if not file.is_file() or not number or file.suffix.lower() not in _VIDEO:
-                rejects.append(_stray(file, "a clip such as 001.mp4 is expected here"))
+                rejects.append(stray(file, "a clip such as 001.mp4 is expected here"))
                 continue
-            audio = _audio(speaker, emotion, level, file.stem) if has_audio else None
+            audio = next((path for path in sounds.get(file.stem, []) if path.suffix.lower() in AUDIO), None)
             if has_audio and audio is None:
-                expected = speaker / "audio" / emotion.value / f"level_{level}" / f"{file.stem}.m4a"
-                rejects.append(Reject(str(file), "missing-audio", f"no speech at {expected}; unpack audio.tar again"))
+                rejects.append(_missing_audio(speaker, file, emotion, level, sounds.get(file.stem, [])))
                 continue
             sentence = file.stem if sentences == "number" else _sentence(file.stem, emotion, partners)
             clips.append(Clip("mead", speaker.name, sentence, emotion, level, 1, file, audio))
 
 
+def _missing_video(speaker: Path, video: Path, rejects: list[Reject]) -> Reject:
+    """Why a speaker has no folder of the view, and what to do about it."""
+    if elsewhere := displaced(video, speaker):
+        detail = f"no folder {video}, but {elsewhere} one deeper: move it there (mv {elsewhere.parent} {video.parent})"
+        return Reject(str(video), "too-deep", detail)
+    beside = entries(video.parent, rejects) if isdir(video.parent) else entries(speaker, rejects)
+    packed = [p.name for p in beside if p.name.startswith("video.")]
+    there = ", ".join(p.name for p in beside[:5]) or "nothing"
+    fix = f"unpack {packed[0]}" if packed else f"unpack {speaker.name}'s video.tar, or choose another --view"
+    return Reject(
+        str(video), "missing-video", f"no folder {video}; {there} is there in {video.parent.name or speaker}: {fix}"
+    )
+
+
+def _sounds(folder: Path, rejects: list[Reject]) -> dict[str, list[Path]]:
+    """The files of a folder of speech by their number, the usual kinds first."""
+    sounds: dict[str, list[Path]] = {}
+    kinds = {kind: place for place, kind in enumerate(AUDIO)}
+    for file in sorted(
+        entries(folder, rejects) if isdir(folder) else [], key=lambda p: kinds.get(p.suffix.lower(), len(kinds))
+    ):
+        sounds.setdefault(file.stem, []).append(file)
+    return sounds
+
+
+def _missing_audio(speaker: Path, file: Path, emotion: Emotion, level: int, others: list[Path]) -> Reject:
+    """Why a clip has no speech, and what to do about it."""
+    folder = speaker / "audio" / emotion.value / f"level_{level}"
+    if others:
+        detail = f"{others[0]} is there, and its speech is expected as one of {', '.join(AUDIO)}: convert it"
+    elif not isdir(folder) and (elsewhere := displaced(folder, speaker)):
+        deeper = Path(*elsewhere.parts[: len(elsewhere.parts) - 2])
+        detail = f"no folder {folder}, but {elsewhere} one deeper: move it there (mv {deeper} {speaker / 'audio'})"
+    else:
+        detail = f"no speech at {folder / file.stem}.m4a; unpack audio.tar again"
+    return Reject(str(file), "missing-audio", detail)
+
+
 def _levels(video: Path, levels, rejects: list[Reject]) -> list[tuple[Path, Emotion, int]]:
     """(folder, emotion, level) of the wanted levels; the rest goes to `rejects`, one row for each folder."""
     found = []
-    for folder in sorted(video.iterdir()):
+    for folder in entries(video, rejects):
         if not folder.is_dir() or folder.name not in {e.value for e in EMOTIONS}:
-            names = ", ".join(e.value for e in EMOTIONS)
-            files = sum(p.is_file() for p in folder.rglob("*")) if folder.is_dir() else 0
-            reason = "wrong-emotion" if folder.is_dir() else "stray-file"
-            detail = f"{folder.name!r} ({files} files) is no MEAD emotion; expected one of {names}: rename it"
-            rejects.append(Reject(str(folder), reason, detail))
+            rejects.append(_no_emotion(folder))
             continue
         emotion = Emotion(folder.name)
-        for path in sorted(folder.iterdir()):
+        for path in entries(folder, rejects):
             match = re.fullmatch(r"level_([123])", path.name)
             if not path.is_dir() or not match or (emotion is Emotion.NEUTRAL and match[1] != "1"):
                 expected = "level_1" if emotion is Emotion.NEUTRAL else "level_1, level_2 or level_3"
-                rejects.append(_stray(path, f"{expected} is expected here"))
+                rejects.append(stray(path, f"{expected} is expected here"))
             elif _wanted(emotion, int(match[1]), levels):
                 found.append((path, emotion, int(match[1])))
             else:
@@ -121,6 +165,15 @@ def _levels(video: Path, levels, rejects: list[Reject]) -> list[tuple[Path, Emot
                     Reject(str(path), "not-selected", f"{path.name} of {emotion}; this run uses levels {levels}")
                 )
     return found
+
+
+def _no_emotion(folder: Path) -> Reject:
+    names = ", ".join(e.value for e in EMOTIONS)
+    if not folder.is_dir():
+        return stray(folder, f"a folder of one of MEAD's emotions is expected here: {names}")
+    files = len(visible_files(folder, []))
+    detail = f"{folder.name!r} ({files} files) is no MEAD emotion; expected one of {names}: rename it"
+    return Reject(str(folder), "wrong-emotion", detail)
 
 
 def _wanted(emotion: Emotion, level: int, levels) -> bool:
@@ -136,12 +189,3 @@ def _sentence(number: str, emotion: Emotion, partners: bool) -> str:
         own = {"028": "001", "029": "002", "030": "003"}
         return own.get(number, f"{emotion.value}{number}")
     return number if number in SHARED else f"{emotion.value}{number}"
-
-
-def _audio(speaker: Path, emotion: Emotion, level: int, number: str) -> Path | None:
-    folder = speaker / "audio" / emotion.value / f"level_{level}"
-    return next((path for suffix in _AUDIO if (path := folder / f"{number}{suffix}").is_file()), None)
-
-
-def _stray(path: Path, expected: str) -> Reject:
-    return Reject(str(path), "stray-file" if path.is_file() else "stray-folder", f"{path.name!r}: {expected}")

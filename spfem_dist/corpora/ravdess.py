@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from spfem_dist.corpora.files import keep_first, visible_files
+from spfem_dist.corpora.files import keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -41,7 +41,7 @@ def find_clips(root: Path | str, songs: bool = False) -> tuple[list[Clip], list[
         raise FileNotFoundError(f"{root} is not a folder; give the folder that holds RAVDESS's Actor_NN folders")
     clips: list[Clip] = []
     rejects: list[Reject] = []
-    for path in visible_files(root):
+    for path in visible_files(root, rejects):
         clip = _read_name(path, songs)
         (clips if isinstance(clip, Clip) else rejects).append(clip)  # type: ignore[arg-type]
     kept, doubles = keep_first(clips)
@@ -51,7 +51,7 @@ def find_clips(root: Path | str, songs: bool = False) -> tuple[list[Clip], list[
 def _read_name(path: Path, songs: bool) -> Clip | Reject:
     match = _NAME.fullmatch(path.stem)
     if not match or path.suffix.lower() not in _VIDEO + _AUDIO:
-        return Reject(str(path), "stray-file", f"{path.name!r} is no RAVDESS name; expected MM-VC-EM-IN-ST-RE-AC.mp4")
+        return stray(path, "no RAVDESS name; expected MM-VC-EM-IN-ST-RE-AC.mp4")
     modality, channel, emotion, intensity, statement, repetition, actor = match.groups()
     known = {
         "modality": (modality, {"01", "02", "03"}),

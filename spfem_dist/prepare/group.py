@@ -37,6 +37,14 @@ def build_group(
         except Unusable as problem:
             rejects.append(Reject(str(clip.video), problem.reason, problem.detail))
             continue
+        except OSError as problem:
+            if problem.errno is None:  # of this program, about weights for instance, and not of the disk about a file
+                raise
+            detail = (
+                f"{problem.filename or clip.video} cannot be read ({problem.strerror}): look at its disk, or remove it"
+            )
+            rejects.append(Reject(str(clip.video), "unreadable", detail))
+            continue
         recordings.append(_describe(clip, raw, settings))
         cepstra[clip.recording] = mfcc(raw.speech, len(raw.frames), settings.fps, settings.alignment)
         videos[clip.recording] = clip

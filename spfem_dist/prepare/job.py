@@ -25,6 +25,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from spfem_dist import weights
+from spfem_dist.inventory import lacking_pairs
 from spfem_dist.prepare.alignment import import_paths
 from spfem_dist.prepare.group import build_group
 from spfem_dist.prepare.plan import PrepareSettings, ShardPlan, find_clips, fingerprint, plan_shards
@@ -100,7 +101,7 @@ def run(settings: PrepareSettings, console: Console | None = None) -> PrepareSum
         parts = [sidecars[plan.name] for plan in plans]
         rejects += [reject for part in parts for reject in part.rejects]
         _write_rejects(settings.out, rejects)
-        index = _index(parts, settings, len(rejects))
+        index = _index(parts, settings, rejects)
         index.save(settings.out)
     summary = PrepareSummary(index, len(plans) - len(todo), len(todo), time.monotonic() - started, rejects)
     _print(summary, settings, console)
@@ -317,12 +318,14 @@ def _resolved(settings: PrepareSettings, console: Console) -> PrepareSettings:
     return settings
 
 
-def _index(parts: list[Sidecar], settings: PrepareSettings, rejected: int) -> ShardIndex:
+def _index(parts: list[Sidecar], settings: PrepareSettings, rejects: list[Reject]) -> ShardIndex:
     shards = [part.shard for part in parts if part.shard is not None]
     if not shards:
+        first = {reject.reason: reject.detail for reject in reversed(rejects) if reject.reason != "empty-group"}
+        examples = "".join(f"\n  {reason}: {detail}" for reason, detail in list(first.items())[:3])
         raise ValueError(
             f"no usable clip of {settings.corpus} under {settings.root}: is it the corpus's top folder? "
-            f"{rejected} files were not used, the reasons are in {settings.out / REJECTS_NAME}"
+            f"{len(rejects)} files were not used, the reasons are in {settings.out / REJECTS_NAME}{examples}"
         )
     filled = [part for part in parts if part.shard is not None]
     return ShardIndex(
@@ -361,3 +364,5 @@ def _print(summary: PrepareSummary, settings: PrepareSettings, console: Console)
             reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
         listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         console.print(f"{len(summary.rejects)} not used ({listed}): see {settings.out / REJECTS_NAME}")
+    if lack := lacking_pairs(index):
+        console.print(f"note: {lack}", highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from tyro.conf import Positional
 
 from spfem_dist.config import Section
+from spfem_dist.corpora.files import unreadable
 from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
 from spfem_dist.prepare.shards import file_sha256
@@ -139,8 +140,9 @@ def find_clips(settings: PrepareSettings) -> tuple[list[Clip], list[Reject]]:
         from spfem_dist.corpora import cremad
 
         clips, rejects = cremad.find_clips(settings.root)
+    clips, closed = reject_unreadable_files(clips)
     clips, doubles = reject_equal_files(clips)
-    return clips, rejects + doubles
+    return clips, rejects + closed + doubles
 
 
 def synthetic_corpus(settings: PrepareSettings) -> SyntheticCorpus:
@@ -148,6 +150,18 @@ def synthetic_corpus(settings: PrepareSettings) -> SyntheticCorpus:
     return SyntheticCorpus(
         settings.identities, settings.synthetic_sentences, settings.fps, settings.size, settings.seed
     )
+
+
+def reject_unreadable_files(clips: list[Clip]) -> tuple[list[Clip], list[Reject]]:
+    """The clips whose files can be opened, and a reject for every other: found now, so that a mended one is taken later."""
+    readable, rejects = [], []
+    for clip in clips:
+        problem = next((p for file in (clip.video, clip.audio) if file is not None and (p := unreadable(file))), None)
+        if problem is None:
+            readable.append(clip)
+        else:
+            rejects.append(problem)
+    return readable, rejects
 
 
 def reject_equal_files(clips: list[Clip]) -> tuple[list[Clip], list[Reject]]:

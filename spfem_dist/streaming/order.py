@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spfem_dist.inventory import lacking_pairs, speakers_by_emotion
 from spfem_dist.shard_format import GroupEntry, ShardIndex
 
 Accept = Callable[[GroupEntry], bool]
@@ -99,9 +100,13 @@ class Order:
         self._used = np.array(used, dtype=np.int64)
         total = sum(len(shard.groups) for shard in index.shards)
         if not self._accepted:
+            speakers = list(speakers_by_emotion(index))
+            named = f"{', '.join(speakers[:6])}{', ...' * (len(speakers) > 6)}"
+            fix = lacking_pairs(index) if view_refused else ""
+            fix = fix or f"check data.split: the shards' speakers are {named}; data.split none uses all of them"
             raise ValueError(
                 f"none of the {total} utterance groups of these {index.corpus} shards can be used: {split_refused} are "
-                f"outside the split, {view_refused} lack the recordings this prior draws from; check data.split"
+                f"outside the split, {view_refused} lack the recordings that samples are drawn from; {fix}"
             )
         self.groups = len(self._accepted)
         self.samples_per_epoch = self.groups * draws_per_group

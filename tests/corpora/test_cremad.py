@@ -23,6 +23,13 @@ def test_codes_are_read_and_speech_is_the_wav(tmp_path):
     assert not rejects
 
 
+def test_a_wav_in_capitals_is_taken(tmp_path):
+    put(tmp_path, "VideoFlash", "1001_IEO_ANG_HI.FLV")
+    put(tmp_path, "AudioWAV", "1001_IEO_ANG_HI.WAV")
+    (clip,), rejects = cremad.find_clips(tmp_path)
+    assert (clip.audio, rejects) == (tmp_path / "AudioWAV" / "1001_IEO_ANG_HI.WAV", [])
+
+
 def test_levels_are_numbers_and_xx_is_one(tmp_path):
     put(tmp_path, "VideoFlash", *(f"1001_IEO_SAD_{level}.flv" for level in ("LO", "MD", "HI")))
     put(tmp_path, "VideoFlash", "1001_DFA_SAD_XX.flv", "1040_ITH_SAD_X.flv")

@@ -1,8 +1,10 @@
 """MEAD's file names become clips, and everything else becomes a reject with its reason."""
 
+import re
 from pathlib import Path
 
 import pytest
+from closed import close
 
 from spfem_dist.corpora import mead
 from spfem_dist.emotions import Emotion
@@ -123,6 +125,85 @@ def test_a_speaker_without_the_view_is_rejected(tmp_path):
     clips, (reject,) = mead.find_clips(tmp_path)
     assert not clips
     assert reject.reason == "missing-video"
+
+
+@pytest.mark.parametrize("name", ["004.M4A", "004.WAV", "004.mp3", "004.flac", "004.aac", "004.ogg"])
+def test_speech_is_taken_from_any_kind_of_sound_file(tmp_path, name):
+    add(tmp_path, "M005", "angry", 3, "004", audio=False)
+    speech = tmp_path / "M005" / "audio" / "angry" / "level_3" / name
+    speech.parent.mkdir(parents=True)
+    speech.touch()
+    (clip,), rejects = mead.find_clips(tmp_path)
+    assert (clip.audio, rejects) == (speech, [])
+
+
+def test_the_corpus_own_sound_file_is_taken_before_a_converted_one(tmp_path):
+    add(tmp_path, "M005", "angry", 3, "004")
+    (tmp_path / "M005" / "audio" / "angry" / "level_3" / "004.flac").touch()
+    assert mead.find_clips(tmp_path)[0][0].audio.name == "004.m4a"
+
+
+def test_a_sound_file_of_no_known_kind_is_named(tmp_path):
+    add(tmp_path, "M005", "angry", 3, "004").with_suffix(".mp4")
+    speech = tmp_path / "M005" / "audio" / "angry" / "level_3"
+    (speech / "004.m4a").rename(speech / "004.wma")
+    _, (reject,) = mead.find_clips(tmp_path)
+    assert reject.reason == "missing-audio"
+    assert re.search(r"004\.wma is there.*\.m4a, \.wav.*convert it", reject.detail)
+
+
+@pytest.mark.parametrize("nested", ["M005/M005", "M005/video", "M005/x/y"])
+def test_a_video_folder_that_is_deeper_is_named_with_the_move(tmp_path, nested):
+    add(tmp_path / "right", "M005", "angry", 3, "004")
+    inside = tmp_path / "wrong" / nested / "video"
+    inside.parent.mkdir(parents=True)
+    (tmp_path / "right" / "M005" / "video").rename(inside)
+    clips, (reject,) = mead.find_clips(tmp_path / "wrong")
+    assert (clips, reject.reason) == ([], "too-deep")
+    assert f"mv {inside} {tmp_path / 'wrong' / 'M005' / 'video'}" in reject.detail
+
+
+def test_an_audio_folder_that_is_deeper_is_named_with_the_move(tmp_path):
+    add(tmp_path, "M005", "angry", 3, "004")
+    audio = tmp_path / "M005" / "audio"
+    audio.rename(tmp_path / "M005" / "sounds")
+    audio.mkdir()
+    (tmp_path / "M005" / "sounds").rename(audio / "audio")
+    _, (reject,) = mead.find_clips(tmp_path)
+    assert reject.reason == "missing-audio"
+    assert f"mv {audio / 'audio'} {audio}" in reject.detail
+
+
+def test_a_root_that_is_too_high_or_too_low_names_the_right_one(tmp_path):
+    add(tmp_path / "MEAD", "M005", "angry", 3, "004")
+    clips, (reject,) = mead.find_clips(tmp_path)
+    assert (clips, reject.reason) == ([], "too-deep")
+    assert f"give {tmp_path / 'MEAD'} as the root" in reject.detail
+    with pytest.raises(ValueError, match=rf"one speaker's folder.*{tmp_path / 'MEAD'}$"):
+        mead.find_clips(tmp_path / "MEAD" / "M005")
+
+
+@pytest.mark.parametrize("name", ["video.tar", "video.tar.gz", "video.zip"])
+def test_an_archive_that_was_not_unpacked_is_named(tmp_path, name):
+    (tmp_path / "M005").mkdir()
+    (tmp_path / "M005" / name).touch()
+    (tmp_path / "W009.zip").touch()
+    _, rejects = mead.find_clips(tmp_path)
+    assert reasons(rejects) == {"front": "missing-video", "W009.zip": "not-unpacked"}
+    assert f"unpack {name}" in rejects[0].detail
+    assert "unpack it" in rejects[1].detail
+
+
+@pytest.mark.parametrize("folder", ["M005", "M005/video", "M005/video/front/angry", "M005/audio/angry/level_3"])
+def test_a_folder_that_may_not_be_read_is_a_row_and_the_rest_is_used(tmp_path, monkeypatch, folder):
+    add(tmp_path, "M005", "angry", 3, "004")
+    add(tmp_path, "W009", "angry", 3, "004")
+    close(monkeypatch, tmp_path / folder)
+    clips, rejects = mead.find_clips(tmp_path)
+    assert "W009" in {clip.speaker for clip in clips}
+    row = next(reject for reject in rejects if reject.reason == "no-permission")
+    assert row.path == str(tmp_path / folder)
+    assert "Permission denied" in row.detail
 
 
 @pytest.mark.parametrize("option", [{"view": "back"}, {"sentences": "same"}, {"levels": "strong"}, {"levels": {4}}])

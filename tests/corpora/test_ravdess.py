@@ -1,8 +1,10 @@
 """RAVDESS's seven codes become clips, and everything else becomes a reject with its reason."""
 
+import os
 from pathlib import Path
 
 import pytest
+from closed import close
 
 from spfem_dist.corpora import ravdess
 from spfem_dist.emotions import Emotion
@@ -75,3 +77,41 @@ def test_the_same_recording_twice_is_a_duplicate(tmp_path):
 def test_missing_root_says_what_to_give(tmp_path):
     with pytest.raises(FileNotFoundError, match="Actor_NN"):
         ravdess.find_clips(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["Video_Speech_Actor_01.zip", "Video_Speech_Actor_01.ZIP", "Actor_01.tar.gz"])
+def test_an_archive_as_it_was_fetched_is_to_be_unpacked(tmp_path, name):
+    (tmp_path / name).touch()
+    _, (reject,) = ravdess.find_clips(tmp_path)
+    assert reject.reason == "not-unpacked"
+    assert "unpack it" in reject.detail
+
+
+def test_an_actor_whose_folder_may_not_be_read_is_a_row_and_the_rest_is_used(tmp_path, monkeypatch):
+    put(tmp_path, "01-01-06-02-02-01-03.mp4")
+    put(tmp_path, "01-01-06-02-02-01-04.mp4", folder="Actor_04")
+    close(monkeypatch, tmp_path / "Actor_04")
+    clips, (reject,) = ravdess.find_clips(tmp_path)
+    assert [clip.speaker for clip in clips] == ["actor03"]
+    assert (reject.path, reject.reason) == (str(tmp_path / "Actor_04"), "no-permission")
+
+
+def test_links_are_followed_and_those_to_nothing_or_in_a_circle_lose_nothing(tmp_path):
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    root.mkdir()
+    disk.mkdir()
+    put(disk, "01-01-06-02-02-01-03.mp4")
+    (root / "Actor_03").symlink_to(disk / "Actor_03")
+    (root / "again").symlink_to(root)
+    (root / "01-01-06-02-02-01-05.mp4").symlink_to(tmp_path / "not-fetched")
+    clips, (reject,) = ravdess.find_clips(root)
+    assert [clip.speaker for clip in clips] == ["actor03"]
+    assert reject.reason == "broken-link"
+
+
+def test_a_name_that_is_no_text_is_a_row_of_text(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.mp4", "wb"):
+        pass
+    _, (reject,) = ravdess.find_clips(tmp_path)
+    assert reject.reason == "stray-file"
+    assert reject.path.encode().endswith(b"/caf\\udce9.mp4")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import webdataset
+from closed import close
 from pydantic import ValidationError
 from rich.console import Console
 from transformers import Wav2Vec2Config, Wav2Vec2Model
@@ -323,6 +324,53 @@ def test_every_unusable_recording_is_in_the_rejects_table(recordings, tmp_path):
     assert len(again.rejects) == 7
 
 
+@pytest.mark.parametrize("which", ["video", "audio"])
+def test_a_file_without_read_permission_is_a_row_and_is_taken_once_it_can_be_read(
+    which, recordings, tmp_path, monkeypatch
+):
+    video = recordings / "M003/video/front/happy/level_3/002.mp4"
+    refused = video if which == "video" else recordings / "M003/audio/happy/level_3/002.wav"
+    with monkeypatch.context() as without_permission:
+        close(without_permission, refused)
+        summary = job.run(mead(recordings, tmp_path / "out"), quiet())
+    (reject,) = summary.rejects
+    assert (reject.path, reject.reason) == (str(refused), "no-permission")
+    assert "chmod u+r" in reject.detail
+    assert (tmp_path / "out" / "index.json").exists()
+    assert reasons(tmp_path / "out") == {refused.name: "no-permission"}
+    again = job.run(mead(recordings, tmp_path / "out"), quiet())
+    assert (again.written, again.rejects) == (1, [])
+
+
+def test_a_disk_that_fails_on_one_file_costs_that_recording(recordings, tmp_path, monkeypatch):
+    load = group_building.load_recording
+
+    def fail(clip, *rest):
+        if clip.sentence == "002" and clip.emotion is Emotion.HAPPY:
+            raise OSError(errno.EIO, "Input/output error", str(clip.video))
+        return load(clip, *rest)
+
+    monkeypatch.setattr(group_building, "load_recording", fail)
+    (reject,) = job.run(mead(recordings, tmp_path / "out"), quiet()).rejects
+    assert reject.reason == "unreadable"
+    assert "Input/output error" in reject.detail
+
+
+def test_a_stray_file_whose_name_is_no_text_loses_nothing(recordings, tmp_path):
+    with open(os.fsencode(recordings) + b"/M003/video/front/happy/level_3/caf\xe9.mp4", "wb"):
+        pass
+    (reject,) = job.run(mead(recordings, tmp_path / "out"), quiet()).rejects
+    assert reject.reason == "stray-file"
+
+
+def test_recordings_of_one_emotion_say_what_content_lacks(tmp_path):
+    write_clip(tmp_path / "MEAD", "happy", "001", 0)
+    console = quiet()
+    job.run(mead(tmp_path / "MEAD", tmp_path / "out"), console)
+    assert "no speaker says any sentence in two emotions" in console.file.getvalue()
+    assert "--sentences number" in console.file.getvalue()
+
+
 def test_a_changed_recording_makes_its_shard_anew(recordings, tmp_path):
     job.run(mead(recordings, tmp_path / "out"), quiet())
     write_clip(recordings, "happy", "002", 20)
@@ -334,6 +382,24 @@ def test_a_folder_without_clips_is_one_clear_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no usable clip of mead under .*empty.*rejects\.csv"):
         job.run(mead(tmp_path / "empty", tmp_path / "out"), quiet())
+
+
+FIELD = Path(__file__).resolve().parents[2] / ".." / "shared" / "field"
+
+
+@pytest.mark.skipif(not FIELD.is_dir(), reason="the inputs from the field are not beside the repository")
+@pytest.mark.parametrize("layout", ["mead_audio_upper", "mead_audio_mp3"])
+def test_layouts_from_the_field_are_taken(layout, tmp_path):
+    summary = job.run(mead(FIELD / layout, tmp_path / "out"), quiet())
+    assert summary.rejects == []
+    assert [len(entry.recordings) for entry, _ in groups_of(tmp_path / "out")] == [2]
+
+
+def test_an_error_about_a_folder_without_clips_says_the_reasons(tmp_path):
+    (tmp_path / "RAVDESS").mkdir()
+    (tmp_path / "RAVDESS" / "Video_Speech_Actor_01.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"no usable clip of ravdess(.|\n)*Actor_01\.zip.*unpack it"):
+        job.run(mead(tmp_path / "RAVDESS", tmp_path / "out", corpus="ravdess"), quiet())
 
 
 def test_a_missing_root_is_named(tmp_path):

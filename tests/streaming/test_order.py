@@ -174,3 +174,13 @@ def test_a_substitute_is_the_next_accepted_group_and_keeps_the_seed():
 def test_a_negative_sample_number_is_refused():
     with pytest.raises(ValueError, match="-1 is negative"):
         Order(make_index(1, 1)).sample(-1)
+
+
+def test_groups_that_cannot_be_used_say_what_is_lacking():
+    index = make_index(2, 2)
+    with pytest.raises(ValueError, match=r"4 lack .*no speaker says any sentence in two emotions.*show neutral"):
+        Order(index, serves=lambda entry: False)
+    with pytest.raises(ValueError, match=r"4 lack .*--sentences number"):
+        Order(index.model_copy(update={"corpus": "mead"}), serves=lambda entry: False)
+    with pytest.raises(ValueError, match=r"4 are outside the split.*the shards' speakers are S0, S1; data\.split none"):
+        Order(index, accept=lambda entry: False)
