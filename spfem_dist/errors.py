@@ -1,4 +1,4 @@
-"""How a command ends on an error: one message that a user can act on; the traceback is there for who asks."""
+"""Errors of storage, and how a command ends on an error: one message that a user can act on; the traceback is there for who asks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
+
+
+class UnreachableStorage(OSError):
+    """Storage that did not answer, or refused, after all attempts."""
+
+
+class RefusedStorage(UnreachableStorage, PermissionError):
+    """Storage that does not let us in; waiting would not help."""
 
 
 @contextmanager

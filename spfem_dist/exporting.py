@@ -24,6 +24,7 @@ from spfem_dist.model_card import model_card
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.manifest import Shelf, checkpoint_name, committed, fetched
+from spfem_dist.training.runfolder import read_configuration
 
 #: Jobs whose networks can be exported.
 GENERATORS, PRIORS = ("ned",), ("ccrl", "cerl")
@@ -37,7 +38,7 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
     Raises FileNotFoundError or ValueError that says what is there instead.
     """
     console = console or Console(soft_wrap=True)
-    configured = _configuration(location)
+    configured = read_configuration(location)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: choose another --out, or remove it first")
     jobs = [name for name in (*GENERATORS, *PRIORS) if configured.get(name, {}).get("enabled")]
@@ -63,13 +64,6 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         console.print(f"{name}: {folder}, {size / 1e6:.1f} MB; it loads on a CPU", highlight=False)
     return written
-
-
-def _configuration(location: str) -> dict[str, Any]:
-    fs, root = open_filesystem(location)
-    if not fs.exists(f"{root}/run.json"):
-        raise FileNotFoundError(f"no run.json in {location}: give the folder of a training run, local or s3://")
-    return json.loads(fs.cat_file(f"{root}/run.json"))
 
 
 def _finished(location: str, name: str, place: Path) -> None:

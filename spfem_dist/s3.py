@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import random
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -18,13 +17,13 @@ from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-from spfem_dist.storage import RefusedStorage, UnreachableStorage, without_secrets
+from spfem_dist.backoff import pauses
+from spfem_dist.errors import RefusedStorage, UnreachableStorage
+from spfem_dist.redact import redact
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: First and longest pause between attempts, seconds; each pause is drawn from [half, whole] of the doubled last one.
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0
 #: A request that has waited this long says so, and again after each minute, seconds.
 SAY_AFTER, SAY_EVERY = 5.0, 60.0
 
@@ -113,13 +112,12 @@ class PatientS3(S3FileSystem):
 
     async def _patiently(self, what: str, once: Callable[[], Awaitable[T]]) -> T:
         """The result of `once`, tried again while its errors are passing ones and patience lasts."""
-        began, said, pause, attempt = time.monotonic(), SAY_AFTER - SAY_EVERY, FIRST_PAUSE, 0
-        while True:
-            attempt += 1
+        began, said = time.monotonic(), SAY_AFTER - SAY_EVERY
+        for attempt, pause in enumerate(pauses(), start=1):
             try:
                 return await once()
             except Exception as error:
-                reason = without_secrets(f"{type(error).__name__}: {error}")
+                reason = redact(f"{type(error).__name__}: {error}")
                 if isinstance(error, _NO_CREDENTIALS) or isinstance(translate_boto_error(error), PermissionError):
                     raise RefusedStorage(
                         errno.EACCES,
@@ -138,10 +136,8 @@ class PatientS3(S3FileSystem):
                     said = waited
                     log.warning("%s fails (%s); trying for %.0f s more", what, reason, self.patience_s - waited)
             PatientS3.repeated += 1
-            await asyncio.sleep(
-                min(random.uniform(pause / 2, pause), max(began + self.patience_s - time.monotonic(), 0))
-            )
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(min(pause, max(began + self.patience_s - time.monotonic(), 0)))
+        raise AssertionError("pauses have no end")
 
 
 class _Body:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spfem_dist.emotions import Emotion
+from spfem_dist.files import write_whole
 from spfem_dist.records import Recording, UtteranceGroup
 
 GROUP_FORMAT: Final = "spfem-group/1"
@@ -128,26 +128,13 @@ class ShardIndex(_Entry):
     def save(self, folder: str | Path) -> Path:
         """Write `index.json` into `folder` (whole or not at all); returns its path."""
         path = Path(folder) / INDEX_NAME
-        write_atomically(path, self.model_dump_json(indent=1).encode() + b"\n")
+        write_whole(path, self.model_dump_json(indent=1) + "\n")
         return path
 
 
 def shards_digest(shards: Iterable[ShardEntry]) -> str:
     """sha256 over the shards' sha256 in order: equal exactly when all tars are equal."""
     return hashlib.sha256("\n".join(s.sha256 for s in shards).encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name, flush it to disk, then rename: `path` is never half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- one group as tar members -------------------------------------------------------------------------------------

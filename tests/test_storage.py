@@ -13,10 +13,11 @@ import pytest
 from faulty_s3 import KINDS, FaultyS3
 from moto_s3 import moto_s3
 
-from spfem_dist import s3, storage
+from spfem_dist import backoff, s3, storage
 from spfem_dist.config import Storage
+from spfem_dist.errors import RefusedStorage, UnreachableStorage
 from spfem_dist.s3 import PatientS3
-from spfem_dist.storage import RefusedStorage, UnreachableStorage, be_patient, open_filesystem
+from spfem_dist.storage import be_patient, open_filesystem
 
 SECRET = "a-secret-that-no-message-holds"
 
@@ -38,8 +39,8 @@ def server(upstream, monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(s3, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(backoff, "FIRST", 0.01)
+    monkeypatch.setattr(backoff, "LONGEST", 0.05)
     monkeypatch.setattr(storage, "_policy", Storage(patience_s=20, timeout_s=5))
     boto3.client("s3").create_bucket(Bucket="runs")
     yield faulty

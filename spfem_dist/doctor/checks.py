@@ -311,7 +311,7 @@ def shards(location: str, read: Mapping[str, dict[str, Any]]) -> Finding:
 
 
 def tracking(uri: str, token: str, answers: Mapping[str, dict[str, Any]]) -> Finding:
-    """Whether each node reaches the tracking store, and the same one. `uri` is masked."""
+    """Whether each node reaches the tracking store, and the same one. `uri` is redacted."""
     if broken := {n: r["error"] for n, r in answers.items() if "error" in r}:
         return Finding(
             "tracking",

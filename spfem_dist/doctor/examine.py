@@ -17,7 +17,7 @@ from spfem_dist.doctor import checks, node
 from spfem_dist.doctor.allreduce import AllReduce, Reducer
 from spfem_dist.doctor.finding import Finding, as_json, guarded, public, table_of
 from spfem_dist.doctor.probe import NodeProbe, decode_on_gpu
-from spfem_dist.tracking.store import mask
+from spfem_dist.redact import redact
 
 #: Seconds after which a node that does not answer counts as silent.
 PATIENCE_S = 90.0
@@ -120,9 +120,9 @@ def examine(run: Run, megabytes: int = 64, say: Callable[[str], None] = lambda _
     say(f"all-reduce of {megabytes} MB between processes")
     fix = "open all TCP ports between the nodes, and name the interface between them: GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME"
     found.append(guarded("all-reduce", fix, lambda: _reduction(cluster, megabytes)))
-    say(f"writing to {mask(run.checkpoint.storage)}")
+    say(f"writing to {redact(run.checkpoint.storage)}")
     found.append(guarded("storage", "set --checkpoint.storage", lambda: _storage(cluster)))
-    say(f"reading {mask(run.data.shards)}")
+    say(f"reading {redact(run.data.shards)}")
     found.append(guarded("shards", "set --data.shards", lambda: _shards(cluster)))
     say("asking the tracking store")
     found.append(guarded("tracking", "set --tracking.uri", lambda: _tracking(cluster)))
@@ -179,12 +179,12 @@ def _storage(cluster: Cluster) -> Finding:
     written = cluster.gather({n: p.write.remote(location, token, markers[n], STORAGE_MB) for n, p in probes.items()})
     seen = cluster.gather({n: p.see.remote(location, token, markers[n]) for n, p in probes.items()})
     left = cluster.ask("clean", location, token)
-    return checks.storage(mask(location), written, seen, sum(a.get("left", 1) for a in left.values()))
+    return checks.storage(redact(location), written, seen, sum(a.get("left", 1) for a in left.values()))
 
 
 def _shards(cluster: Cluster) -> Finding:
     data = cluster.run.data
-    return checks.shards(mask(data.shards), cluster.ask("shards", data.model_dump(mode="json"), SHARDS_MB))
+    return checks.shards(redact(data.shards), cluster.ask("shards", data.model_dump(mode="json"), SHARDS_MB))
 
 
 def _tracking(cluster: Cluster) -> Finding:
@@ -194,7 +194,7 @@ def _tracking(cluster: Cluster) -> Finding:
     first, *rest = cluster.probes.items()
     answers = cluster.gather({first[0]: first[1].tracking.remote(settings.uri, settings.experiment, token, True)})
     answers |= cluster.gather({n: p.tracking.remote(settings.uri, settings.experiment, token, False) for n, p in rest})
-    return checks.tracking(mask(settings.uri), token, answers)
+    return checks.tracking(redact(settings.uri), token, answers)
 
 
 def _decoding(cluster: Cluster) -> Finding:

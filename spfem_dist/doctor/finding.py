@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,13 +9,11 @@ from typing import Any, Literal
 from rich.markup import escape
 from rich.table import Table
 
-from spfem_dist.tracking.store import mask
+from spfem_dist.redact import redact
 
 Status = Literal["ok", "warning", "failed"]
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
-
-_SECRET_VARIABLE = re.compile(r"(?i)(secret|password|token|access_key)")
 
 
 @dataclass(frozen=True)
@@ -35,11 +31,8 @@ class Finding:
 
 
 def public(text: object) -> str:
-    """`text` on one line, without user names in URIs and without the values of variables that hold secrets."""
-    shown = mask(" ".join(str(text).split()))
-    for name, value in os.environ.items():
-        if _SECRET_VARIABLE.search(name) and len(value) >= 6:
-            shown = shown.replace(value, "***")
+    """`text` on one line, without secrets, at most 400 characters."""
+    shown = redact(" ".join(str(text).split()))
     return shown if len(shown) <= 400 else f"{shown[:400]}..."
 
 

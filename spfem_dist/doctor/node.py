@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 import spfem_dist
-from spfem_dist.streaming.store import default_cache
+from spfem_dist.files import cache_folder
 
 #: Distributions whose versions must agree between nodes.
 WATCHED = ("torch", "deepspeed", "ray", "spfem-dist")
@@ -83,7 +83,7 @@ def gather(address: str, cache: str = "", gpu: bool = False) -> NodeFacts:
 
     address: its address in the cluster. cache: data.cache. gpu: also ask the NVIDIA driver and torch's CUDA.
     """
-    temporary, folder = Path(tempfile.gettempdir()), Path(cache).expanduser() if cache else default_cache()
+    temporary, folder = Path(tempfile.gettempdir()), Path(cache).expanduser() if cache else cache_folder("shards")
     gpus, driver, cuda = _gpus() if gpu else ((), "", "")
     return NodeFacts(
         host=socket.gethostname(),

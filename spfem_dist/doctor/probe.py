@@ -121,7 +121,8 @@ def decode_on_gpu(data: dict[str, Any]) -> dict[str, Any]:
     """Decode the first recording of the shards by DALI on this process's GPU: {"frames", "seconds"} or {"error"}."""
     import torch
 
-    from spfem_dist.streaming.decode import Request, decode_many
+    from spfem_dist.streaming.decode import decode_many
+    from spfem_dist.streaming.encoded import Request
     from spfem_dist.streaming.reader import ShardReader
 
     try:

@@ -8,19 +8,17 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spfem_dist.config import Run
 from spfem_dist.evaluation.compare import write_edits
+from spfem_dist.evaluation.edits import Evaluation
 from spfem_dist.evaluation.film import beside, film_tag, filmed
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
 from spfem_dist.evaluation.report import Target, numbers, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Figure
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker
-
-if TYPE_CHECKING:
-    from spfem_dist.evaluation.generator_runs import Evaluation
 
 Figures = dict[str, Figure]
 #: By caption: the names of the clips in a row, and the row as an MP4.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ import torch
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.evaluation.clips import planes
 from spfem_dist.evaluation.distances import Synchrony, mean_cosine, synchrony
+from spfem_dist.evaluation.generator import ClipScore
 from spfem_dist.evaluation.images import changed_error, jitter, l1, perceptual_distance, psnr, should_change, ssim
 from spfem_dist.evaluation.judges.check import correlation
 from spfem_dist.evaluation.judges.networks import Reading
 from spfem_dist.evaluation.judges.saved import Judges
+from spfem_dist.evaluation.retrieval import Figure
 from spfem_dist.prepare.landmarks import mouth_opening
 
 #: Points of the inner lips and the outer corners of the eyes, by topology.
@@ -153,3 +156,24 @@ def real_faces(others: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> Rea
 def some(frames: np.ndarray) -> np.ndarray:
     """At most REAL_FRAMES of a recording's frames, evenly chosen."""
     return frames[np.linspace(0, len(frames) - 1, min(len(frames), REAL_FRAMES)).astype(int)]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One edit as the report plays it: uint8 [T, S, S, 3] each; target is None where it is not known."""
+
+    caption: str
+    source: np.ndarray
+    generated: np.ndarray
+    target: np.ndarray | None
+    reference: np.ndarray
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation found: figures by path, scores of every clip, clips to show, and what was used."""
+
+    figures: dict[str, Figure]
+    scores: list[ClipScore]
+    shown: list[Shown]
+    facts: dict[str, Any]

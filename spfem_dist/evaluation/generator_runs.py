@@ -6,8 +6,8 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.clips import TestClip, planes, read_clips, topology_of
 from spfem_dist.evaluation.distances import mean_cosine
-from spfem_dist.evaluation.edits import RealFaces, Seen, Truth, look, real_faces, scores, some
+from spfem_dist.evaluation.edit_report import shown_figures, write_down
+from spfem_dist.evaluation.edits import Evaluation, RealFaces, Seen, Shown, Truth, look, real_faces, scores, some
 from spfem_dist.evaluation.generator import COPY, TARGET, ClipScore, generator_figures
 from spfem_dist.evaluation.judges.saved import Judges, load_judges
 from spfem_dist.evaluation.protocol import Edit, Place, Protocol, ProtocolError, protocol_for
@@ -29,29 +30,9 @@ from spfem_dist.generators.generator import Face, Generator, Motion
 from spfem_dist.records import Clip, RawRecording
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source
+from spfem_dist.training.runfolder import read_run
 
 By = Literal["reference", "emotion", "both"]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One edit as the report plays it: uint8 [T, S, S, 3] each; target is None where it is not known."""
-
-    caption: str
-    source: np.ndarray
-    generated: np.ndarray
-    target: np.ndarray | None
-    reference: np.ndarray
-
-
-@dataclass
-class Evaluation:
-    """What an evaluation found: figures by path, scores of every clip, clips to show, and what was used."""
-
-    figures: dict[str, Figure]
-    scores: list[ClipScore]
-    shown: list[Shown]
-    facts: dict[str, Any]
 
 
 def evaluate_generator(
@@ -78,7 +59,7 @@ def evaluate_generator(
         raise ValueError(
             "no judges: train them on the same shards (python recipes/metric_nets.py), then give --judges runs/judges"
         )
-    run = read_run(location)
+    run = read_run(location, Run)
     panel = load_judges(judges) if isinstance(judges, str) else judges
     if generator is None:
         from spfem_dist.generators.load import load_generator
@@ -86,8 +67,6 @@ def evaluate_generator(
         generator = load_generator(location)
     with console.status(f"editing and scoring {location}"):
         found = evaluate(run, generator, panel, arm, by, sentences, protocol)
-    from spfem_dist.evaluation.edit_report import shown_figures, write_down
-
     console.print(shown_figures(found.figures, arm))
     console.print(f"judged by {found.facts['judges']}", soft_wrap=True)
     with console.status("drawing the report"):
@@ -97,16 +76,6 @@ def evaluate_generator(
         soft_wrap=True,
     )
     return found.figures
-
-
-def read_run(location: str) -> Run:
-    """What evaluation needs of a run's configuration: name, seed, data and tracking, whatever its stage."""
-    fs, root = open_filesystem(location)
-    if not fs.exists(f"{root}/run.json"):
-        raise FileNotFoundError(f"no run.json in {location}: give the folder of a training run of a generator")
-    with fs.open(f"{root}/run.json", "r") as f:
-        content = json.load(f)
-    return Run.model_validate({key: value for key, value in content.items() if key in Run.model_fields})
 
 
 def evaluate(

@@ -15,7 +15,8 @@ import numpy as np
 
 from spfem_dist.evaluation.drawing import COLOURS, curves_svg, data_uri, image_tag, intervals_svg
 from spfem_dist.evaluation.retrieval import Figure
-from spfem_dist.tracking.store import mask
+from spfem_dist.files import write_whole
+from spfem_dist.redact import redact
 
 Figures = Mapping[str, Figure | float]
 Picture = np.ndarray | Mapping[int, np.ndarray]
@@ -124,9 +125,7 @@ def write_summary(
                 {"low": _number(figure.low), "high": _number(figure.high), "clips": figure.clips},
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.part")
-    fresh.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    write_whole(path, json.dumps(summary, indent=2, sort_keys=True) + "\n")
     return path
 
 
@@ -184,7 +183,7 @@ def write_report(
     """Write one HTML page that needs no other file and no network.
 
     curves: chart title -> curve name -> [(samples seen, value)]. pictures: caption -> uint8 [H, W, 3], or samples seen ->
-    picture for one with a slider. facts: what was run (name, seed, shards, commit), masked of secrets. sections: HTML of
+    picture for one with a slider. facts: what was run (name, seed, shards, commit), redacted. sections: HTML of
     further parts, shown before the figures.
     """
     met = [target.met(figures) for target in targets if target.name in figures]
@@ -273,7 +272,7 @@ def _picture(caption: str, picture: Picture) -> str:
 
 
 def _facts(facts: Mapping[str, object]) -> str:
-    rows = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(mask(v))}</dd>" for k, v in facts.items())
+    rows = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(redact(v))}</dd>" for k, v in facts.items())
     return f"<dl>{rows}</dl>" if rows else ""
 
 

@@ -32,6 +32,7 @@ from spfem_dist.shares import share_of
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source, fixed_batches, whole_recordings
 from spfem_dist.tracking import tracker
+from spfem_dist.training.runfolder import read_run
 
 #: Training groups on which the linear probes learn: enough for stable probes, few enough for a minute.
 PROBE_GROUPS = 48
@@ -58,7 +59,7 @@ def evaluate_run(
 
 
 def _evaluate(location: str, released: str, probe_groups: int, console: Console, began: float) -> dict[str, Figure]:
-    run = read_run(location)
+    run = read_run(location, Stage1Run)
     source = Source(run.data)
     with console.status("reading held-out recordings"):
         test = list(read_groups(run, source, "test"))
@@ -92,17 +93,6 @@ def _evaluate(location: str, released: str, probe_groups: int, console: Console,
         soft_wrap=True,
     )
     return figures
-
-
-def read_run(location: str) -> Stage1Run:
-    """The resolved configuration of the run in `location`."""
-    fs, root = open_filesystem(location)
-    if not fs.exists(f"{root}/run.json"):
-        raise NothingToScore(
-            f"no run.json in {location}: give the folder of a training run, for instance runs/cdrl-stage1"
-        )
-    with fs.open(f"{root}/run.json", "r") as f:
-        return Stage1Run.model_validate(json.load(f))
 
 
 def exported(location: str) -> dict[str, nn.Module]:

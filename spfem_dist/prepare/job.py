@@ -25,14 +25,15 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from spfem_dist import weights
+from spfem_dist.files import file_sha256, write_whole
 from spfem_dist.inventory import lacking_pairs
 from spfem_dist.prepare.alignment import import_paths
 from spfem_dist.prepare.group import build_group
 from spfem_dist.prepare.plan import PrepareSettings, ShardPlan, find_clips, fingerprint, plan_shards
 from spfem_dist.prepare.progress import Progress
-from spfem_dist.prepare.shards import file_sha256, write_shard
+from spfem_dist.prepare.shards import write_shard
 from spfem_dist.records import Reject
-from spfem_dist.shard_format import INDEX_NAME, ShardEntry, ShardIndex, shards_digest, write_atomically
+from spfem_dist.shard_format import INDEX_NAME, ShardEntry, ShardIndex, shards_digest
 
 REJECTS_NAME = "rejects.csv"
 
@@ -129,7 +130,7 @@ def build_shard(plan: ShardPlan, settings: PrepareSettings) -> Iterator[Done | S
         shard=write_shard(settings.out / plan.name, groups) if groups else None,
         rejects=rejects,
     )
-    write_atomically(_sidecar_path(settings.out, plan), sidecar.model_dump_json(indent=1).encode() + b"\n")
+    write_whole(_sidecar_path(settings.out, plan), sidecar.model_dump_json(indent=1) + "\n")
     yield sidecar
 
 
@@ -345,7 +346,7 @@ def _write_rejects(out: Path, rejects: list[Reject]) -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "reason", "detail"])
     writer.writerows([reject.path, reject.reason, reject.detail] for reject in rejects)
-    write_atomically(out / REJECTS_NAME, table.getvalue().encode())
+    write_whole(out / REJECTS_NAME, table.getvalue())
 
 
 def _print(summary: PrepareSummary, settings: PrepareSettings, console: Console) -> None:

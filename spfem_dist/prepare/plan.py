@@ -18,7 +18,7 @@ from spfem_dist.config import Section
 from spfem_dist.corpora.files import unreadable
 from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
-from spfem_dist.prepare.shards import file_sha256
+from spfem_dist.files import file_sha256
 from spfem_dist.records import Clip, Reject
 
 #: Raised by one whenever the same settings and clips give other bytes than before: old shards are then not mixed with new.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import os
 import shutil
 import tarfile
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import soundfile
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from spfem_dist.files import whole_file
 from spfem_dist.records import UtteranceGroup
 from spfem_dist.shard_format import GroupEntry, RecordingEntry, ShardEntry, encode_group, pack_members
 
@@ -134,25 +134,13 @@ def write_shard(path: str | Path, groups: Sequence[UtteranceGroup]) -> ShardEntr
     return ShardEntry(name=path.name, bytes=total, sha256=digest.hexdigest(), groups=entries)
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_whole(path: Path, parts: Sequence[bytes], total: int) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
+            file.writelines(parts)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        temporary.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free
         raise DiskFull(
             errno.ENOSPC,
@@ -160,5 +148,3 @@ def _write_whole(path: Path, parts: Sequence[bytes], total: int) -> None:
             "are kept: free some space, or choose another --out, and run the same command again to go on",
             str(path),
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

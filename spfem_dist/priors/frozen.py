@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from spfem_dist.config import Data, Guidance
+from spfem_dist.files import cache_folder, whole_file
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.storage import open_filesystem
 from spfem_dist.training.engines import freeze
@@ -121,18 +121,16 @@ def _fetched(location: str) -> list[Path]:
         raise FileNotFoundError(
             f"no finished prior under {location}: train it to its end first (python recipes/cdrl_stage1.py)"
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "models"
     key = hashlib.sha256(location.encode()).hexdigest()[:16]
-    return [_copied(fs, path, cache / f"{key}-{name}") for name, path in inside.items()]
+    return [_copied(fs, path, cache_folder("models") / f"{key}-{name}") for name, path in inside.items()]
 
 
 def _copied(fs: Any, root: str, place: Path) -> Path:
     """The prior at `root`, in the local folder `place`. Workers of one machine copy side by side, so files appear whole."""
     place.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "model.safetensors"):
-        partial = place / f"{file}.{os.getpid()}.partial"
-        fs.get_file(f"{root}/{file}", str(partial))
-        os.replace(partial, place / file)
+        with whole_file(place / file) as partial:
+            fs.get_file(f"{root}/{file}", str(partial))
     return place
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spfem_dist.streaming.decode import DamagedVideo, Decoder, Request, UnusableDecoder, codec_of
+from spfem_dist.streaming.encoded import DamagedVideo, Decoder, Request, UnusableDecoder, codec_of
 
 #: Videos handed to the decoder at a time.
 _BATCH = 32

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import logging
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 import av
 import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
+from spfem_dist.streaming.dali import decode_dali
+from spfem_dist.streaming.encoded import DamagedVideo, Decoder, Request, UnusableDecoder, opened
+
 log = logging.getLogger(__name__)
 
 #: Keyframe distance that `prepare` writes; where a video differs, frames stay right and seeking saves less.
 KEYFRAME_EVERY = 10
-
-Decoder = Literal["pyav", "dali-cpu", "dali-gpu"]
-
-
-class DamagedVideo(ValueError):
-    """A video that does not give the frames it should. `request` is its number in the call to `decode_many`."""
-
-    def __init__(self, message: str, request: int = 0):
-        super().__init__(message)
-        self.request = request
-
-
-class UnusableDecoder(ValueError):
-    """The chosen decoder cannot decode on this machine, or cannot decode this codec at all; says what to choose."""
-
-
-class Request(NamedTuple):
-    """Frames `frames` (indexes from 0, any order, repeats allowed) of the encoded `video`; `name` is for messages."""
-
-    video: bytes
-    frames: Sequence[int]
-    name: str = "video"
 
 
 def choose_decoder(name: str, device: torch.device | str | None = None) -> Decoder:
@@ -81,32 +60,13 @@ def decode_many(
     """uint8 [K, H, W, 3] RGB for each request, on the CPU (pyav, dali-cpu) or on `device` (dali-gpu)."""
     if decoder == "pyav":
         return [torch.from_numpy(_decode_pyav(request, number)) for number, request in enumerate(requests)]
-    from spfem_dist.streaming.dali import decode_dali
-
     return decode_dali(requests, decoder, device)
-
-
-def codec_of(video: bytes) -> str:
-    """The codec's name as FFmpeg calls it (`h264`, `vp9`, ...); DamagedVideo where no video stream can be opened."""
-    with _opened(Request(video, ()), 0) as container:
-        return container.streams.video[0].codec_context.name
-
-
-def _opened(request: Request, number: int) -> av.container.InputContainer:
-    try:
-        container = av.open(io.BytesIO(request.video), mode="r")
-    except (av.FFmpegError, ValueError) as error:
-        raise DamagedVideo(f"{request.name} cannot be opened ({error}): cut or not a video", number) from None
-    if not container.streams.video:
-        container.close()
-        raise DamagedVideo(f"{request.name} has no video stream", number)
-    return container
 
 
 def _decode_pyav(request: Request, number: int) -> np.ndarray:
     wanted = sorted(set(request.frames))
     found: dict[int, np.ndarray] = {}
-    with _opened(request, number) as container:
+    with opened(request, number) as container:
         stream = container.streams.video[0]
         # One thread: loader threads work on different clips, and FFmpeg's own would only get in their way
         # (six times slower at 64 px).

@@ -24,7 +24,8 @@ from spfem_dist.records import Batch, Recording, UtteranceGroup
 from spfem_dist.shard_format import DamagedShard
 from spfem_dist.shares import Share, share_of
 from spfem_dist.streaming.cache import MemoryCache
-from spfem_dist.streaming.decode import DamagedVideo, Request, choose_decoder, decode_many
+from spfem_dist.streaming.decode import choose_decoder, decode_many
+from spfem_dist.streaming.encoded import DamagedVideo, Request
 from spfem_dist.streaming.order import Accept, Order, SampleRef
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.streaming.store import RemoteStore

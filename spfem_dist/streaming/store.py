@@ -10,21 +10,22 @@ import fcntl
 import hashlib
 import logging
 import os
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
+from spfem_dist.backoff import pauses
+from spfem_dist.errors import RefusedStorage, UnreachableStorage
+from spfem_dist.files import cache_folder, file_sha256, whole_file
+from spfem_dist.redact import redact
 from spfem_dist.shard_format import INDEX_NAME, DamagedShard, ShardEntry
-from spfem_dist.storage import RefusedStorage, UnreachableStorage, open_filesystem, without_secrets
+from spfem_dist.storage import open_filesystem
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: First and largest pause between attempts, seconds; each pause is drawn from [half, whole] of the doubled last one.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 20.0
 #: With the cache folder's disk full, seconds until the next try to put a shard there.
 _LOOK_AGAIN = 60.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -74,7 +75,7 @@ class RemoteStore:
     def __init__(self, url: str, cache: str = "", cache_mb: int = 20_480, retries: int = 5, verify: bool = True):
         self.url, self.retries, self.verify = url.rstrip("/"), max(1, retries), verify
         self.limit = cache_mb << 20
-        self.folder = Path(cache).expanduser() if cache else default_cache()
+        self.folder = Path(cache).expanduser() if cache else cache_folder("shards")
         self._own = self.folder / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         self._refused: dict[str, DamagedShard] = {}
         self.fetched: list[str] = []
@@ -96,7 +97,7 @@ class RemoteStore:
             try:
                 path = self.fetch(shard)
             except _NoRoom as error:
-                log.warning("%s; meanwhile shards are read from %s piece by piece", error, without_secrets(self.url))
+                log.warning("%s; meanwhile shards are read from %s piece by piece", error, redact(self.url))
                 self._full_until = time.monotonic() + _LOOK_AGAIN
                 return self._read_remote_range(shard, offset, size)
             try:
@@ -146,17 +147,13 @@ class RemoteStore:
         )
 
     def _fetch_once(self, shard: ShardEntry, path: Path) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with whole_file(path) as temporary:
             self.fs.get_file(f"{self.path}/{shard.name}", str(temporary))
             found = temporary.stat().st_size
             if found != shard.bytes:
                 raise _Short(f"{found} bytes arrived of {shard.bytes}")
-            if self.verify and _sha256(temporary) != shard.sha256:
+            if self.verify and file_sha256(temporary) != shard.sha256:
                 raise _Altered(f"sha256 differs from the index's {shard.sha256[:12]}...")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _read_remote_range(self, shard: ShardEntry, offset: int, size: int) -> bytes:
         def once() -> bytes:
@@ -169,15 +166,14 @@ class RemoteStore:
 
     def _attempt(self, name: str, call: Callable[[], T]) -> T:
         """call() with retries for bytes that come short or altered; storage that does not answer was waited for below here."""
-        place = without_secrets(f"{self.url}/{name}")
+        place = redact(f"{self.url}/{name}")
         bucket = self.path.split("/", 1)[0]
-        pause = _FIRST_PAUSE
-        for attempt in range(1, self.retries + 1):
+        for attempt, pause in enumerate(pauses(), start=1):
             try:
                 return call()
             except FileNotFoundError:
                 raise MissingShard(
-                    f"{name} is missing: bucket {bucket} has no {place}. Upload it again (`aws s3 sync SHARDS {without_secrets(self.url)}`), "
+                    f"{name} is missing: bucket {bucket} has no {place}. Upload it again (`aws s3 sync SHARDS {redact(self.url)}`), "
                     "or correct data.shards"
                 ) from None
             except RefusedStorage as error:
@@ -185,7 +181,7 @@ class RemoteStore:
             except UnreachableStorage as error:
                 raise UnreachableStorage(f"{name} could not be read: {error}") from None
             except _transport_errors() as error:
-                reason = without_secrets(f"{type(error).__name__}: {error}")
+                reason = redact(f"{type(error).__name__}: {error}")
                 if isinstance(error, PermissionError) or type(error).__name__ in _REFUSED:
                     raise UnreachableStorage(
                         f"bucket {bucket} refuses {place} ({reason}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
@@ -205,9 +201,8 @@ class RemoteStore:
                         "AWS_ENDPOINT_URL, or raise data.retries"
                     ) from None
                 log.warning("read of %s failed (attempt %d of %d): %s", place, attempt, self.retries, reason)
-                time.sleep(random.uniform(pause / 2, pause))
-                pause = min(2 * pause, _LONGEST_PAUSE)
-        raise AssertionError("unreachable")
+                time.sleep(pause)
+        raise AssertionError("pauses have no end")
 
     def _evict(self, keep: Path, limit: int | None = None) -> None:
         limit = self.limit if limit is None else limit
@@ -224,11 +219,6 @@ class RemoteStore:
             if path != keep:
                 path.unlink(missing_ok=True)
                 total -= size
-
-
-def default_cache() -> Path:
-    """Folder for fetched shards where data.cache is empty: under XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "shards"
 
 
 class _NoRoom(OSError):
@@ -263,8 +253,3 @@ def _read_range(path: Path, shard: ShardEntry, offset: int, size: int) -> bytes:
                 "`spfem prepare` again"
             )
     return content
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from spfem_dist.config import Run
-from spfem_dist.tracking.store import flatten, without_credentials
+from spfem_dist.redact import without_credentials
+from spfem_dist.tracking.store import flatten
 
 LIBRARIES = ("torch", "deepspeed", "ray", "mlflow", "accelerate", "webdataset", "transformers")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spfem_dist.tracking.store import mask
+from spfem_dist.redact import redact
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def tags_of(config: Mapping[str, Any], folder: Path, kind: str) -> dict[str, str
         from spfem_dist.priors.prior import load_prior
 
         told[PARAMETERS] = digest(load_prior(folder)[0])
-    return {key: mask(value) for key, value in told.items() if value not in (None, "")}
+    return {key: redact(value) for key, value in told.items() if value not in (None, "")}
 
 
 def registered_priors(client: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import tempfile
 import warnings
@@ -18,9 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from spfem_dist.files import cache_folder, file_sha256
+from spfem_dist.redact import redact
 from spfem_dist.tracking import lineage
 from spfem_dist.tracking.outbox import now
-from spfem_dist.tracking.store import TrackingUnavailable, mask, open_client, reachable
+from spfem_dist.tracking.store import TrackingUnavailable, open_client, reachable
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,7 @@ def register_model(
     kind = "generator" if (folder / "face.safetensors").is_file() else "prior"
     config = json.loads((folder / "config.json").read_text())
     client = _answering(uri)
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(weights)
     for known in client.search_model_versions(f"name = '{name}' and tags.sha256 = '{digest}'"):
         if (known.run_id or "") == run_id:
             _point(client, name, alias, known.version)
@@ -94,7 +94,7 @@ def register_model(
         _descend(client, run_id, guides)
     told = {"sha256": digest, "samples": str(samples)} | lineage.tags_of(config, folder, kind)
     told |= {f"prior.{key}": f"models:/{key}/{version.version}" for key, version in guides.items()}
-    told |= {key: mask(value) for key, value in (tags or {}).items()}
+    told |= {key: redact(value) for key, value in (tags or {}).items()}
     with _process_uses(uri):
         made = client.create_model_version(
             name,
@@ -135,13 +135,12 @@ def fetch_model(uri: str | Path, tracking_uri: str = "", into: str | Path | None
         key = f"{version.name}-{version.version}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         if source.startswith("file:"):  # on this machine, as with SQLite: nothing to fetch
             return _weights_inside(Path(local_file_uri_to_path(source)), text)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / "models"
-    place = Path(into) if into else cache / key
+    place = Path(into) if into else cache_folder("models") / key
     place.mkdir(parents=True, exist_ok=True)
     try:
         found = download_artifacts(artifact_uri=source, dst_path=str(place), tracking_uri=tracking_uri)
     except (MlflowException, OSError) as error:
-        raise FileNotFoundError(f"{text} could not be fetched from {mask(tracking_uri)}: {mask(error)}") from None
+        raise FileNotFoundError(f"{text} could not be fetched from {redact(tracking_uri)}: {redact(error)}") from None
     return _weights_inside(Path(found), text)
 
 
@@ -165,7 +164,7 @@ def _answering(uri: str) -> Any:
     reach = reachable(uri)
     if not uri or not reach.ok:
         raise TrackingUnavailable(
-            f"the model registry at {mask(uri) or '(tracking is off)'} cannot be used: {reach.detail}"
+            f"the model registry at {redact(uri) or '(tracking is off)'} cannot be used: {reach.detail}"
         )
     return open_client(uri)
 
@@ -255,7 +254,7 @@ def _described(kind: str, tags: Mapping[str, str]) -> str:
     """A version in a sentence, for the model's page."""
     guided = [f"`{value}`" for key, value in tags.items() if re.fullmatch(r"prior\.\w+", key)]
     under = f", guided by {' and '.join(guided)}" if guided else ", without guidance" if kind == "generator" else ""
-    where = f" on `{mask(tags['data.shards'])}`" if "data.shards" in tags else ""
+    where = f" on `{redact(tags['data.shards'])}`" if "data.shards" in tags else ""
     return f"From run `{tags.get('run', '?')}` after {int(tags['samples']):,} samples{where}{under}."
 
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from spfem_dist.config import Run
-from spfem_dist.tracking.store import mask, open_client
+from spfem_dist.redact import redact
+from spfem_dist.tracking.store import open_client
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +29,15 @@ class NodeMonitor(SystemMetricsMonitor):
             self._shutdown_event.wait(self.sampling_interval)
 
 
-class _Masked(logging.Filter):
+class _Redacted(logging.Filter):
     """MLflow's monitor prints what a request failed with, and that names the URI."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = mask(record.getMessage()), None
+        record.msg, record.args = redact(record.getMessage()), None
         return record.levelno >= logging.WARNING
 
 
-_masked = _Masked()
+_redacted = _Redacted()
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def watched(run: Run, run_id: str, node: int) -> Iterator[None]:
         )
         yield
         return
-    logging.getLogger("mlflow.system_metrics.system_metrics_monitor").addFilter(_masked)
+    logging.getLogger("mlflow.system_metrics.system_metrics_monitor").addFilter(_redacted)
     open_client(uri)  # for its settings of time limits
     monitor = NodeMonitor(run_id, resume_logging=True, node_id=f"node_{node}", tracking_uri=uri)
     monitor.start()

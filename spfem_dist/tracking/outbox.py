@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from spfem_dist.tracking.store import mask
+from spfem_dist.files import write_whole
+from spfem_dist.redact import redact
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class Outbox:
                     log.warning(
                         "%s does not take data (%s); it is kept in %s and sent later",
                         self._name,
-                        mask(error)[:300],
+                        redact(error)[:300],
                         self._spool,
                     )
                 self._failures += 1
@@ -225,9 +226,7 @@ class Outbox:
         finally:
             rest = list(islice(_read(taken), sent, None))
             if rest:
-                fresh = taken.with_suffix(".part")
-                fresh.write_text("".join(_to_line(item) for item in rest), encoding="utf-8")
-                fresh.replace(taken)
+                write_whole(taken, "".join(_to_line(item) for item in rest))
             else:
                 taken.unlink()
         return sent
@@ -249,7 +248,7 @@ class Outbox:
                 self._name,
                 items[0].kind,
                 items[0].key,
-                mask(error)[:300],
+                redact(error)[:300],
                 file,
             )
 

@@ -1,4 +1,4 @@
-"""Where runs are kept: the tracking store behind a URI, whether it answers, and URIs without their secrets."""
+"""Where runs are kept: the tracking store behind a URI, and whether it answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
+
+from spfem_dist.redact import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,16 +35,11 @@ number of workers lie over each other: tick two parents, *Compare*, *Show diff o
 `priors/` and `stage2/` are scores of `spfem evaluate`. Finished networks are registered models; the alias `champion` is the one to use."""
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/]*@")
-_SECRET_QUERY = re.compile(
-    r"(?i)([?&;](?:[\w-]*(?:password|passwd|secret|token|key|signature|credential)[\w-]*)=)[^&;\s'\"]+"
-)
-_SECRET_NAME = re.compile(r"(?i)(^|[._-])(password|passwd|secret|token|api_?key|access_?key|credentials?)($|[._-])")
 _REFUSED = 401, 403
 
 
 class TrackingUnavailable(RuntimeError):
-    """The tracking store cannot be used; the message names it (secrets masked) and the way out."""
+    """The tracking store cannot be used; the message names it (secrets redacted) and the way out."""
 
 
 class Reach(NamedTuple):
@@ -52,39 +49,6 @@ class Reach(NamedTuple):
     detail: str
     away: bool = False
     """It does not answer now and may later, as opposed to: it refuses, or is no such store."""
-
-
-def mask(text: object) -> str:
-    """`text` with the user and password of every URI in it, and secrets in query strings, replaced by `***`."""
-    return _SECRET_QUERY.sub(r"\1***", _USER_AND_PASSWORD.sub("***@", str(text)))
-
-
-def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested `settings` that may be logged: URIs masked, values of fields named like secrets replaced."""
-
-    def clean(name: str, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: clean(key, inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(name, inner) for inner in value]
-        if _SECRET_NAME.search(name) and value not in (None, ""):
-            return "***"
-        return mask(value) if isinstance(value, str) else value
-
-    return {name: clean(name, value) for name, value in settings.items()}
-
-
-def without_credentials(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Like `without_secrets`, and what is left can be used again: URIs without user and password, which the environment may hold."""
-
-    def bare(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: bare(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [bare(inner) for inner in value]
-        return value.replace("***@", "") if isinstance(value, str) else value
-
-    return bare(without_secrets(settings))
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -114,9 +78,9 @@ def reachable(uri: str, timeout: float = 5.0) -> Reach:
         if database in _DATABASE_PORTS:
             return _database_reachable(uri, _DATABASE_PORTS[database], timeout)
     except ValueError as error:  # e.g. a port that is not a number
-        return Reach(False, f"{mask(uri)} is not a usable URI: {mask(error)}")
+        return Reach(False, f"{redact(uri)} is not a usable URI: {redact(error)}")
     known = "sqlite:///file.db, http(s)://server:port, postgresql://..."
-    return Reach(False, f"tracking.uri {mask(uri)!r} is not a store MLflow can write to; it knows {known}")
+    return Reach(False, f"tracking.uri {redact(uri)!r} is not a store MLflow can write to; it knows {known}")
 
 
 def wait_until_reachable(uri: str, seconds: float, every: float = 2.0) -> bool:
@@ -159,7 +123,7 @@ def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> 
     """
     reach = reachable(uri)
     if not reach.ok:
-        raise TrackingUnavailable(f"tracking store {mask(uri)} cannot be used: {reach.detail}. Fix it, or {MENDING}")
+        raise TrackingUnavailable(f"tracking store {redact(uri)} cannot be used: {reach.detail}. Fix it, or {MENDING}")
     from mlflow.exceptions import MlflowException
 
     client = open_client(uri)
@@ -178,13 +142,13 @@ def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> 
         return found.experiment_id
     except MlflowException as error:
         raise TrackingUnavailable(
-            f"tracking store {mask(uri)} refused experiment {experiment!r}: {mask(error)}. Fix it, or {MENDING}"
+            f"tracking store {redact(uri)} refused experiment {experiment!r}: {redact(error)}. Fix it, or {MENDING}"
         ) from None
 
 
 def experiment_page(experiment_id: str, server: str = "http://127.0.0.1:5000", runs: Sequence[str] = ()) -> str:
     """Address of an experiment's charts in the UI, in its view for model training; with `runs`, of their comparison."""
-    server = mask(server).rstrip("/")
+    server = redact(server).rstrip("/")
     if runs:
         return f"{server}/#/compare-runs?runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment_id]))}"
     return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
@@ -248,26 +212,26 @@ def _server_reachable(uri: str, timeout: float) -> Reach:
         )
     except requests.Timeout as error:
         waited = timeout if isinstance(error, requests.ConnectTimeout) else 4 * timeout
-        detail = f"{mask(uri)} did not answer within {waited:g} s; is the server up and the address right?"
+        detail = f"{redact(uri)} did not answer within {waited:g} s; is the server up and the address right?"
         return Reach(False, detail, away=True)
     except requests.RequestException as error:
         reason = str(getattr(error, "reason", None) or error.__class__.__name__)
-        detail = f"{mask(uri)} does not answer ({mask(reason)}); is the server up and the address right?"
+        detail = f"{redact(uri)} does not answer ({redact(reason)}); is the server up and the address right?"
         return Reach(False, detail, away=True)
     if answer.status_code in _REFUSED:
         return Reach(
             False,
-            f"{mask(uri)} refuses access (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
+            f"{redact(uri)} refuses access (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment",
         )
     if not answer.ok:
-        detail = f"{mask(uri)} answers HTTP {answer.status_code}; is this an MLflow server?"
+        detail = f"{redact(uri)} answers HTTP {answer.status_code}; is this an MLflow server?"
         return Reach(False, detail, away=answer.status_code >= 500)
     try:
         answer.json()
     except ValueError:
-        return Reach(False, f"{mask(uri)} answers, but not as an MLflow server does; is the address right?")
-    return Reach(True, f"MLflow server {mask(uri)}")
+        return Reach(False, f"{redact(uri)} answers, but not as an MLflow server does; is the address right?")
+    return Reach(True, f"MLflow server {redact(uri)}")
 
 
 def _database_reachable(uri: str, default_port: int, timeout: float) -> Reach:
@@ -278,4 +242,4 @@ def _database_reachable(uri: str, default_port: int, timeout: float) -> Reach:
     except OSError as error:
         detail = f"{host}:{port} does not answer ({error}); is the database up and the address right?"
         return Reach(False, detail, away=True)
-    return Reach(True, f"database {mask(uri)}: {host}:{port} answers (log-in not tried)")
+    return Reach(True, f"database {redact(uri)}: {host}:{port} answers (log-in not tried)")

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from spfem_dist.config import Run
+from spfem_dist.files import cache_folder
+from spfem_dist.redact import redact, redact_settings
 from spfem_dist.tracking import environment, stored, view
 from spfem_dist.tracking.outbox import Item, Outbox, now, spooled
 from spfem_dist.tracking.sender import Sender
@@ -30,12 +32,10 @@ from spfem_dist.tracking.store import (
     NOTE,
     TrackingUnavailable,
     flatten,
-    mask,
     open_client,
     open_experiment,
     reachable,
     wait_until_reachable,
-    without_secrets,
 )
 
 log = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ class Tracker:
         self._ended = False
         self._last: dict[str, int] = {}
         if client is not None:
-            self._spool = Path(spool or Path.home() / ".cache/spfem_dist/tracking" / run_id)
+            self._spool = Path(spool or cache_folder("tracking") / run_id)
             if greeting is None:
                 self._last = stored.last_steps(client, run_id)
             for item in spooled(self._spool):  # left by an attempt that died while the store was away
                 if item.kind == "metric":
                     self._last[item.key] = max(item.step, self._last.get(item.key, -1))
             sender = Sender(client, run_id, parent_run_id, prior, greeting and (lambda: greeting(self)))
-            self.outbox = Outbox(sender.deliver, self._spool, name=f"tracking store {mask(uri)}")
+            self.outbox = Outbox(sender.deliver, self._spool, name=f"tracking store {redact(uri)}")
 
     # --- what training calls ---------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class Tracker:
 
     def settings(self, name: str, values: Mapping[str, Any]) -> None:
         """Queue nested `values` as the file `name` (JSON), without secrets."""
-        self.text(name, json.dumps(without_secrets(values), indent=2, default=str) + "\n")
+        self.text(name, json.dumps(redact_settings(values), indent=2, default=str) + "\n")
 
     def text(self, name: str, text: str, kind: str = "text") -> None:
         """Queue `text` as the file `name`."""
@@ -131,9 +131,9 @@ class Tracker:
             self.outbox.put(Item(kind, name, text, now()))
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        """Queue tags; secrets in URIs are masked, long values cut."""
+        """Queue tags; secrets are redacted, long values cut."""
         if self.client is not None:
-            self.outbox.put(*(Item("tag", key, _cut(mask(value), TAG_LIMIT), now()) for key, value in values.items()))
+            self.outbox.put(*(Item("tag", key, _cut(redact(value), TAG_LIMIT), now()) for key, value in values.items()))
 
     def params(self, settings: Mapping[str, Any]) -> None:
         """Log settings (nested or dotted) now, without secrets. MLflow cannot change a parameter: where a resumed run's
@@ -142,7 +142,7 @@ class Tracker:
             return
         from mlflow.entities import Param
 
-        flat = {key: _cut(_plain(value), PARAM_LIMIT) for key, value in flatten(without_secrets(settings)).items()}
+        flat = {key: _cut(_plain(value), PARAM_LIMIT) for key, value in flatten(redact_settings(settings)).items()}
         there = self.client.get_run(self.run_id).data.params
         missing = [Param(key, value) for key, value in flat.items() if key not in there]
         for i in range(0, len(missing), PARAMS_PER_REQUEST):
@@ -162,12 +162,12 @@ class Tracker:
         facts = {
             "name": name[:500],
             "digest": digest[:12],  # the table of runs shows all of it; the whole one is a tag of each model
-            "source": mask(source),
+            "source": redact(source),
             "counts": dict(counts),
             "context": context,
         }
         self.outbox.put(Item("dataset", name, json.dumps(facts), now()))
-        self.tags({f"data.{context}": f"{name} {digest[:12]} {mask(source)}"})
+        self.tags({f"data.{context}": f"{name} {digest[:12]} {redact(source)}"})
 
     def secure(self) -> None:
         """Write what has not arrived to disk. Called with each checkpoint, so that a killed job loses no point before it."""
@@ -290,7 +290,7 @@ def keep_view(tracker: Tracker) -> None:
     try:
         view.keep(tracker.client, tracker.run_id)
     except (MlflowException, ValueError, KeyError, TypeError) as error:
-        log.info("the saved view of the experiment stays as it was: %s", mask(error))
+        log.info("the saved view of the experiment stays as it was: %s", redact(error))
 
 
 def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dict[str, str], samples: int) -> Tracker:
@@ -300,7 +300,7 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
     from mlflow.exceptions import MlflowException
 
     tags = {"mlflow.runName": title, **environment.tags(run), **tags}
-    tags = {key: _cut(mask(value), TAG_LIMIT) for key, value in tags.items()}
+    tags = {key: _cut(redact(value), TAG_LIMIT) for key, value in tags.items()}
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     parent, client = tags.get("mlflow.parentRunId", ""), open_client(uri)
 
@@ -326,7 +326,7 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
         new = run_id is None
         if run_id is None:
             note = {
-                NOTE: _cut(mask(environment.note(run, prior)), TAG_LIMIT)
+                NOTE: _cut(redact(environment.note(run, prior)), TAG_LIMIT)
             }  # once: a person may have written it anew
             if prior is None:
                 note |= {view.COLOR: view.color(client, experiment)}
@@ -336,11 +336,11 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
     except (MlflowException, TrackingUnavailable) as error:
         if resume and reachable(uri).away:
             place = _spool(run, resume)
-            log.warning("tracking store %s is away; the run goes on, and what it logs waits in %s", mask(uri), place)
+            log.warning("tracking store %s is away; the run goes on, and what it logs waits in %s", redact(uri), place)
             return Tracker(client, resume, place, uri, parent, prior or "", greet)
         if isinstance(error, TrackingUnavailable):
             raise
-        raise TrackingUnavailable(f"tracking store {mask(uri)} refused run {title!r}: {mask(error)}") from None
+        raise TrackingUnavailable(f"tracking store {redact(uri)} refused run {title!r}: {redact(error)}") from None
     return tracker
 
 
@@ -356,7 +356,9 @@ def _continued(client: Any, run_id: str | None, uri: str) -> str | None:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         log.warning(
-            "run %s is not in tracking store %s (another store, or emptied); a new MLflow run begins", run_id, mask(uri)
+            "run %s is not in tracking store %s (another store, or emptied); a new MLflow run begins",
+            run_id,
+            redact(uri),
         )
         return None
     if found.info.lifecycle_stage == "deleted":
@@ -367,7 +369,7 @@ def _continued(client: Any, run_id: str | None, uri: str) -> str | None:
 def _spool(run: Run, run_id: str) -> Path:
     """Folder for what waits: in the run's folder, or under the home folder where the run lies in object storage."""
     folder = run.folder()
-    root = Path.home() / ".cache/spfem_dist/tracking" / run.name if "://" in folder else Path(folder) / "tracking"
+    root = cache_folder("tracking") / run.name if "://" in folder else Path(folder) / "tracking"
     return root / run_id
 
 

@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from spfem_dist import config
+from spfem_dist.backoff import pauses
+from spfem_dist.errors import UnreachableStorage
 from spfem_dist.faults import inject
-from spfem_dist.storage import UnreachableStorage, is_full, wait_for_room
-from spfem_dist.training import universal, watchdog
+from spfem_dist.storage import is_full, wait_for_room
+from spfem_dist.training import heartbeat, universal
 from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, absent, checkpoint_name, fetched
 from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import World, from_rank_zero, gathered
 
 #: First and largest pause between two looks for the other workers' manifests, seconds.
-_FIRST_LOOK, _LONGEST_LOOK = 0.05, 2.0
+_LOOKS = 0.05, 2.0
 #: How long a worker that fails still gives its upload, seconds: with luck it completes the checkpoint.
 _PARTING_S = 20.0
 
@@ -147,7 +149,7 @@ def _resharded(found: Found, names: Iterable[str], world: World, zero_stage: int
     with ExitStack() as held:
         mine, problem = "", ""
         if world.local_rank == 0:
-            watchdog.doing("cutting a checkpoint anew")
+            heartbeat.doing("cutting a checkpoint anew")
             out = held.enter_context(scratch("universal"))
             try:
                 universal.convert(found.folder, names, out, found.zero_stage, zero_stage)
@@ -224,7 +226,7 @@ class Saver:
         """Write every rank's part of a checkpoint and start its upload; returns the seconds that the loop waited. A collective."""
         started = time.perf_counter()
         self.wait()
-        watchdog.doing("writing a checkpoint")
+        heartbeat.doing("writing a checkpoint")
         held = ExitStack()
         try:
             folder = held.enter_context(scratch("checkpoint"))
@@ -259,7 +261,7 @@ class Saver:
         """Wait for the upload in flight, if any. Raises what went wrong with it."""
         if self._upload is not None:
             while self._upload.is_alive():
-                watchdog.doing("waiting for the upload of a checkpoint")  # storage that hangs has limits of its own
+                heartbeat.doing("waiting for the upload of a checkpoint")  # storage that hangs has limits of its own
                 self._upload.join(1.0)
             self._upload = None
         if self._failure is not None:
@@ -305,8 +307,8 @@ class Saver:
 
     def _committed(self, name: str) -> dict[str, int] | None:
         """The checkpoint's files and their bytes once all workers' manifests are there; None where this worker fails meanwhile."""
-        until, pause = time.monotonic() + self.shelf.patience_s, _FIRST_LOOK
-        while True:
+        until = time.monotonic() + self.shelf.patience_s
+        for pause in pauses(*_LOOKS):
             there = self.shelf.files(name)
             missing = absent(there, self.world.size)
             if not missing:
@@ -318,7 +320,7 @@ class Saver:
                     f"{name}: the files of workers {', '.join(map(str, missing))} did not arrive in {self.shelf.location} within "
                     f"{self.shelf.patience_s:g} s: their logs say why; wait longer with --storage.patience-s"
                 )
-            pause = min(2 * pause, _LONGEST_LOOK)
+        raise AssertionError("pauses have no end")
 
     def _retire(self, name: str, metrics: dict[str, float]) -> None:
         """Remove what is neither among the newest nor among the best, now that `name` is committed."""

@@ -16,8 +16,7 @@ from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training.desk import Desk
-from spfem_dist.training.launch import LaunchError, announce, pending_jobs
-from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.runfolder import LaunchError, RunFolder, announce, pending_jobs
 from spfem_dist.training.screen import Screen, Status
 from spfem_dist.training.worker import END, work, worker_environment
 from spfem_dist.training.world import RayWorld

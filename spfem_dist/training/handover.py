@@ -15,7 +15,7 @@ from typing import Any
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 
-from spfem_dist.training import watchdog
+from spfem_dist.training import heartbeat
 
 #: How long Ray Train may take to end the workers after a hand-over, seconds.
 _PATIENCE_S = 120.0
@@ -70,7 +70,7 @@ def hand_over() -> None:
     )
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
-        watchdog.doing("waiting for Ray Train to start again elsewhere")
+        heartbeat.doing("waiting for Ray Train to start again elsewhere")
         time.sleep(1.0)
     raise RuntimeError(
         f"process {os.getpid()} made room for another attempt, and Ray Train did not end it within {_PATIENCE_S:g} s"

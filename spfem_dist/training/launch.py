@@ -26,13 +26,7 @@ from spfem_dist.faults.inject import not_struck
 from spfem_dist.stage import Stage
 from spfem_dist.storage import be_patient
 from spfem_dist.training import usage
-from spfem_dist.training.runfolder import RunFolder
-from spfem_dist.training.screen import Screen
-
-
-class LaunchError(RuntimeError):
-    """The run cannot start or could not end; the message says why and what to do."""
-
+from spfem_dist.training.runfolder import LaunchError
 
 #: What the short help says of the options that are no settings of the run.
 FLAGS = {
@@ -158,23 +152,3 @@ def start(run: Run, stage: Stage, local: bool = False, quiet: bool = False) -> s
     from spfem_dist.training.cluster import train_on_ray
 
     return train_on_ray(run, stage, quiet)
-
-
-def pending_jobs(run: Run, stage: Stage, folder: RunFolder, screen: Screen) -> list[str]:
-    """The jobs of this run that have not finished their step budget, with a line about each that has."""
-    pending = []
-    for name in stage.jobs(run):
-        state = folder.read(f"{name}/state.json", {})
-        if state.get("status") == "finished" and state.get("step", 0) >= getattr(run, name).steps:
-            screen.say(f"{name}: already finished at step {state['step']}; nothing to do")
-        else:
-            pending.append(name)
-    return pending
-
-
-def announce(run: Run, screen: Screen, resumed: bool, how: str) -> None:
-    """Say which of the two things a name can mean is happening."""
-    verb = "resuming" if resumed else "starting"
-    screen.say(f"{verb} run {run.name!r} in {run.folder()} ({how})")
-    for fault in run.faults:
-        screen.say(f"fault that will be injected: {fault}")

@@ -17,7 +17,7 @@ from spfem_dist.faults import inject
 from spfem_dist.records import Batch
 from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.stage import Job
-from spfem_dist.training import checkpoint, engines, watchdog
+from spfem_dist.training import checkpoint, engines, heartbeat, watchdog
 from spfem_dist.training.samples import noted
 from spfem_dist.training.screen import Status
 from spfem_dist.training.status import Meter, flop_counter, peak_flops
@@ -106,7 +106,7 @@ def train(
             progress.step += 1
             progress.samples += settings.global_batch
             meter.step(waited)
-            watchdog.stepped(progress.step)
+            heartbeat.stepped(progress.step)
 
             last = progress.step == settings.steps
             if progress.step % look_every == 0 and not last:
@@ -178,7 +178,7 @@ def optimiser_step(
     def fetched() -> Iterator[Batch]:
         nonlocal waited
         for _ in range(share.steps):
-            watchdog.doing("waiting for data")
+            heartbeat.doing("waiting for data")
             batch, wait = next(stream)
             waited += wait
             yield batch.to(device)
@@ -189,7 +189,7 @@ def optimiser_step(
         engine = trained[phase.trains]
         with engines.only(networks, phase.trains):
             for batch, weight in zip(batches, share.weights, strict=True):
-                watchdog.doing(f"updating {phase.trains}")
+                heartbeat.doing(f"updating {phase.trains}")
                 losses, monitors = phase.losses(networks, batch)
                 total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
                 engine.backward(total if weight == 1 else total * weight)
@@ -250,7 +250,7 @@ def _validate(
     share = held_out_share(job.settings, run.validation.samples, world.rank, world.size)
     with evaluating(trained) as networks:
         for batch, weight in zip(batches, share.weights, strict=bool(batches)):
-            watchdog.doing("validating")
+            heartbeat.doing("validating")
             sums.add(*job.judge(networks, batch.to(device)), weight)
     means = sums.mean()
     if not means:
@@ -266,7 +266,7 @@ def _picture(
     job: Job, trained: Mapping[str, Any], progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
 ) -> None:
     """Pictures of the first held-out micro-batch, drawn by the job itself. A collective under ZeRO-3."""
-    watchdog.doing("drawing pictures")
+    heartbeat.doing("drawing pictures")
     batch = next(iter(job.validation()), None)
     if batch is None or job.pictures is None:
         return

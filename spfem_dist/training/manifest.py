@@ -11,10 +11,8 @@ torchrun and alone; what a killed worker left is no checkpoint.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,13 +22,15 @@ from typing import Any
 
 from fsspec.callbacks import Callback
 
-from spfem_dist.storage import UnreachableStorage, open_filesystem, patience, without_secrets
+from spfem_dist.backoff import pauses
+from spfem_dist.errors import UnreachableStorage
+from spfem_dist.files import file_sha256, write_whole
+from spfem_dist.redact import redact
+from spfem_dist.storage import open_filesystem, patience
 from spfem_dist.training.scratch import scratch
 
 log = logging.getLogger(__name__)
 
-#: First and longest pause between attempts at a folder, seconds.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 20.0
 #: Attempts at a file whose bytes arrive altered before the stored file itself is blamed.
 _READS = 3
 
@@ -139,7 +139,7 @@ class Shelf:
     ) -> None:
         """Store this worker's files of the checkpoint `name`, its manifest with the `facts` last. arrived: called after each file."""
         files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-        entries = {path: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for path, file in files.items()}
+        entries = {path: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for path, file in files.items()}
         if self.fs.async_impl:
             together = partial(self._put_together, files, name, arrived)
             self._persist(together, f"writing {self.location}/{name}/{{{','.join(files)}}}")
@@ -196,23 +196,21 @@ class Shelf:
     def _put_text(self, text: str, target: str) -> None:
         path = f"{self.root}/{target}"
         if self._local:  # whole or not at all
-            partial = Path(f"{path}.partial")
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text)
-            partial.replace(path)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(Path(path), text)
         else:
             self.fs.pipe_file(path, text.encode())
 
     def _persist(self, call: Callable[[], Any], what: str) -> Any:
         """call(), again while a folder's disk fails or is full; S3's own file system waits by itself."""
-        until, pause = time.monotonic() + self.patience_s, _FIRST_PAUSE
-        while True:
+        until = time.monotonic() + self.patience_s
+        for pause in pauses():
             try:
                 return call()
             except (FileNotFoundError, UnreachableStorage):
                 raise
             except OSError as error:
-                reason = without_secrets(str(error))
+                reason = redact(str(error))
                 if isinstance(error, PermissionError) or time.monotonic() + pause > until:
                     mend = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend it"
                     raise UnreachableStorage(
@@ -220,8 +218,8 @@ class Shelf:
                         f"{self.patience_s:g} s with --storage.patience-s"
                     ) from error
                 log.warning("%s failed, trying again: %s", what, reason)
-            time.sleep(random.uniform(pause / 2, pause))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            time.sleep(pause)
+        raise AssertionError("pauses have no end")
 
 
 @contextmanager
@@ -283,12 +281,7 @@ def _check(path: Path, name: str, entry: dict[str, Any]) -> None:
         size = path.stat().st_size
         if size != entry["bytes"]:
             raise DamagedCheckpoint(f"{name} has {size} bytes of {entry['bytes']}")
-        if _sha256(path) != entry["sha256"]:
+        if file_sha256(path) != entry["sha256"]:
             raise DamagedCheckpoint(f"{name} is altered: its sha256 is not the manifest's")
     except FileNotFoundError:
         raise DamagedCheckpoint(f"{name} is missing") from None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

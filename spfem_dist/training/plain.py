@@ -8,8 +8,7 @@ from spfem_dist.config import Run
 from spfem_dist.stage import Stage
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training import engines
-from spfem_dist.training.launch import announce, pending_jobs
-from spfem_dist.training.runfolder import RunFolder
+from spfem_dist.training.runfolder import RunFolder, announce, pending_jobs
 from spfem_dist.training.screen import Screen
 from spfem_dist.training.worker import END, work
 from spfem_dist.training.world import PlainWorld, device_of

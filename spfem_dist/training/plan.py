@@ -13,6 +13,7 @@ from torch import nn
 
 from spfem_dist.config import JobSettings, Run, Zero
 from spfem_dist.records import Batch
+from spfem_dist.redact import redact
 from spfem_dist.shares import Share, share_of
 from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import open_filesystem
@@ -180,7 +181,7 @@ def _reach(console: Console, run: Run) -> list[str]:
         problems.append(f"storage {run.checkpoint.storage} cannot be written ({error}): set --checkpoint.storage")
     if run.tracking.uri:
         reach = tracking.reachable(run.tracking.uri)
-        console.print(f"tracking {tracking.mask(run.tracking.uri)}: {reach.detail}", highlight=False)
+        console.print(f"tracking {redact(run.tracking.uri)}: {reach.detail}", highlight=False)
         if not reach.ok:
             problems.append(f"tracking: {reach.detail}")
     else:

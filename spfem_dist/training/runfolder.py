@@ -17,14 +17,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from pydantic import ValidationError
 
 from spfem_dist.config import JobSettings, Run
+from spfem_dist.files import write_whole
+from spfem_dist.redact import without_credentials
+from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
-from spfem_dist.tracking.store import flatten, without_credentials
+from spfem_dist.tracking.store import flatten
+from spfem_dist.training.screen import Screen
 
 #: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
 STALE_AFTER_S = 90.0
@@ -49,6 +53,13 @@ MAY_CHANGE: tuple[str, ...] = (
 )
 #: The same of every job.
 JOB_MAY_CHANGE = ("enabled", "micro_batch")
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+class LaunchError(RuntimeError):
+    """The run cannot start or could not end; the message says why and what to do."""
 
 
 class RunConflict(RuntimeError):
@@ -114,9 +125,7 @@ class RunFolder:
         self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         text = json.dumps(value, indent=2)
         if "file" in self.fs.protocol or self.fs.protocol == "file":
-            partial = Path(f"{path}.{os.getpid()}.partial")
-            partial.write_text(text)
-            os.replace(partial, path)
+            write_whole(Path(path), text)
         else:
             with self.fs.open(path, "w") as f:
                 f.write(text)
@@ -189,3 +198,39 @@ def _alive(holder: dict[str, Any]) -> bool:
         except psutil.NoSuchProcess:
             return False
     return time.time() - holder["heartbeat"] < STALE_AFTER_S
+
+
+def read_configuration(location: str) -> dict[str, Any]:
+    """The run.json of the run folder `location`, local or s3://. Raises FileNotFoundError where there is none."""
+    fs, root = open_filesystem(location)
+    if not fs.exists(f"{root}/run.json"):
+        raise FileNotFoundError(
+            f"no run.json in {location}: give the folder of a training run, for instance runs/cdrl-stage1"
+        )
+    return json.loads(fs.cat_file(f"{root}/run.json"))
+
+
+def read_run(location: str, kind: type[AnyRun]) -> AnyRun:
+    """The configuration of the run in `location`, as far as `kind` has fields for it: `Run` reads those that every run has."""
+    configured = read_configuration(location)
+    return kind.model_validate({key: value for key, value in configured.items() if key in kind.model_fields})
+
+
+def pending_jobs(run: Run, stage: Stage, folder: RunFolder, screen: Screen) -> list[str]:
+    """The jobs of this run that have not finished their step budget, with a line about each that has."""
+    pending = []
+    for name in stage.jobs(run):
+        state = folder.read(f"{name}/state.json", {})
+        if state.get("status") == "finished" and state.get("step", 0) >= getattr(run, name).steps:
+            screen.say(f"{name}: already finished at step {state['step']}; nothing to do")
+        else:
+            pending.append(name)
+    return pending
+
+
+def announce(run: Run, screen: Screen, resumed: bool, how: str) -> None:
+    """Say which of the two things a name can mean is happening."""
+    verb = "resuming" if resumed else "starting"
+    screen.say(f"{verb} run {run.name!r} in {run.folder()} ({how})")
+    for fault in run.faults:
+        screen.say(f"fault that will be injected: {fault}")

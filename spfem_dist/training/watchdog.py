@@ -1,6 +1,6 @@
 """A worker in which nothing moves any more says where it stands, and ends, so that training starts again from the last checkpoint.
 
-Every worker has a watchdog, a thread that looks whether `doing` was called within `scaling.hang_seconds`. When it was not, the thread
+Every worker has a watchdog, a thread that looks whether the heartbeat moved within `scaling.hang_seconds`. When it was not, the thread
 writes all stacks to standard error and to RUN/<job>/hangs/, waits for the same from the other workers, says which of them holds the
 others up, and ends the process with status 75. Who waits in which collective is known from torch's flight recorder.
 """
@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from spfem_dist.config import Run
 from spfem_dist.stage import Job
+from spfem_dist.training import heartbeat
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.world import World
 
@@ -33,31 +34,6 @@ START_S = 300.0
 Result = TypeVar("Result")
 _DEBUGGERS = ("bdb.py", "pdb.py", "pydevd.py", "pydevd_bundle", "debugpy")
 _LIBRARIES = ("site-packages", "threading.py", "concurrent")
-
-
-@dataclass
-class _Activity:
-    """What this process does. step: optimiser steps done. begun: whether one was done here. count: how often any of it changed."""
-
-    what: str = "starting"
-    step: int = 0
-    begun: bool = False
-    count: int = 0
-
-
-_activity = _Activity()
-
-
-def doing(what: str) -> None:
-    """Say what this process begins to do, as a sign of life."""
-    _activity.what = what
-    _activity.count += 1
-
-
-def stepped(step: int) -> None:
-    """Say that optimiser step `step` is done."""
-    _activity.what, _activity.step, _activity.begun = "between steps", step, True
-    _activity.count += 1
 
 
 @dataclass(frozen=True)
@@ -101,8 +77,7 @@ def watched(train: Callable[..., Result]) -> Callable[..., Result]:
 @contextmanager
 def watching(run: Run, job: str, world: World) -> Iterator[None]:
     """Within, end this process when nothing has moved for `scaling.hang_seconds` (until the first step, see START_S)."""
-    global _activity
-    _activity = _Activity()
+    heartbeat.restart()
     if not run.scaling.hang_seconds:
         yield
         return
@@ -132,9 +107,9 @@ def _watch(run: Run, job: str, world: World, training: int, done: threading.Even
         now = time.monotonic()
         # A process that was stopped itself (Ctrl-Z, a laptop's lid) has not hung: long gaps between ticks do not count.
         idle, before = idle + min(now - before, 5 * tick), now
-        if _activity.count != seen or _debugged():
-            seen, idle = _activity.count, 0.0
-        if idle > (limit if _activity.begun else at_start):
+        if heartbeat.activity.count != seen or _debugged():
+            seen, idle = heartbeat.activity.count, 0.0
+        if idle > (limit if heartbeat.activity.begun else at_start):
             _end(run, job, world, training, idle)
 
 
@@ -216,8 +191,8 @@ def _report(world: World, training: int, idle: float) -> Report:
     return Report(
         world.rank,
         socket.gethostname(),
-        _activity.step,
-        _activity.what,
+        heartbeat.activity.step,
+        heartbeat.activity.what,
         round(idle, 1),
         place,
         pending,

@@ -6,7 +6,7 @@ import boto3
 import pytest
 from moto_s3 import moto_s3
 
-from spfem_dist import s3
+from spfem_dist import backoff
 from spfem_dist.faults.grammar import parse_fault
 from spfem_dist.faults.storage import disturbed_s3
 from spfem_dist.s3 import PatientS3
@@ -18,8 +18,8 @@ def bucket(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(s3, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(s3, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(backoff, "FIRST", 0.01)
+    monkeypatch.setattr(backoff, "LONGEST", 0.05)
     with moto_s3() as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         boto3.client("s3").create_bucket(Bucket="faulty")

@@ -11,7 +11,8 @@ import torch
 
 from spfem_dist import storage
 from spfem_dist.config import Storage
-from spfem_dist.storage import UnreachableStorage, be_patient, is_full, wait_for_room
+from spfem_dist.errors import UnreachableStorage
+from spfem_dist.storage import be_patient, is_full, wait_for_room
 
 
 @pytest.fixture

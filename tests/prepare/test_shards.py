@@ -15,8 +15,8 @@ import pytest
 import soundfile
 import webdataset
 
+from spfem_dist import files
 from spfem_dist.emotions import Emotion
-from spfem_dist.prepare import shards
 from spfem_dist.prepare.shards import DiskFull, encode_speech, encode_video, write_shard
 from spfem_dist.records import Recording, UtteranceGroup
 from spfem_dist.shard_format import decode_group, members_of
@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_partial_file(tmp_path, mon
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shards.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(DiskFull, match=r"no room for a shard of [\d,]+ bytes.*shard-000001\.tar"):
         write_shard(tmp_path / "shard-000001.tar", [group()])
     assert [p.name for p in tmp_path.iterdir()] == ["shard-000000.tar"]

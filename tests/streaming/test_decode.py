@@ -10,15 +10,8 @@ from coded_shards import coded_frames, read_code
 
 from spfem_dist.prepare.shards import encode_video
 from spfem_dist.streaming import decode as decode_module
-from spfem_dist.streaming.decode import (
-    DamagedVideo,
-    Request,
-    UnusableDecoder,
-    choose_decoder,
-    codec_of,
-    decode,
-    decode_many,
-)
+from spfem_dist.streaming.decode import choose_decoder, decode, decode_many
+from spfem_dist.streaming.encoded import DamagedVideo, Request, UnusableDecoder, codec_of
 
 FRAMES = 37
 ASKED = [(0,), (36,), (5, 3, 3, 30), (9, 10, 11), (19, 29), tuple(range(FRAMES)), (35, 0)]

@@ -11,7 +11,8 @@ import torch
 from coded_shards import coded_frames, read_code
 
 from spfem_dist.prepare.shards import encode_video
-from spfem_dist.streaming.decode import DamagedVideo, Request, choose_decoder, decode, decode_many
+from spfem_dist.streaming.decode import choose_decoder, decode, decode_many
+from spfem_dist.streaming.encoded import DamagedVideo, Request
 from spfem_dist.streaming.loader import Loader
 
 pytestmark = [

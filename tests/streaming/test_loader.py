@@ -14,7 +14,7 @@ from coded_shards import Small, make_group, read_code, write_shards
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.records import Batch
 from spfem_dist.shares import share_of
-from spfem_dist.streaming.decode import UnusableDecoder
+from spfem_dist.streaming.encoded import UnusableDecoder
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches, whole_recordings
 from spfem_dist.streaming.reader import TooMuchDamaged
 

@@ -12,8 +12,8 @@ from moto_s3 import moto_s3
 from s3fs import S3FileSystem
 
 from spfem_dist.config import Checkpoint
+from spfem_dist.errors import UnreachableStorage
 from spfem_dist.s3 import PatientS3
-from spfem_dist.storage import UnreachableStorage
 from spfem_dist.training.checkpoint import CheckpointError, Progress, Saver, kept, newest
 from spfem_dist.training.manifest import Shelf, checkpoint_name, committed
 from spfem_dist.training.scratch import scratch, sweep

@@ -5,7 +5,7 @@ import json
 import fsspec
 import pytest
 
-from spfem_dist.storage import UnreachableStorage
+from spfem_dist.errors import UnreachableStorage
 from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, committed, fetched, manifest_name
 
 NAME = checkpoint_name(6)
