@@ -21,6 +21,7 @@ class Clip:
     level: intensity as the corpus counts it (MEAD 1-3, RAVDESS 1-2, CREMA-D 1-3), 1 where there is only one.
     take: repetition number, from 1.
     audio: the file that holds the speech; None means the sound track of `video`.
+    start, end: the part of the files that is the recording, seconds from the first picture; None means to the end.
     """
 
     corpus: str
@@ -31,6 +32,18 @@ class Clip:
     take: int
     video: Path
     audio: Path | None = None
+    start: float = 0.0
+    end: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the recording is the whole of its file."""
+        return self.start == 0 and self.end is None
+
+    @property
+    def place(self) -> str:
+        """The video's path, with the part of it that is meant."""
+        return str(self.video) if self.whole else f"{self.video} from {self.start:g} s to {self.end or 'its end'}"
 
     @property
     def recording(self) -> str:

@@ -41,6 +41,12 @@ RUN_BY = {
     "spfem prepare mead /data/MEAD --out shards/mead --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
     "spfem prepare ravdess /data/RAVDESS --out shards/ravdess --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
     "spfem prepare cremad /data/CREMA-D --out shards/cremad --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
+    "spfem prepare folder recordings --out shards/mine --size 256 --fps 30": (
+        "tests/prepare/test_prepare_folder.py::test_a_folder_of_speakers_is_read_by_its_names"
+    ),
+    "spfem prepare folder recordings.csv --out shards/mine --size 256 --fps 30": (
+        "tests/prepare/test_prepare_folder.py::test_a_table_becomes_shards_with_a_split_that_trains"
+    ),
     "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --dry-run": (
         f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors"
     ),

@@ -10,10 +10,12 @@ optional; `ring` says whose recordings are the reference when a speaker is edite
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 PARTS = ("train", "validation", "test")
 
@@ -80,6 +82,23 @@ class Split:
     def accepts(self, part: str, speaker: str, sentence: str) -> bool:
         """Whether the group of this speaker and sentence belongs to `part`."""
         return self.part(part).accepts(speaker, sentence)
+
+
+def own_split(speakers: list[str], sentences: list[str]) -> dict[str, Any]:
+    """A split for data that come with none, as a split file's content: by speakers, or of a single speaker by sentences.
+
+    About a fifth is for test and a tenth for validation, at least one of each where there are three or more; of two the
+    second is for test. Who is where follows from the names alone. Of a single sentence of a single speaker all is for training.
+    """
+    by = "speakers" if len(speakers) > 1 else "sentences"
+    names = speakers if len(speakers) > 1 else sentences
+    mixed = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    test = max(1, round(0.2 * len(names))) if len(names) > 1 else 0
+    validation = max(1, round(0.1 * len(names))) if len(names) > 2 else 0
+    chosen = {"test": mixed[:test], "validation": mixed[test : test + validation], "train": mixed[test + validation :]}
+    other = "sentences" if by == "speakers" else "speakers"
+    parts = {part: {by: sorted(chosen[part]), other: None} for part in PARTS}
+    return {"corpus": "folder", "description": f"Made by `spfem prepare folder`, by {by}; may be edited.", **parts}
 
 
 def known_splits() -> list[str]:

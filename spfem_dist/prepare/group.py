@@ -35,7 +35,7 @@ def build_group(
         try:
             raw = open_clip(clip, settings)
         except Unusable as problem:
-            rejects.append(Reject(str(clip.video), problem.reason, problem.detail))
+            rejects.append(Reject(clip.place, problem.reason, problem.detail))
             continue
         except OSError as problem:
             if problem.errno is None:  # of this program, about weights for instance, and not of the disk about a file
@@ -43,7 +43,7 @@ def build_group(
             detail = (
                 f"{problem.filename or clip.video} cannot be read ({problem.strerror}): look at its disk, or remove it"
             )
-            rejects.append(Reject(str(clip.video), "unreadable", detail))
+            rejects.append(Reject(clip.place, "unreadable", detail))
             continue
         recordings.append(_describe(clip, raw, settings))
         cepstra[clip.recording] = mfcc(raw.speech, len(raw.frames), settings.fps, settings.alignment)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import json
 import logging
 import os
 import time
@@ -25,8 +26,9 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from spfem_dist import weights
+from spfem_dist.corpora.splits import PARTS, Split, own_split
 from spfem_dist.files import file_sha256, write_whole
-from spfem_dist.inventory import lacking_pairs
+from spfem_dist.inventory import groups_of, lacking_pairs
 from spfem_dist.prepare.alignment import import_paths
 from spfem_dist.prepare.group import build_group
 from spfem_dist.prepare.plan import PrepareSettings, ShardPlan, find_clips, fingerprint, plan_shards
@@ -36,6 +38,7 @@ from spfem_dist.records import Reject
 from spfem_dist.shard_format import INDEX_NAME, ShardEntry, ShardIndex, shards_digest
 
 REJECTS_NAME = "rejects.csv"
+SPLIT_NAME = "split.json"
 
 
 class Sidecar(BaseModel):
@@ -104,6 +107,8 @@ def run(settings: PrepareSettings, console: Console | None = None) -> PrepareSum
         _write_rejects(settings.out, rejects)
         index = _index(parts, settings, rejects)
         index.save(settings.out)
+        if settings.corpus == "folder":
+            _write_split(index, settings, console)
     summary = PrepareSummary(index, len(plans) - len(todo), len(todo), time.monotonic() - started, rejects)
     _print(summary, settings, console)
     return summary
@@ -338,6 +343,24 @@ def _index(parts: list[Sidecar], settings: PrepareSettings, rejects: list[Reject
         landmarks=next((part.landmarks for part in filled if part.landmarks != "none"), "none"),
         digest=shards_digest(shards),
         shards=shards,
+    )
+
+
+def _write_split(index: ShardIndex, settings: PrepareSettings, console: Console) -> None:
+    """A split beside the shards of data that come with none; one that is there is its owner's and stays."""
+    path = settings.out / SPLIT_NAME
+    if not path.exists():
+        groups = groups_of(index)
+        names = ({group.speaker for group in groups}, {group.sentence for group in groups})
+        split = own_split(*map(sorted, names))
+        write_whole(path, json.dumps(split, indent=1).encode() + b"\n")
+    kept = Split.load(str(path))
+    counts = {part: sum(kept.accepts(part, g.speaker, g.sentence) for g in groups_of(index)) for part in PARTS}
+    parts = ", ".join(f"{count} groups for {part}" for part, count in counts.items())
+    console.print(
+        f"split: {parts}; train with --data.split {path} (a file to edit), or --data.split none for all",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +88,17 @@ class VideoFacts:
     def end(self) -> float:
         """When the last picture ends."""
         return self.start + self.duration
+
+    def part(self, start: float, end: float | None) -> VideoFacts:
+        """The facts of a part, seconds from the first picture; what the file states of its whole is left out.
+
+        Raises ValueError where the part begins beyond the last picture.
+        """
+        if start >= self.duration:
+            raise ValueError(f"it begins at {start:g} s, and the film has {self.duration:.2f} s")
+        duration = min(self.duration if end is None else end, self.duration) - start
+        facts = replace(self, start=self.start + start, duration=duration)
+        return replace(facts, declared_frames=0, declared_duration=0.0, declared_whole=0.0)
 
 
 class Shown(NamedTuple):
@@ -186,11 +197,12 @@ def probe(path: Path) -> VideoFacts:
         )
 
 
-def shown(path: Path, facts: VideoFacts, threads: int = 0) -> Iterator[Shown]:
+def shown(path: Path, facts: VideoFacts, threads: int = 0, begin: float | None = None) -> Iterator[Shown]:
     """The pictures of the video in the order in which they are shown; interlaced ones are deinterlaced, one for each.
 
     Times are the file's own; where a container keeps none for pictures stored out of order (H.264 in .avi), the k-th picture
-    has the k-th time. threads: of the decoder, 0 lets it choose.
+    has the k-th time. threads: of the decoder, 0 lets it choose. begin: pictures before this time, seconds, are not needed (some come
+    nevertheless).
     Raises Unusable (damaged) where decoding stops, pictures are lost, or their times go back.
     """
     last: int | None = None
@@ -200,6 +212,8 @@ def shown(path: Path, facts: VideoFacts, threads: int = 0) -> Iterator[Shown]:
         stream.codec_context.thread_count = threads
         if threads != 1:
             stream.thread_type = "AUTO"
+        if begin is not None and facts.ticks is None:
+            container.seek(int(begin / facts.time_base), stream=stream)
         step = max(1, round(1 / (facts.fps * float(facts.time_base))))
         try:
             for frame, ticks, duration in _progressive(_timed(container.decode(stream), facts, step)):

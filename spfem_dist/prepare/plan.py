@@ -31,11 +31,13 @@ Natural = Annotated[int, Field(ge=0)]
 class PrepareSettings(Section):
     """From raw recordings to shards. A second call with the same settings goes on where the first stopped."""
 
-    corpus: Positional[Literal["mead", "ravdess", "cremad", "synthetic"]] = Field(
-        "synthetic", description="Which corpus, that is, which file names."
+    corpus: Positional[Literal["mead", "ravdess", "cremad", "folder", "synthetic"]] = Field(
+        "synthetic", description="Which corpus, that is, which file names; folder: any recordings (see root)."
     )
     root: Positional[Path | None] = Field(
-        None, description="Folder of the recordings; the synthetic corpus needs none."
+        None,
+        description="Folder of the recordings; the synthetic corpus needs none. Of `folder`: speakers' folders, or a table .csv, .tsv or "
+        ".jsonl with path, speaker, sentence, emotion, and perhaps start, end (seconds), audio, level, take.",
     )
     out: Path = Field(
         Path("shards/synthetic"),
@@ -80,6 +82,11 @@ class PrepareSettings(Section):
     view: Literal["front", "left_30", "left_60", "right_30", "right_60", "top", "down"] = Field(
         "front", description="MEAD: camera."
     )
+    pattern: str = Field(
+        "",
+        description="folder: how a path under root is read, such as '{speaker}/{emotion}/{sentence}'; empty: that, or "
+        "'{speaker}/{sentence}_{emotion}'.",
+    )
     songs: bool = Field(False, description="RAVDESS: sung clips too.")
     identities: Positive = Field(
         26, description="Synthetic corpus: speakers. 26 with 14 sentences is the full corpus, which has a split."
@@ -98,6 +105,10 @@ class PrepareSettings(Section):
         if self.corpus != "synthetic" and self.root is None:
             raise ValueError(
                 f"prepare {self.corpus} needs the folder of its recordings: spfem prepare {self.corpus} ROOT --out {self.out}"
+            )
+        if self.pattern and self.corpus != "folder":
+            raise ValueError(
+                f"pattern reads the file names of `spfem prepare folder`; {self.corpus} has names of its own"
             )
         if "://" in str(self.out) or re.match(r"s3:/", str(self.out)):
             raise ValueError(
@@ -136,6 +147,10 @@ def find_clips(settings: PrepareSettings) -> tuple[list[Clip], list[Reject]]:
         from spfem_dist.corpora import ravdess
 
         clips, rejects = ravdess.find_clips(settings.root, settings.songs)
+    elif settings.corpus == "folder":
+        from spfem_dist.corpora import folder
+
+        clips, rejects = folder.find_clips(settings.root, settings.pattern)
     else:
         from spfem_dist.corpora import cremad
 
@@ -168,7 +183,8 @@ def reject_equal_files(clips: list[Clip]) -> tuple[list[Clip], list[Reject]]:
     """The clips with the first file of each content kept, and a reject for every copy of it under another name."""
     by_size: dict[int, list[Clip]] = defaultdict(list)
     for clip in clips:
-        by_size[clip.video.stat().st_size].append(clip)
+        if clip.whole:  # of one film many parts may be used
+            by_size[clip.video.stat().st_size].append(clip)
     first: dict[str, Clip] = {}
     copies: dict[Path, Clip] = {}
     for same_size in by_size.values():
@@ -215,7 +231,7 @@ def fingerprint(settings: PrepareSettings) -> dict[str, Any]:
     others = set().union(*ours.values()) - ours.get(settings.corpus, set())
     if settings.corpus == "synthetic":
         others |= {"faces"}
-    left_out = {"root", "out", "limit", "workers", "local", "warps", *others}
+    left_out = {"root", "out", "limit", "workers", "local", "warps", "pattern", *others}
     kept: dict[str, Any] = settings.model_dump(mode="json", exclude=left_out)
     if settings.warps is not None:
         kept["warps"] = file_sha256(settings.warps)
@@ -224,7 +240,12 @@ def fingerprint(settings: PrepareSettings) -> dict[str, Any]:
 
 def _clips_digest(groups: tuple[tuple[str, tuple[Clip, ...]], ...], root: Path | None) -> str:
     rows = [
-        [clip.group, clip.recording, *(row for file in (clip.video, clip.audio) for row in _file_state(file, root))]
+        [
+            clip.group,
+            clip.recording,
+            *([] if clip.whole else [clip.start, clip.end]),
+            *(row for file in (clip.video, clip.audio) for row in _file_state(file, root)),
+        ]
         for _, clips in groups
         for clip in clips
     ]
@@ -235,4 +256,6 @@ def _file_state(file: Path | None, root: Path | None) -> list[Any]:
     if file is None or root is None:
         return [None if file is None else str(file)]
     state = file.stat()
-    return [str(file.relative_to(root)), state.st_size, state.st_mtime_ns]
+    above = root if root.is_dir() else root.parent
+    name = file.relative_to(above) if file.is_relative_to(above) else file
+    return [str(name), state.st_size, state.st_mtime_ns]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -52,10 +53,10 @@ def load_recording(
     face-not-found, not-square.
     """
     limits = limits or Limits()
-    facts = probe(clip.video)
+    facts = probe(clip.video) if clip.whole else _part(clip)
     _check_facts(clip.video, facts, fps, limits)
     speech = _speech_in_step(clip, facts, limits)
-    frames = _Frames(clip.video, fps, facts)
+    frames = _Frames(clip.video, fps, facts, clip.whole)
     track = finder.track(frames)
     lost = 1.0 - float(track.found.mean()) if len(track.found) else 1.0
     if lost > limits.lost_frames:
@@ -71,6 +72,24 @@ def load_recording(
     landmarks = crop_landmarks(track, regions, size)
     samples = round(len(crops) * SPEECH_RATE / fps)
     return RawRecording(crops, fps, _fit(speech, samples), track.found.astype(bool), landmarks)
+
+
+def _part(clip: Clip) -> VideoFacts:
+    try:
+        return _probed(clip.video).part(clip.start, clip.end)
+    except ValueError as error:
+        raise Unusable("beyond-the-end", f"{clip.place}: {error}; mend its start") from error
+
+
+# Many parts of one film follow each other.
+@lru_cache(maxsize=4)
+def _probed(path: Path) -> VideoFacts:
+    return probe(path)
+
+
+@lru_cache(maxsize=1)
+def _heard(path: Path) -> tuple[np.ndarray, float]:
+    return read_speech(path)
 
 
 def read_speech(path: Path) -> tuple[np.ndarray, float]:
@@ -110,8 +129,8 @@ def read_speech(path: Path) -> tuple[np.ndarray, float]:
 class _Frames:
     """The video's frames at constant rate, uint8 [H, W, 3] RGB; iterable twice, and the same both times."""
 
-    def __init__(self, path: Path, fps: float, facts: VideoFacts):
-        self.path, self.fps, self.facts = path, fps, facts
+    def __init__(self, path: Path, fps: float, facts: VideoFacts, whole: bool = True):
+        self.path, self.fps, self.facts, self.whole = path, fps, facts, whole
         self.count = max(1, round(facts.duration * fps))
         self.held: list[np.ndarray] | None = None
 
@@ -140,13 +159,18 @@ class _Frames:
                 while done < self.count and done / self.fps <= middle + 1e-6:
                     yield before[1]
                     done += 1
+            if done == self.count and not self.whole:
+                return
             before = (time, frame)
         while before is not None and done < self.count:
             yield before[1]
             done += 1
 
     def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
-        for frame, ticks, _ in shown(self.path, self.facts, threads=1):  # many clips are prepared side by side
+        begin = None if self.whole else self.facts.start
+        for frame, ticks, _ in shown(
+            self.path, self.facts, threads=1, begin=begin
+        ):  # many clips are prepared side by side
             yield float(ticks * self.facts.time_base), _upright(frame, self.facts.aspect)
 
 
@@ -199,10 +223,14 @@ def _check_facts(path: Path, facts: VideoFacts, fps: float, limits: Limits) -> N
 
 def _speech_in_step(clip: Clip, facts: VideoFacts, limits: Limits) -> np.ndarray:
     """Speech that starts with the first frame; raises Unusable for silence and for a duration that cannot belong."""
-    speech, start = read_speech(clip.audio or clip.video)
+    speech, start = (read_speech if clip.whole else _heard)(clip.audio or clip.video)
     if clip.audio is None:
         late = round((start - facts.start) * SPEECH_RATE)
         speech = np.concatenate([np.zeros(late, np.float32), speech]) if late > 0 else speech[-late:]
+    elif not clip.whole:
+        speech = speech[round(clip.start * SPEECH_RATE) :]
+    if not clip.whole:
+        speech = speech[: round(facts.duration * SPEECH_RATE)]
     source = clip.audio or clip.video
     peak = float(np.abs(speech).max()) if len(speech) else 0.0
     if peak < limits.quietest_peak:

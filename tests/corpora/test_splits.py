@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spfem_dist.corpora.splits import PARTS, Split, known_splits
+from spfem_dist.corpora.splits import PARTS, Split, known_splits, own_split
 
 EVALUATION = {"M003", "M009", "M012", "M030", "W015", "W029"}
 
@@ -140,3 +140,20 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"broken\.json: not JSON"):
         Split.load(tmp_path / "broken.json")
+
+
+@pytest.mark.parametrize(
+    ("speakers", "sentences", "sizes"),
+    [(10, 3, (7, 1, 2)), (3, 3, (1, 1, 1)), (2, 9, (1, 0, 1)), (1, 10, (7, 1, 2)), (1, 1, (1, 0, 0))],
+)
+def test_data_without_a_split_get_one_by_speakers_or_sentences(tmp_path, speakers, sentences, sizes):
+    names = [f"P{n}" for n in range(speakers)], [f"s{n}" for n in range(sentences)]
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(own_split(*names)))
+    split = Split.load(path)
+    held = names[0] if speakers > 1 else names[1]
+    counts = []
+    for part in ("train", "validation", "test"):
+        accepted = [(p, s) for p in names[0] for s in names[1] if split.accepts(part, p, s)]
+        counts.append(len({p if speakers > 1 else s for p, s in accepted}))
+    assert (tuple(counts), sum(counts)) == (sizes, len(held))

@@ -1,12 +1,14 @@
 """A recording is opened at constant rate with its speech in step, or refused with the reason and the file's name."""
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from spfem_dist import weights
 from spfem_dist.corpora import mead
@@ -155,6 +157,39 @@ def test_speech_comes_from_the_clips_sound_file_where_there_is_one(tmp_path):
     video = film(tmp_path / "a.mp4", frames=25, rate=25, sound=None)
     audio = film(tmp_path / "a.m4a", frames=1, rate=25, codec="mpeg4", sound=1.0)
     assert np.abs(load(video, audio).speech).max() > 0.3
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_part_of_a_film_is_the_same_frames_and_sound_as_in_the_whole(tmp_path, name, b_frames):
+    path = film(tmp_path / name, frames=60, rate=25, sound=2.4, sound_start=0.1, b_frames=b_frames)
+    whole = load(path)
+    for start, end in ((0.0, 0.8), (0.8, 1.6), (1.2, None)):
+        part = load_recording(replace(clip_of(path), start=start, end=end), 64, 25.0, AlignedFinder())
+        frames = slice(round(start * 25), None if end is None else round(end * 25))
+        assert indexes(part.frames) == list(range(60))[frames]
+        samples = slice(round(start * SPEECH_RATE), None if end is None else round(end * SPEECH_RATE))
+        wanted = whole.speech[samples]
+        assert np.abs(part.speech[: len(wanted)] - wanted).max() < 1e-6
+
+
+def test_a_part_of_a_film_takes_that_part_of_its_sound_file(tmp_path):
+    path = film(tmp_path / "a.mp4", frames=60, rate=25, sound=None)
+    speech = np.linspace(-0.5, 0.5, round(2.4 * SPEECH_RATE), dtype=np.float32)
+    soundfile.write(tmp_path / "a.wav", speech, SPEECH_RATE, subtype="FLOAT")
+    clip = replace(clip_of(path, tmp_path / "a.wav"), start=0.8, end=1.6)
+    part = load_recording(clip, 64, 25.0, AlignedFinder())
+    assert len(part.frames) == 20
+    # The resampler has its own delay of some samples.
+    assert np.abs(part.speech - speech[round(0.8 * SPEECH_RATE) :][: len(part.speech)]).max() < 0.01
+
+
+@pytest.mark.parametrize(("start", "end", "reason"), [(9.0, None, "beyond-the-end"), (1.0, 1.2, "too-short")])
+def test_a_part_that_is_not_there_is_refused_with_its_place(tmp_path, start, end, reason):
+    path = film(tmp_path / "a.mp4", frames=60, rate=25, sound=2.4)
+    with pytest.raises(Unusable) as error:
+        load_recording(replace(clip_of(path), start=start, end=end), 64, 25.0, AlignedFinder())
+    assert error.value.reason == reason
 
 
 def test_a_turned_film_is_set_upright(tmp_path):
