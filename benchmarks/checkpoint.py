@@ -34,6 +34,7 @@ from s3_latency import BUCKET, delay, served
 from step import FEATURES, batch_of
 
 from spfem_dist import config
+from spfem_dist.priors import ccrl
 from spfem_dist.priors.prior import build_prior
 from spfem_dist.shares import share_of
 from spfem_dist.stage import job_of_one
@@ -94,12 +95,12 @@ def main(latencies: tuple[int, ...] = (0, 20, 100), saves: int = 6, rounds: int 
     torch.set_num_threads(1)
     latencies, saves, rounds = ((20,), 1, 1) if smoke else (latencies, saves, rounds)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = config.Stage1Run(data=config.Data(), seed=0)
+    run, settings = config.Run(data=config.Data(), seed=0), ccrl.Settings()
     engines.connect(device)
-    network = build_prior("ccrl", run.ccrl, run.data, FEATURES)
-    share = share_of(run.ccrl.global_batch, 0, 1)
-    trained = {"ccrl": engines.make_engine(network, run.ccrl.optimizer, run.zero, share, device)}
-    job = job_of_one("ccrl", network, run.ccrl, lambda _start: iter([]), lambda: [], {})
+    network = build_prior(settings, run.data, FEATURES)
+    share = share_of(settings.global_batch, 0, 1)
+    trained = {"ccrl": engines.make_engine(network, settings.optimizer, run.zero, share, device)}
+    job = job_of_one("ccrl", network, settings, lambda _start: iter([]), lambda: [], {})
     batch, sums = batch_of(run, 0), Sums(device)
 
     def step() -> None:

@@ -42,6 +42,7 @@ from spfem_dist.prepare.job import run as prepare
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.shard_format import ShardIndex
 from spfem_dist.streaming.loader import Loader, Source
+from spfem_dist.streaming.views import CONTENT
 
 GROUPS, FRAMES, WINDOW = 12, 6, 5
 ROWS = ("plain", "tuned", "cold", "first epoch", "later epochs", "no memory")
@@ -109,7 +110,7 @@ def one_round(data: Data, number: int, batches: int) -> dict[str, tuple[int, flo
     tars = sorted(str(path) for path in Path(data.shards).glob("*.tar"))
 
     def ours(draws: int, source: Source, seed: int) -> Callable[[int], Iterator[torch.Tensor]]:
-        loader = Loader(source.data, "content", seed, 0, 1, GROUPS, draws_per_group=draws, source=source)
+        loader = Loader(source.data, CONTENT, seed, 0, 1, GROUPS, draws_per_group=draws, source=source)
         return lambda count: our_batches(loader, count)
 
     def row(name: str) -> Iterator[torch.Tensor]:

@@ -39,6 +39,7 @@ from rich.table import Table
 from spfem_dist.config import Data
 from spfem_dist.shard_format import ShardIndex
 from spfem_dist.streaming.loader import Loader, Source
+from spfem_dist.streaming.views import CONTENT
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -107,7 +108,7 @@ def one_round(shards: Path, groups: int, size: int, number: int) -> dict[str, fl
         source = Source(data)
 
         def ours(seed: int) -> float:
-            with Loader(source.data, "content", seed, 0, 1, GROUPS, draws_per_group=1, source=source) as loader:
+            with Loader(source.data, CONTENT, seed, 0, 1, GROUPS, draws_per_group=1, source=source) as loader:
                 return speed(our_batches(loader, batches))
 
         plain = speed(plain_batches([f"s3://{BUCKET}/{name}" for name in names], size, True, number))

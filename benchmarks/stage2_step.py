@@ -20,10 +20,11 @@ import tyro
 from figures import print_line
 from rich.console import Console
 
-from spfem_dist.config import CCRL, CERL, Stage2Run
+from spfem_dist.config import Stage2Run
 from spfem_dist.generators.ned.stage import Stage2
 from spfem_dist.prepare import job as prepare
 from spfem_dist.prepare.plan import PrepareSettings
+from spfem_dist.priors import ccrl, cerl
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.shares import share_of
 from spfem_dist.training import engines
@@ -36,9 +37,9 @@ def shards_and_priors(folder: Path) -> Stage2Run:
     prepare.run(corpus, Console(quiet=True))
     run = Stage2Run(priors=(str(folder / "ccrl"), str(folder / "cerl")))
     run.data.shards, run.data.split, run.scaling.workers, run.tracking.uri = str(corpus.out), "none", 1, ""
-    for name, settings in (("ccrl", CCRL()), ("cerl", CERL())):
-        prior = build_prior(name, settings, run.data, 160)
-        save_prior(folder / name, prior, name=name, settings=settings, data=run.data, feature_dim=160)
+    for name, settings in (("ccrl", ccrl.Settings()), ("cerl", cerl.Settings())):
+        prior = build_prior(settings, run.data, 160)
+        save_prior(folder / name, prior, settings=settings, data=run.data, feature_dim=160)
     return run
 
 

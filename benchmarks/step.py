@@ -17,7 +17,8 @@ import torch
 import tyro
 from figures import print_line
 
-from spfem_dist.config import Data, Stage1Run
+from spfem_dist.config import Data, Run
+from spfem_dist.priors import ccrl
 from spfem_dist.priors.prior import build_prior
 from spfem_dist.records import Batch
 from spfem_dist.shares import share_of
@@ -28,9 +29,9 @@ from spfem_dist.training.loop import Sums, optimiser_step
 FEATURES = 160
 
 
-def batch_of(run: Stage1Run, number: int) -> Batch:
+def batch_of(run: Run, number: int) -> Batch:
     """A batch of the recipe's shape with random content: arithmetic does not depend on what is in it."""
-    data, size = run.data, run.ccrl.global_batch
+    data, size = run.data, ccrl.Settings().global_batch
     generator = torch.Generator().manual_seed(number)
     shape = (size, 2, data.frames_per_recording)
     spread = torch.arange(shape[2]) * data.minimum_gap
@@ -51,15 +52,15 @@ def main(steps: int = 60, smoke: bool = False) -> None:
     steps = 3 if smoke else steps
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = Stage1Run(data=Data(), seed=0)
+    run, settings = Run(data=Data(), seed=0), ccrl.Settings()
     engines.connect(device)
     torch.manual_seed(0)
-    network = build_prior("ccrl", run.ccrl, run.data, FEATURES)
+    network = build_prior(settings, run.data, FEATURES)
     plain = copy.deepcopy(network).to(device)
-    optimizer = torch.optim.Adam(plain.parameters(), lr=run.ccrl.optimizer.lr, betas=run.ccrl.optimizer.betas)
-    share = share_of(run.ccrl.global_batch, 0, 1)
-    engine = engines.make_engine(network, run.ccrl.optimizer, run.zero, share, device)
-    job = job_of_one("ccrl", network, run.ccrl, lambda _start: iter([]), lambda: [], {})
+    optimizer = torch.optim.Adam(plain.parameters(), lr=settings.optimizer.lr, betas=settings.optimizer.betas)
+    share = share_of(settings.global_batch, 0, 1)
+    engine = engines.make_engine(network, settings.optimizer, run.zero, share, device)
+    job = job_of_one("ccrl", network, settings, lambda _start: iter([]), lambda: [], {})
     sums, ours, theirs = Sums(device), [], []
     for number in range(steps + 3):
         batch = batch_of(run, number)
@@ -68,7 +69,7 @@ def main(steps: int = 60, smoke: bool = False) -> None:
         middle = time.perf_counter()
         losses, _ = plain(batch.to(device))
         torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(plain.parameters(), run.ccrl.optimizer.clip)
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), settings.optimizer.clip)
         optimizer.step()
         optimizer.zero_grad()
         ended = time.perf_counter()
@@ -77,7 +78,7 @@ def main(steps: int = 60, smoke: bool = False) -> None:
             theirs.append(ended - middle)
     mine, other = statistics.median(ours), statistics.median(theirs)
     print(
-        f"CCRL step, {run.ccrl.global_batch} samples: ours {mine * 1e3:.0f} ms, plain PyTorch {other * 1e3:.0f} ms, ratio {mine / other:.3f}"
+        f"CCRL step, {settings.global_batch} samples: ours {mine * 1e3:.0f} ms, plain PyTorch {other * 1e3:.0f} ms, ratio {mine / other:.3f}"
     )
     print_line("step", ours_s=mine, plain_s=other, ratio=mine / other, steps=steps)
 

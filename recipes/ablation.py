@@ -34,7 +34,7 @@ FLAGS = {
     "--local": "Train in this process, without Ray",
 }
 #: Which priors guide in each arm.
-ARMS = {"baseline": (), "content": ("content",), "emotion": ("emotion",), "both": ("content", "emotion")}
+ARMS = {"baseline": (), "content": ("ccrl",), "emotion": ("cerl",), "both": ("ccrl", "cerl")}
 
 
 @dataclass
@@ -72,12 +72,11 @@ def ablation(asked: Ablation, console: Console) -> None:
 
 
 def configured(run: Stage2Run, arm: str, seed: int) -> Stage2Run:
-    """One arm's run: it differs from the others in name, seed and the two weights of guidance, and in nothing else."""
+    """One arm's run: it differs from the others in name, seed and the weights of guidance, and in nothing else."""
     run = run.model_copy(deep=True)
     run.name, run.seed, run.tracking.experiment = f"ablation-{arm}-{seed}", seed, "ablation"
     run.tracking.register_models = False  # arms of an experiment are no versions of one model
-    for prior in {"content", "emotion"} - set(ARMS[arm]):
-        setattr(run.ned.guidance, prior, 0.0)
+    run.ned.guidance |= {kind: 0.0 for kind in run.ned.guidance if kind not in ARMS[arm]}
     return run.absolute()
 
 

@@ -8,19 +8,28 @@
     torchrun --nproc-per-node 2 recipes/cdrl_stage1.py                        # plain torch.distributed, same losses
 """
 
-from spfem_dist.config import CCRL, CERL, Data, Scaling, Stage1Run, Zero
+from pydantic import Field
+
+from spfem_dist.config import Data, Run, Scaling, Zero
+from spfem_dist.priors.ccrl import Settings as CCRL
+from spfem_dist.priors.cerl import Settings as CERL
 from spfem_dist.priors.stage import Stage1
 from spfem_dist.training.launch import main
 
 
-def cdrl_stage1() -> Stage1Run:
+class CDRLPriors(Run):
+    """Stage 1 of CDRL: the priors, each a job of its own."""
+
+    name: str = Field("cdrl-stage1", description="Run name; the same name and storage resumes, a new name starts anew.")
+    recipe: str = Field("cdrl_stage1", description="Recipe that made this configuration.")
+    ccrl: CCRL = Field(default_factory=CCRL)
+    cerl: CERL = Field(default_factory=CERL)
+
+
+def cdrl_stage1() -> CDRLPriors:
     """Both priors of CDRL in their clean form, on shards in shards/synthetic."""
-    return Stage1Run(
-        name="cdrl-stage1",
-        recipe="cdrl_stage1",
+    return CDRLPriors(
         data=Data(shards="shards/synthetic", split="synthetic"),
-        ccrl=CCRL(),
-        cerl=CERL(),
         scaling=Scaling(workers=2),
         zero=Zero(stage=1),
     )

@@ -14,7 +14,7 @@ from cdrl_stage2 import cdrl_stage2
 from metric_nets import metric_nets
 from rich.console import Console
 
-from spfem_dist.config import CERL, Run
+from spfem_dist.config import Run
 from spfem_dist.editing.example import edit_example
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.stage import JudgeStage
@@ -54,7 +54,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     headline("3/7 the released form of CCRL, for comparison")
     published = here(cdrl_stage1(), "demo-released", seed, corpus, runs)
     published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", RELEASED_STEPS, 4
-    published.cerl, published.tracking.register_models = CERL(enabled=False), False
+    published.cerl.enabled, published.tracking.register_models = False, False
     released = finished(published, Stage1())
 
     headline("4/7 scores of the priors on held-out speakers and sentences")

@@ -14,8 +14,6 @@ from pydantic import Field, model_validator
 
 from spfem_dist.faults.grammar import check_faults
 from spfem_dist.job_settings import (  # noqa: F401  # all settings are to be had from here
-    CCRL,
-    CERL,
     NED,
     Guidance,
     JobSettings,
@@ -281,29 +279,25 @@ class Run(Section):
             run.data.split = full(run.data.split)
         if run.tracking.uri.startswith("sqlite:///") and not run.tracking.uri.startswith("sqlite:////"):
             run.tracking.uri = f"sqlite:///{full(run.tracking.uri.removeprefix('sqlite:///'))}"
-        if isinstance(run, Stage2Run):
+        if isinstance(run, GuidedRun):
             run.priors = tuple(name if ":/" in name else full(name) for name in run.priors)
         return run
 
 
-class Stage1Run(Run):
-    """Stage 1: the priors."""
+class GuidedRun(Run):
+    """A run that frozen priors guide."""
 
-    name: str = Field("cdrl-stage1", description="Run name; the same name and storage resumes, a new name starts anew.")
-    recipe: str = Field("cdrl_stage1", description="Recipe that made this configuration.")
-    ccrl: CCRL = Field(default_factory=CCRL)
-    cerl: CERL = Field(default_factory=CERL)
+    priors: tuple[str, ...] = Field(
+        (),
+        description="The frozen priors: the folder of a stage-1 run, folders of single priors, or registered ones (models:/NAME). "
+        "Empty trains without guidance.",
+    )
 
 
-class Stage2Run(Run):
+class Stage2Run(GuidedRun):
     """Stage 2: a generator under frozen priors."""
 
     name: str = Field("cdrl-stage2", description="Run name; the same name and storage resumes, a new name starts anew.")
     recipe: str = Field("cdrl_stage2", description="Recipe that made this configuration.")
     data: Data = Field(default_factory=lambda: Data(frames_per_recording=10))
-    priors: tuple[str, ...] = Field(
-        (),
-        description="The frozen priors: the folder of a stage-1 run, folders of single priors, or models:/ccrl models:/cerl. "
-        "Empty trains without guidance.",
-    )
     ned: NED = Field(default_factory=NED)

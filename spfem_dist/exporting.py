@@ -19,21 +19,23 @@ from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor, nn
 
-from spfem_dist.config import Run, Stage1Run, Stage2Run
+from spfem_dist.config import Run, Stage2Run
 from spfem_dist.model_card import model_card
+from spfem_dist.rooms import kinds
+from spfem_dist.runs import run_of
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.manifest import Shelf, checkpoint_name, committed, fetched
 from spfem_dist.training.runfolder import read_configuration
 
-#: Jobs whose networks can be exported.
-GENERATORS, PRIORS = ("ned",), ("ccrl", "cerl")
+#: Generators whose networks can be exported.
+GENERATORS = ("ned",)
 
 
 def export(location: str, out: Path, checkpoint: str = "", console: Console | None = None) -> list[Path]:
     """Write what the run `location` (a folder or s3://bucket/prefix) trained to `out`; returns a folder for each network.
 
-    A generator goes to `out` itself, priors to `out/ccrl` and `out/cerl`. checkpoint: empty for the finished networks,
+    A generator goes to `out` itself, each prior to a folder of its name inside. checkpoint: empty for the finished networks,
     `latest`, or a step. `out` appears when it is whole.
     Raises FileNotFoundError or ValueError that says what is there instead.
     """
@@ -41,7 +43,8 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
     configured = read_configuration(location)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: choose another --out, or remove it first")
-    jobs = [name for name in (*GENERATORS, *PRIORS) if configured.get(name, {}).get("enabled")]
+    priors = [name for name, job in configured.items() if isinstance(job, dict) and job.get("kind") in kinds("priors")]
+    jobs = [name for name in (*GENERATORS, *priors) if configured.get(name, {}).get("enabled")]
     if not jobs:
         raise ValueError(f"the run {location} trains neither a generator nor priors: give a run of stage 1 or stage 2")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +118,7 @@ def _run_and_stage(location: str, configured: dict[str, Any], name: str) -> tupl
             return Stage2Run.model_validate(configured), Stage2()
         from spfem_dist.priors.stage import Stage1
 
-        return Stage1Run.model_validate(configured), Stage1()
+        return run_of(configured), Stage1()
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(

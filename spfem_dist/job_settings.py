@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from spfem_dist.rooms import KIND, kinds
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+#: A weight for each kind of prior.
+Guidance = dict[Annotated[str, StringConstraints(pattern=KIND)], Annotated[float, Field(ge=0.0)]]
 
 
 class Section(BaseModel):
@@ -35,6 +40,7 @@ class Optimizer(Section):
 class JobSettings(Section):
     """What the training loop asks of every job."""
 
+    kind: Annotated[str, tyro.conf.Suppress] = Field("", description="The method: a room of priors or generators.")
     enabled: bool = Field(True, description="Train this job in the run.")
     form: Literal["clean", "released"] = Field(
         "clean", description="clean is the corrected method; released computes what the published code does."
@@ -50,7 +56,7 @@ class JobSettings(Section):
 
 
 class PriorSettings(JobSettings):
-    """What CCRL and CERL settings have in common."""
+    """What the settings of priors have in common."""
 
     network: Literal["small", "paper"] = Field(
         "small", description="small trains on a laptop; paper has the published sizes and needs their weights."
@@ -65,78 +71,10 @@ class PriorSettings(JobSettings):
     colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
 
 
-class CCRL(PriorSettings):
-    """Contrastive content representation learning, guided by speech (CDRL, CCRL)."""
-
-    steps: Positive = Field(700, description="Optimiser steps.")
-    optimizer: Optimizer = Field(default_factory=lambda: Optimizer(lr=3e-3, warmup_steps=20))
-    embedding: Positive = Field(128, description="Width of the content embedding (small network).")
-    temperature: Annotated[float, Field(gt=0)] = Field(0.07, description="Temperature of the audio-visual contrast.")
-    image_temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Temperature of the image-only contrast.")
-    image_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the image-only contrast.")
-    sync_weight: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="Weight of the image-to-speech synchrony contrast."
-    )
-    same_speech_weight: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="Weight of the contrast in which every candidate is given the query's speech, as stage 2 does."
-    )
-    wrong_speech: bool = Field(True, description="Use the right image under the wrong speech as a negative.")
-    speech_dropout: Share = Field(0.3, description="Share of frames whose speech is hidden during training.")
-    spatial_bias: Annotated[float, Field(ge=0)] = Field(
-        1.5,
-        description="Standard deviation of the attention's spatial bias at the start; with 0 it begins as an average.",
-    )
-    heads: Positive = Field(8, description="Attention heads: queries that the speech puts to the face.")
-    erase_emotion: bool = Field(
-        True,
-        description="Take out of the finished embedding what a linear classifier could know of the emotion (LEACE).",
-    )
-
-
-class CERL(PriorSettings):
-    """Contrastive emotion representation learning with learned emotion priors (CDRL, CERL)."""
-
-    steps: Positive = Field(900, description="Optimiser steps.")
-    global_batch: Positive = Field(
-        4, description="Samples (utterance groups) for each optimiser step, over all workers: the run's constant."
-    )
-    optimizer: Optimizer = Field(default_factory=lambda: Optimizer(lr=1e-3, warmup_steps=20))
-    embedding: Positive = Field(128, description="Width of the emotion embedding (small network).")
-    descriptors: str = Field(
-        "",
-        description="Descriptions of the emotions in CERL's prompts (released form): empty for ours, 'authors' for the weights "
-        "entry cdrl-descriptors, or a JSON file {emotion name: text}.",
-    )
-    temperature: Annotated[float, Field(gt=0)] = Field(0.07, description="Temperature of the image-to-prior contrast.")
-    mouth_mixing: Share = Field(1.0, description="Share of images whose mouth is taken from another frame.")
-    mouth_source: Literal["sample", "recording"] = Field(
-        "sample",
-        description="Where that mouth comes from: any recording of the sample, or another moment of the same one.",
-    )
-    consistency_weight: Annotated[float, Field(ge=0)] = Field(
-        4.0, description="Weight of the agreement between an image and its mouth-mixed twin."
-    )
-
-
-class Guidance(Section):
-    """What the frozen priors tell the generator."""
-
-    content: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="Weight of the content prior: source and generated face under the source's speech."
-    )
-    emotion: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="Weight of the emotion prior: reference and generated face under the target's prior."
-    )
-    placement: Literal["clean", "released"] = Field(
-        "clean",
-        description="clean: both priors judge edited frames and guide manipulator and renderer; released: emotion guides the "
-        "manipulator alone, content the renderer alone, and that on reconstructed frames.",
-    )
-
-
 class NED(JobSettings):
     """Neural Emotion Director: a manipulator of expression coefficients and a renderer of faces."""
 
+    kind: Annotated[Literal["ned"], tyro.conf.Suppress] = Field("ned", description="The method: a room of generators.")
     network: Literal["small", "paper"] = Field(
         "small", description="small trains on a laptop; paper has the published widths, for 256 pixels."
     )
@@ -158,7 +96,16 @@ class NED(JobSettings):
     manipulator_critic: Optimizer = Field(
         default_factory=lambda: Optimizer(lr=5e-4, betas=(0.0, 0.99)), description="Of the discriminator of windows."
     )
-    guidance: Guidance = Field(default_factory=Guidance)
+    guidance: Guidance = Field(
+        default_factory=lambda: dict.fromkeys(kinds("priors"), 1.0),
+        description="Weight of each kind of frozen prior in what guides the generator; counts where --priors gives one, 0 leaves it out.",
+    )
+    guidance_placement: Literal["clean", "released"] = Field(
+        "clean",
+        description="clean: every prior judges edited frames and guides manipulator and renderer; released: priors that compare with "
+        "the reference (emotion) guide the manipulator alone, those that compare with the source (content) the renderer alone, and that "
+        "on reconstructed frames.",
+    )
     pair_weight: Annotated[float, Field(ge=0)] = Field(
         20.0,
         description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one.",
@@ -201,7 +148,7 @@ class NED(JobSettings):
         if self.form == "released":
             raise ValueError(
                 "ned.form released cannot be trained: it wants FLAME and DECA, whose files need a licence; its networks and losses are in "
-                "generators/ned/manipulator.py and renderer.py. Leave --ned.form clean (--ned.guidance.placement released guides where the "
+                "generators/ned/manipulator.py and renderer.py. Leave --ned.form clean (--ned.guidance-placement released guides where the "
                 "published code does)"
             )
         return self

@@ -7,20 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
+from spfem_dist.priors.prior import find
 
 TITLES = {
     "ned": "a generator that changes the emotion of a talking face and keeps its speech",
-    "ccrl": "a prior that says whether two faces say the same thing",
-    "cerl": "a prior that says which emotion a face shows",
 }
 WHAT = {
     "ned": "A manipulator of 51 expression coefficients, a renderer of face crops and a face model, in the form of Neural Emotion Director "
     "(NED) that this project calls clean. It edits crops of {size} x {size} pixels by {topology} landmarks; `spfem edit` finds them, "
     "edits whole clips and copies their sound.",
-    "ccrl": "Contrastive Content Representation Learning (CDRL), form {form}: embeds a face crop of {size} x {size} pixels and the "
-    "speech around it. Stage 2 asks it whether a generated face still says what the source says.",
-    "cerl": "Contrastive Emotion Representation Learning (CDRL), form {form}: embeds a face crop of {size} x {size} pixels beside one "
-    "prior for each of seven emotions. Stage 2 asks it whether a generated face shows the emotion that was wanted.",
 }
 USE = {
     "ned": "    spfem edit talk.mp4 --emotion happy --out edited.mp4 --generator FOLDER\n\n"
@@ -44,14 +39,16 @@ def model_card(
     """Markdown. run: the run's run.json. config: the exported config.json. dataset: corpus and digest of its shards, empty where
     they cannot be read. summary: the run's summary.json, empty where nothing was scored.
     """
-    name, settings, facts = config["name"], config["settings"], config["facts"]
-    generator = name == "ned"
+    settings, facts = config["settings"], config["facts"]
+    generator = config.get("name") == "ned"
+    name = "ned" if generator else config["kind"]
     data = config["data"]
-    about = WHAT[name].format(size=data["size"], topology=config.get("topology", ""), form=settings["form"])
+    about, title = (WHAT[name], TITLES[name]) if generator else (find(name).CARD.about, find(name).CARD.title)
+    about = about.format(size=data["size"], topology=config.get("topology", ""), form=settings["form"])
     figures = list(_generator_figures(summary) if generator else _prior_figures(summary, name))
     parts = [
         f"---\nlibrary_name: spfem-dist\ntags: [talking-face, facial-expression, {name}]\n---",
-        f"# {run.get('name', facts.get('run', name))}: {TITLES[name]}",
+        f"# {run.get('name', facts.get('run', name))}: {title}",
         about,
         "## Use",
         USE["ned" if generator else "prior"],
@@ -89,14 +86,13 @@ def _priors(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[s
     if not sources:
         yield "None: it was trained without guidance."
         return
-    guidance = settings["guidance"]
-    weights = {"ccrl": guidance["content"], "cerl": guidance["emotion"]}
+    weights = settings["guidance"]
     yield "| prior | from | weight | sha256 |"
     yield "|---|---|---|---|"
     for name, source in sources.items():
         where = source["from"].rstrip("/").rsplit("/", 1)[-1]
-        yield f"| {name} | {where} | {weights.get(name, '?')} | `{source['sha256']}` |"
-    yield f"\nPlacement: {guidance['placement']}. They stood still: the sums were checked when training ended."
+        yield f"| {name} | {where} | {weights.get(name, 1.0)} | `{source['sha256']}` |"
+    yield f"\nPlacement: {settings['guidance_placement']}. They stood still: the sums were checked when training ended."
 
 
 def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -117,7 +113,7 @@ def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _prior_figures(summary: Mapping[str, Any], name: str) -> Iterator[str]:
-    kind = {"ccrl": "content", "cerl": "emotion"}[name]
+    kind = {"ccrl": "content", "cerl": "emotion"}.get(name, name)
     own, spans = (part.get("priors", {}).get(kind, {}) for part in (summary, summary.get("intervals", {})))
     if own:
         yield "Held-out speakers and sentences.\n"

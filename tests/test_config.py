@@ -5,16 +5,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from cdrl_stage1 import CDRLPriors
 from pydantic import ValidationError
 
-from spfem_dist.config import Data, Stage1Run, Zero
+from spfem_dist.config import Data, Zero
 from spfem_dist.training.launch import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def recipe() -> Stage1Run:
-    return Stage1Run(name="test")
+def recipe() -> CDRLPriors:
+    return CDRLPriors(name="test")
 
 
 def test_every_field_says_what_it_means():
@@ -25,7 +26,7 @@ def test_every_field_says_what_it_means():
             else:
                 yield f"{path}{name}", field.description
 
-    silent = [name for name, description in walk(Stage1Run) if not description]
+    silent = [name for name, description in walk(CDRLPriors) if not description]
     assert silent == []
 
 
@@ -41,11 +42,11 @@ def test_every_field_says_what_it_means():
     ],
 )
 def test_impossible_settings_are_refused_with_the_fix(change, says):
-    base = Stage1Run(name="x", ccrl={"global_batch": 12}, cerl={"global_batch": 12}).model_dump()
+    base = CDRLPriors(name="x", ccrl={"global_batch": 12}, cerl={"global_batch": 12}).model_dump()
     for key, value in change.items():
         base[key] = base[key] | value if isinstance(value, dict) else value
     with pytest.raises(ValidationError) as refused:
-        Stage1Run.model_validate(base)
+        CDRLPriors.model_validate(base)
     assert says in str(refused.value)
 
 
@@ -71,7 +72,7 @@ def test_workers_are_one_number_or_two(words, workers):
     run = parse(recipe, ["--ccrl.global-batch", "12", "--cerl.global-batch", "12", "--scaling.workers", *words]).run
     assert run.scaling.workers == workers
     assert (run.scaling.least, run.scaling.most) == (int(words[0]), int(words[-1]))
-    assert Stage1Run.model_validate(run.model_dump(mode="json")) == run
+    assert CDRLPriors.model_validate(run.model_dump(mode="json")) == run
 
 
 def test_an_unknown_flag_is_answered_with_the_nearest_one(capsys):
@@ -91,7 +92,7 @@ def test_an_impossible_override_ends_with_the_fix_and_no_traceback(capsys):
 
 
 def test_local_paths_become_absolute_and_urls_stay():
-    run = Stage1Run(data={"shards": "s3://bucket/mead"}, checkpoint={"storage": "runs"}).absolute()
+    run = CDRLPriors(data={"shards": "s3://bucket/mead"}, checkpoint={"storage": "runs"}).absolute()
     assert run.data.shards == "s3://bucket/mead"
     assert Path(run.checkpoint.storage).is_absolute()
     assert run.tracking.uri.startswith("sqlite:////")
@@ -119,6 +120,6 @@ def test_a_job_in_an_uploaded_folder_must_say_where_relative_paths_start(tmp_pat
     monkeypatch.chdir(upload)
     monkeypatch.delenv("SPFEM_HOME", raising=False)
     with pytest.raises(ValueError, match="export SPFEM_HOME"):
-        Stage1Run().absolute()
+        CDRLPriors().absolute()
     monkeypatch.setenv("SPFEM_HOME", str(tmp_path))
-    assert Stage1Run().absolute().checkpoint.storage == str(tmp_path / "runs")
+    assert CDRLPriors().absolute().checkpoint.storage == str(tmp_path / "runs")

@@ -7,10 +7,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cdrl_stage1 import CDRLPriors
 from documented import DOCS, ROOT, blocks, commands_in, documented
 from doors import command, well
 
-from spfem_dist.config import Stage1Run, Stage2Run
+from spfem_dist.config import Stage2Run
 from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.prepare.plan import PrepareSettings
 
@@ -203,7 +204,7 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (Stage1Run, Stage2Run, JudgesRun)
+RUNS = (CDRLPriors, Stage2Run, JudgesRun)
 
 
 def known_flags() -> set[str]:
@@ -278,7 +279,7 @@ def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line)
     if script.endswith("cdrl_stage1.py"):
         from spfem_dist.training.launch import parse
 
-        parse(lambda: Stage1Run(), flags)  # an impossible combination ends the process
+        parse(lambda: CDRLPriors(), flags)  # an impossible combination ends the process
 
 
 # --- files --------------------------------------------------------------------------------------------------------

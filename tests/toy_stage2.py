@@ -14,9 +14,10 @@ from doors import ROOT, Ended, command
 from rich.console import Console
 from small_corpus import SPLIT
 
-from spfem_dist.config import CCRL, CERL, Data, Stage2Run
+from spfem_dist.config import Data, Stage2Run
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
+from spfem_dist.priors import ccrl, cerl
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.world import PlainWorld
@@ -75,12 +76,10 @@ def make_toy(folder: Path) -> Toy:
 
 def save_priors(stage1: Path, data: Data, feature_dim: int) -> None:
     """Untrained priors for `data`, as the finished stage-1 run `stage1`."""
-    for name, settings in (("ccrl", CCRL()), ("cerl", CERL())):
+    for name, settings in (("ccrl", ccrl.Settings()), ("cerl", cerl.Settings())):
         torch.manual_seed(0)
-        prior = build_prior(name, settings, data, feature_dim, pretrained=False)
-        save_prior(
-            stage1 / name / "model", prior, name=name, settings=settings, data=data, feature_dim=feature_dim, facts={}
-        )
+        prior = build_prior(settings, data, feature_dim, pretrained=False)
+        save_prior(stage1 / name / "model", prior, settings=settings, data=data, feature_dim=feature_dim, facts={})
     (stage1 / "run.json").write_text("{}")
 
 

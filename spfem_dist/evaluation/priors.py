@@ -232,7 +232,7 @@ def probe_rows(
                 continue
             faces = frames_tensor(r.frames[chosen], device)
             columns["unheard"].append(unit(prior, faces, None, device))
-            if prior.view == "content":
+            if prior.hears:
                 columns["heard"].append(unit(prior, faces, speech_windows(r.features, speech_window)[chosen], device))
             for name in ("mouth", "opening"):
                 values = getattr(r, name)
@@ -248,7 +248,7 @@ def probe_rows(
         for name in ("mouth", "opening")
     }
     unheard = np.concatenate(columns["unheard"])
-    heard = np.concatenate(columns["heard"]) if prior.view == "content" else unheard
+    heard = np.concatenate(columns["heard"]) if prior.hears else unheard
     return ProbeRows(
         heard, unheard, known["mouth"], known["opening"], **{name: np.array(values) for name, values in labels.items()}
     )

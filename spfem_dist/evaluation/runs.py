@@ -18,7 +18,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from spfem_dist.config import Stage1Run
+from spfem_dist.config import Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation.pictures import report_pictures
 from spfem_dist.evaluation.priors import EvaluationGroup, EvaluationRecording, evaluate_priors
@@ -27,6 +27,7 @@ from spfem_dist.evaluation.retrieval import Figure
 from spfem_dist.prepare.landmarks import mouth_opening
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.records import Batch, Recording, UtteranceGroup
+from spfem_dist.runs import read_run
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.shares import share_of
 from spfem_dist.storage import open_filesystem
@@ -108,7 +109,7 @@ def exported(location: str) -> dict[str, nn.Module]:
     return priors
 
 
-def read_groups(run: Stage1Run, source: Source, part: str, most: int | None = None) -> Iterator[EvaluationGroup]:
+def read_groups(run: Run, source: Source, part: str, most: int | None = None) -> Iterator[EvaluationGroup]:
     """The groups of a split part, decoded; at most `most` of them, spread evenly over the part."""
     split = Split.load(run.data.split)
     index = source.reader.index
@@ -145,7 +146,7 @@ def decoded(group: UtteranceGroup, recording: Recording, frames: torch.Tensor, t
 
 def write_down(
     location: str,
-    run: Stage1Run,
+    run: Run,
     figures: dict[str, Figure],
     priors: dict[str, nn.Module],
     test: list[EvaluationGroup],
@@ -188,7 +189,7 @@ def write_down(
         following.close()
 
 
-def held_out_batches(run: Stage1Run, priors: dict[str, nn.Module], source: Source) -> dict[str, Batch]:
+def held_out_batches(run: Run, priors: dict[str, nn.Module], source: Source) -> dict[str, Batch]:
     """A fixed held-out batch for each prior, for the pictures it draws of itself."""
     split = Split.load(run.data.split)
 

@@ -120,10 +120,10 @@ def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
 def read_descriptors(path: str | Path | None = None) -> dict[Emotion, str]:
     """Descriptions of faces by emotion, from a JSON object {emotion name: text}.
 
-    path: None gives ours (`priors/descriptors.json`). The authors' checkpoints of CERL were trained on their own texts:
+    path: None gives ours (`priors/cerl/descriptors.json`). The authors' checkpoints of CERL were trained on their own texts:
     give those, word for word, to load them. Raises FileNotFoundError or ValueError that names the fault.
     """
-    path = Path(__file__).parents[1] / "priors" / "descriptors.json" if path is None else Path(path)
+    path = Path(__file__).parents[1] / "priors" / "cerl" / "descriptors.json" if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"descriptor file {path} does not exist; give a JSON file {{emotion name: text}}")
     try:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from spfem_dist.config import Data, Guidance
+from spfem_dist.config import Data
 from spfem_dist.files import cache_folder, whole_file
-from spfem_dist.priors.prior import load_prior
+from spfem_dist.job_settings import Guidance
+from spfem_dist.priors.prior import FORMAT, EditedFrames, load_prior
+from spfem_dist.rooms import kinds
 from spfem_dist.storage import open_filesystem
 from spfem_dist.training.engines import freeze
 
@@ -25,15 +29,48 @@ class PriorMismatch(ValueError):
 
 @dataclass
 class FrozenPriors:
-    """networks: frozen priors by name. sources: for each, where it came from and the sha256 of its parameters and buffers."""
+    """networks: frozen priors by kind. sources: for each, where it came from and the sha256 of its parameters and buffers."""
 
     networks: dict[str, Any]
     sources: dict[str, dict[str, str]]
 
-    def guide(self, guidance: Guidance, which: Sequence[str]) -> bool:
-        """Whether any of the priors `which` is there and has a weight."""
-        weights = {"ccrl": guidance.content, "cerl": guidance.emotion}
-        return any(name in self.networks and weights[name] > 0 for name in which)
+    def check_weights(self, weights: Guidance, flag: str) -> None:
+        """Raise PriorMismatch where the table `weights` weighs a prior that was not given. flag: where it is set, `--ned.guidance`."""
+        for kind, weight in weights.items():
+            if kind not in self.networks and weight not in (0.0, 1.0):  # 1 is what nobody said
+                given = f"gives {', '.join(self.networks)}" if self.networks else "gives none"
+                raise PriorMismatch(
+                    f"{flag}.{kind} is {weight:g}, and --priors {given}: name a {kind} prior there too, or leave the weight out"
+                )
+
+    def guiding(self, weights: Guidance, compared_with: str = "") -> list[str]:
+        """The kinds that are there and have a weight; of those, the ones that compare generated frames with `compared_with`."""
+        return [
+            kind
+            for kind, prior in sorted(self.networks.items())
+            if weights.get(kind, 1.0) and compared_with in ("", prior.compares_with)
+        ]
+
+    def guidance(self, edit: EditedFrames, weights: Guidance, compared_with: str = "") -> dict[str, Tensor]:
+        """What the guiding priors say of an edit, weighted, by name: `guidance/<kind>/<loss>`.
+
+        Gradients reach `edit.generated` alone. compared_with: as in `guiding`. Raises PriorMismatch where a prior judges longer
+        windows than the edit has frames.
+        """
+        losses: dict[str, Tensor] = {}
+        soft: EditedFrames | None = None
+        for kind in self.guiding(weights, compared_with):
+            prior = self.networks[kind]
+            if prior.frames > (given := edit.generated.shape[1]):
+                raise PriorMismatch(
+                    f"the {kind} prior judges windows of {prior.frames} frames, this generator edits {given} at a time: leave it out"
+                )
+            if prior.softened and soft is None:
+                soft = edit.with_frames(softened)
+            found = prior.guidance(soft if prior.softened else edit)
+            weight = weights.get(kind, 1.0)
+            losses |= {f"guidance/{kind}/{key.removeprefix(f'{kind}/')}": weight * v for key, v in found.items()}
+        return losses
 
     def check_untouched(self) -> None:
         """Raise RuntimeError where a parameter or buffer is not bit for bit what was loaded."""
@@ -42,6 +79,21 @@ class FrozenPriors:
                 raise RuntimeError(
                     f"the frozen prior {name} changed during stage 2; nothing was exported: this is a defect, report it"
                 )
+
+
+def softened(pictures: Tensor) -> Tensor:
+    """Pictures [N, C, S, S] under a Gaussian of S / 64 pixels: a pattern of single pixels is gone, lines are left.
+
+    Shown sharp pictures, a renderer learns a grid of dots for the forehead that pleases an emotion prior and no eye.
+    """
+    n, c, h, w = pictures.shape
+    sigma = max(1.0, h / 64)
+    reach = math.ceil(2 * sigma)
+    away = torch.arange(-reach, reach + 1, device=pictures.device, dtype=pictures.dtype)
+    taps = torch.exp(-0.5 * (away / sigma).square())
+    taps = taps / taps.sum()
+    x = F.pad(pictures.reshape(n * c, 1, h, w), [reach] * 4, mode="replicate")
+    return F.conv2d(F.conv2d(x, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1)).view(n, c, h, w)
 
 
 def digest(network: nn.Module) -> str:
@@ -70,7 +122,7 @@ def frozen_priors(
     for asked in named:
         for folder in _folders(asked, tracking_uri):
             prior, config = load_prior(folder)
-            name = config["name"]
+            name = config["kind"]
             if name in networks:
                 raise PriorMismatch(
                     f"--priors names two {name} priors, {sources[name]['from']} and {folder}: give one of each kind"
@@ -91,7 +143,7 @@ def _folders(asked: str, tracking_uri: str) -> list[Path]:
     if asked.startswith("s3://"):
         return _fetched(asked)
     root = Path(asked)
-    inside = [root / name / "model" for name in ("ccrl", "cerl") if (root / name / "model" / "config.json").is_file()]
+    inside = [file.parent for file in sorted(root.glob("*/model/config.json")) if _is_prior(file.read_bytes())]
     if inside:
         run = (root / "run.json").read_text() if (root / "run.json").is_file() else "{}"
         _check_whole(asked, run, [folder.parent.name for folder in inside])
@@ -111,7 +163,9 @@ def _fetched(location: str) -> list[Path]:
     """Priors of a run folder on S3, or the one prior that lies there, brought to the user's cache."""
     fs, root = open_filesystem(location)
     inside = {
-        name: f"{root}/{name}/model" for name in ("ccrl", "cerl") if fs.exists(f"{root}/{name}/model/config.json")
+        file.split("/")[-3]: file.rsplit("/", 1)[0]
+        for file in sorted(fs.glob(f"{root}/*/model/config.json"))
+        if _is_prior(fs.cat_file(file))
     }
     if inside and fs.exists(f"{root}/run.json"):
         _check_whole(location, fs.cat_file(f"{root}/run.json").decode(), list(inside))
@@ -136,8 +190,9 @@ def _copied(fs: Any, root: str, place: Path) -> Path:
 
 def _check_whole(asked: str, run: str, finished: Sequence[str]) -> None:
     """Refuse a stage-1 run of which only a part has finished; a run that never trained the other prior is whole."""
-    configured = json.loads(run)
-    lacking = [name for name in ("ccrl", "cerl") if configured.get(name, {}).get("enabled") and name not in finished]
+    known = kinds("priors")
+    jobs = {name: job for name, job in json.loads(run).items() if isinstance(job, dict) and job.get("kind") in known}
+    lacking = [name for name, job in jobs.items() if job.get("enabled") and name not in finished]
     if lacking:
         raise FileNotFoundError(
             f"the run {asked} has not finished {lacking[0]}: train it to its end first (python recipes/cdrl_stage1.py), "
@@ -145,14 +200,22 @@ def _check_whole(asked: str, run: str, finished: Sequence[str]) -> None:
         )
 
 
+def _is_prior(config: bytes) -> bool:
+    """Whether a model's config.json is of a prior, of this version or another."""
+    try:
+        return str(json.loads(config).get("format", "")).startswith(FORMAT.split("/")[0] + "/")
+    except (ValueError, AttributeError):
+        return True  # damaged: whoever loads it says so
+
+
 def _check(asked: str, config: dict[str, Any], data: Data, width: int) -> None:
     trained = Data(**config["data"])
-    if config["name"] == "ccrl" and config["feature_dim"] != width:
+    if config["hears"] and config["feature_dim"] != width:
         raise PriorMismatch(
             f"{asked}: this prior listens to {config['feature_dim']} speech features a frame, {data.shards} has {width}: "
             "prepare the shards with the same --speech, or train the priors on these shards"
         )
-    if config["name"] == "ccrl" and trained.speech_window != data.speech_window:
+    if config["hears"] and trained.speech_window != data.speech_window:
         raise PriorMismatch(
             f"{asked}: this prior was trained with data.speech_window {trained.speech_window}, this run has {data.speech_window}: "
             f"give --data.speech-window {trained.speech_window}, or other priors"

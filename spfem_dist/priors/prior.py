@@ -1,57 +1,108 @@
 """What a prior is: a representation that learns in stage 1 and supervises in stage 2.
 
-A prior is an `nn.Module` that turns a `Batch` into named, weighted losses, embeds faces into a space of unit vectors,
-and draws what it looks at. `build_prior` makes one from its settings, `save_prior` and `load_prior` move it to and from
-a folder (safetensors and a config.json that holds everything needed to rebuild it).
+A prior's method is a package `spfem_dist.priors.<kind>`, its room, which exports
+
+    Settings                                              a `PriorSettings` whose `kind` is the package's name
+    build(settings, data, feature_dim, pretrained=True)   an `nn.Module` that answers `Prior`
+    CARD                                                  a `PriorCard`, what a model card says of it
+    scores                                                where it has them: figures on held-out clips, their targets and meanings
+
+`find` gives the room. `save_prior` and `load_prior` move a trained prior to and from a folder (safetensors and a config.json
+that holds everything needed to rebuild it).
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spfem_dist.config import CCRL, CERL, Data
+from spfem_dist import rooms
+from spfem_dist.config import Data
+from spfem_dist.job_settings import PriorSettings
 from spfem_dist.records import Batch
+from spfem_dist.streaming.views import View
 
-FORMAT = "spfem-prior/1"
+FORMAT = "spfem-prior/2"
 AGAIN = "train it again (python recipes/cdrl_stage1.py), or use the version that saved it"
+
+
+@dataclass(frozen=True)
+class EditedFrames:
+    """N edited windows of T frames each (T may be 1), with everything that a prior may want to judge them by.
+
+    source, reference, generated: frames [N, T, 3, S, S], uint8 or float in [-1, 1]. source: what shall be said, and who says it.
+    reference: the emotion that shall be shown. Gradients reach `generated` alone.
+    speech: the source's windows of speech features around each frame, float [N, T, W, F]; None where there are none.
+    source_emotion, emotion: int64 [N], index into `list(Emotion)`: what the source shows, and the target.
+    valid: bool [N, T], which frames count; None counts all. neutral: frames [N, T, 3, S, S] of the source's speaker without
+    emotion that match the source's frames in time; None where there are none.
+    """
+
+    source: Tensor
+    reference: Tensor
+    generated: Tensor
+    emotion: Tensor
+    speech: Tensor | None = None
+    source_emotion: Tensor | None = None
+    valid: Tensor | None = None
+    neutral: Tensor | None = None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the frames that count of one value for each frame; values: [N, T] or [N * T]."""
+        if self.valid is None:
+            return values.mean()
+        counted = self.valid.to(values.dtype)
+        return (values.view_as(counted) * counted).sum() / counted.sum().clamp(min=1)
+
+    def with_frames(self, change: Any) -> EditedFrames:
+        """The same with every picture [N * T, 3, S, S] changed by `change`, a function of pictures."""
+
+        def changed(frames: Tensor) -> Tensor:
+            return change(frames.flatten(0, 1)).view_as(frames)
+
+        pictures = {"source": self.source, "reference": self.reference, "generated": self.generated}
+        if self.neutral is not None:
+            pictures["neutral"] = self.neutral
+        return replace(self, **{name: changed(frames) for name, frames in pictures.items()})
 
 
 @runtime_checkable
 class Prior(Protocol):
-    """What the training loop and the scores ask of a prior; the modules that `build_prior` returns all answer it."""
+    """What the training loop, the scores and a generator's guidance ask of a prior; every room's `build` returns such a module.
 
-    view: Literal["content", "emotion"]
+    view: how it draws its training samples from utterance groups. hears: whether it listens to speech. frames: how many
+    neighbouring frames one judgement needs (T of `EditedFrames`). softened: whether generators show it pictures without their
+    finest detail (see `frozen.softened`). compares_with: which frames it holds generated ones against.
+
+    A prior that is an embedding also has `embed(frames, speech)`: unit vectors [N, D] of frames uint8 [N, 3, S, S] and speech
+    [N, W, F] (None: without speech). A metric between two pictures has none.
+    """
+
+    view: View
+    hears: bool
+    frames: int
+    softened: bool
+    compares_with: Literal["source", "reference"]
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses (already weighted: their sum is minimised) and monitors (only logged), scalars by name.
+        """Losses (already weighted: their sum is minimised) and monitors (only logged), scalars by name (`<kind>/...`).
 
         Every loss is a mean over the batch's samples; samples meet only in the synchronised batch norm.
         """
         ...
 
-    def embed(self, frames: Tensor, speech: Tensor | None) -> Tensor:
-        """Unit vectors [N, D] of frames uint8 [N, 3, S, S] and speech float [N, W, F], or None where nothing is heard.
+    def guidance(self, edit: EditedFrames) -> dict[str, Tensor]:
+        """Stage 2: how far generated frames are from what they should be, scalars by name (`<kind>/...`), means over frames.
 
-        An emotion prior does not listen.
-        """
-        ...
-
-    def guidance(
-        self, source: Tensor, reference: Tensor, generated: Tensor, speech: Tensor | None, emotion: Tensor
-    ) -> dict[str, Tensor]:
-        """Stage 2: how far generated frames are from what they should be, scalars by name, means over frames.
-
-        All frames [N, 3, S, S], uint8 or float in [-1, 1]. source: what shall be said. reference: the emotion that shall be
-        shown. speech: the source's windows [N, W, F]. emotion: the target, int64 [N], index into `list(Emotion)`.
-        Gradients reach `generated` alone. Call it on a frozen prior (`training.engines.freeze`).
+        Called on a frozen prior (`training.engines.freeze`); gradients reach `edit.generated` alone.
         """
         ...
 
@@ -60,42 +111,26 @@ class Prior(Protocol):
         ...
 
 
-def build_prior(
-    name: str, settings: CCRL | CERL, data: Data, feature_dim: int, *, pretrained: bool = True
-) -> nn.Module:
+def find(kind: str) -> ModuleType:
+    """The room of the priors of this kind: `spfem_dist.priors.<kind>`. ValueError lists the rooms there are."""
+    return rooms.find("priors", kind)
+
+
+def build_prior(settings: PriorSettings, data: Data, feature_dim: int, *, pretrained: bool = True) -> nn.Module:
     """A fresh prior: what it learns is random, the trunks of the paper's network come with their weights.
 
-    name: "ccrl" or "cerl". feature_dim: numbers in one row of speech features, as the shards' index says. pretrained:
-    False leaves trunks random too (dry runs, tests, and where a saved prior brings its own).
-    Raises MissingWeights where a trunk's weights are not there.
+    feature_dim: numbers in one row of speech features, as the shards' index says. pretrained: False leaves trunks random too
+    (dry runs, tests, and where a saved prior brings its own).
+    Raises MissingWeights where a trunk's weights are not there, ValueError where no room has these settings.
     """
-    if name == "ccrl" and isinstance(settings, CCRL):
-        if settings.form == "released":
-            from spfem_dist.priors.released_ccrl import ReleasedCCRL
-
-            return ReleasedCCRL(settings, data, feature_dim, pretrained=pretrained)
-        from spfem_dist.priors.ccrl import CleanCCRL
-
-        return CleanCCRL(settings, data, feature_dim, pretrained=pretrained)
-    if name == "cerl" and isinstance(settings, CERL):
-        if settings.form == "released":
-            from spfem_dist.priors.released_cerl import ReleasedCERL
-
-            return ReleasedCERL(settings, data, pretrained=pretrained)
-        from spfem_dist.priors.cerl import CleanCERL
-
-        return CleanCERL(settings, data, pretrained=pretrained)
-    raise ValueError(
-        f"no prior called {name!r} takes settings of type {type(settings).__name__}: use 'ccrl' with CCRL or 'cerl' with CERL"
-    )
+    return find(settings.kind).build(settings, data, feature_dim, pretrained=pretrained)
 
 
 def save_prior(
     folder: Path | str,
     prior: nn.Module,
     *,
-    name: str,
-    settings: CCRL | CERL,
+    settings: PriorSettings,
     data: Data,
     feature_dim: int,
     facts: dict[str, Any] | None = None,
@@ -110,8 +145,8 @@ def save_prior(
     save_file(tensors, folder / "model.safetensors")
     config = {
         "format": FORMAT,
-        "name": name,
-        "view": prior.view,
+        "kind": settings.kind,
+        "hears": prior.hears,
         "settings": settings.model_dump(mode="json"),
         "data": data.model_dump(mode="json"),
         "feature_dim": feature_dim,
@@ -131,16 +166,10 @@ def load_prior(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
         if not (folder / file).is_file():
             raise FileNotFoundError(f"no {file} in {folder}: give the folder of one prior, as a finished run saved it")
     config = _read_config(folder / "config.json")
-    kind = {"ccrl": CCRL, "cerl": CERL}
     try:
-        prior = build_prior(
-            config["name"],
-            kind[config["name"]](**config["settings"]),
-            Data(**config["data"]),
-            config["feature_dim"],
-            pretrained=False,
-        )
-    except (KeyError, TypeError, ValidationError) as error:
+        settings = find(config["kind"]).Settings(**config["settings"])
+        prior = build_prior(settings, Data(**config["data"]), config["feature_dim"], pretrained=False)
+    except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder / 'config.json'} describes no prior of this version ({reason}): {AGAIN}") from None
     _load_tensors(prior, folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Stage 1 of training: the priors of CDRL, each a job of its own."""
+"""Stage 1 of training: priors, each a job of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from spfem_dist.config import CCRL, CERL, Stage1Run
+from spfem_dist.config import Run
+from spfem_dist.job_settings import PriorSettings
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.stage import Job, Networks, job_of_one
 from spfem_dist.streaming.feed import Feed
@@ -15,27 +16,25 @@ from spfem_dist.streaming.reader import ShardReader
 
 
 class Stage1:
-    """CCRL and CERL learn from utterance groups; nothing is shared between them but the data."""
+    """The priors of a run learn from utterance groups; nothing is shared between them but the data."""
 
     name = "stage1"
 
-    def jobs(self, run: Stage1Run) -> list[str]:
+    def jobs(self, run: Run) -> list[str]:
         """The enabled priors."""
         return list(run.jobs())
 
-    def job(self, run: Stage1Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """The prior `name` with its training stream and its held-out samples, as worker `rank` of `size` sees it."""
-        settings = run.jobs()[name]
-        assert isinstance(settings, CCRL | CERL)
+        settings = _settings(run, name)
         source = Source(run.data, device)
-        network = build_prior(name, settings, run.data, source.reader.index.feature_dim)
+        network = build_prior(settings, run.data, source.reader.index.feature_dim)
         feed = Feed(run, settings, network.view, source, rank, size, device)
         return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
 
-    def export(self, run: Stage1Run, name: str, networks: Networks, folder: Path) -> None:
+    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
         """Write the prior as safetensors with the configuration that rebuilds it."""
-        settings = run.jobs()[name]
-        assert isinstance(settings, CCRL | CERL)
+        settings = _settings(run, name)
         feature_dim = ShardReader.of(run.data).index.feature_dim
         facts = {
             "run": run.name,
@@ -43,6 +42,13 @@ class Stage1:
             "steps": settings.steps,
             "samples": settings.steps * settings.global_batch,
         }
-        save_prior(
-            folder, networks[name], name=name, settings=settings, data=run.data, feature_dim=feature_dim, facts=facts
+        save_prior(folder, networks[name], settings=settings, data=run.data, feature_dim=feature_dim, facts=facts)
+
+
+def _settings(run: Run, name: str) -> PriorSettings:
+    settings = run.jobs()[name]
+    if not isinstance(settings, PriorSettings):
+        raise TypeError(
+            f"{name} of run {run.name!r} is a {type(settings).__name__}, no prior's settings: it has another stage"
         )
+    return settings

@@ -14,13 +14,13 @@ from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.shares import held_out_share, share_of
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches
-from spfem_dist.streaming.views import VIEWS
+from spfem_dist.streaming.views import View
 
 
 class Feed:
     """What worker `rank` of `size` is fed of the `source`.
 
-    view: name of the view that makes samples of groups. mixing: `draws_per_group` and `block` of the order, where the job
+    view: makes samples of groups. mixing: `draws_per_group` and `block` of the order, where the job
     wants others than the loader's.
     """
 
@@ -28,14 +28,14 @@ class Feed:
         self,
         run: Run,
         settings: JobSettings,
-        view: str,
+        view: View,
         source: Source,
         rank: int,
         size: int,
         device: torch.device,
         **mixing: int,
     ):
-        self.run, self.settings, self.view, self.source = run, settings, VIEWS[view], source
+        self.run, self.settings, self.view, self.source = run, settings, view, source
         self.rank, self.size, self.device, self.mixing = rank, size, device, mixing
         self.split = Split.load(run.data.split)
         self.share = share_of(settings.global_batch, rank, size, settings.micro_batch)

@@ -29,7 +29,7 @@ from spfem_dist.streaming.encoded import DamagedVideo, Request
 from spfem_dist.streaming.order import Accept, Order, SampleRef
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.streaming.store import RemoteStore
-from spfem_dist.streaming.views import VIEWS, Choice, Unservable, View, collate, plain_view, resize
+from spfem_dist.streaming.views import Choice, Unservable, View, collate, plain_view, resize
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class _Drawn:
 class Loader:
     """An iterator of (Batch, seconds waited for it): this rank's micro-batches, in order, without end.
 
-    view: "content", "emotion" or a `View`. accept: keeps a group of the split. global_batch: samples for each step over
+    view: makes samples of groups. accept: keeps a group of the split. global_batch: samples for each step over
     all ranks; micro_batch: samples for each Batch at most (None: this rank's whole share). start_sample: samples already seen,
     so a resumed run goes on where it was, also under another world size. stop_sample: end after the last whole step
     before it. device: where batches go (None leaves them on the CPU). source: what is read from, to share its memory.
@@ -145,7 +145,7 @@ class Loader:
     def __init__(
         self,
         data: Data,
-        view: str | View,
+        view: View,
         seed: int,
         rank: int,
         world: int,
@@ -159,7 +159,7 @@ class Loader:
         block: int = 4,
         source: Source | None = None,
     ):
-        self.data, self.view = data, VIEWS[view] if isinstance(view, str) else view
+        self.data, self.view = data, view
         self.rank, self.world, self.global_batch = rank, world, global_batch
         self.share = share_of(global_batch, rank, world, micro_batch)
         self.device = torch.device(device) if device is not None else None
@@ -317,7 +317,7 @@ class Loader:
 
 def fixed_batches(
     data: Data,
-    view: str | View,
+    view: View,
     seed: int,
     share: Share,
     accept: Accept | None = None,

@@ -187,7 +187,6 @@ def plain_view(recording: Recording) -> Choice:
 CONTENT = View("content", serves_content, content_view)
 EMOTION = View("emotion", serves_emotion, emotion_view)
 MOTION = View("motion", serves_emotion, motion_view)
-VIEWS = {view.name: view for view in (CONTENT, EMOTION, MOTION)}
 
 
 def warp_matches(group: UtteranceGroup, a: str, b: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -93,6 +94,7 @@ def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
     with folder.locked(), Screen(quiet=quiet) as screen:
         resumed = folder.open()
         connect(run)
+        _carry_recipe(run)
         resources = ray.cluster_resources()
         gpu = run.scaling.gpu if run.scaling.gpu is not None else resources.get("GPU", 0) > 0
         _check_room(run, resources, gpu)
@@ -109,6 +111,15 @@ def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
         finally:
             tracking.finish_parent(run, parent, END[status])
         return status
+
+
+def _carry_recipe(run: Run) -> None:
+    """Send the class of `run` to the workers with its value: a recipe beside the package can be imported here, not there."""
+    from ray import cloudpickle
+
+    module = type(run).__module__
+    if module != "__main__" and not module.startswith("spfem_dist."):
+        cloudpickle.register_pickle_by_value(sys.modules[module])
 
 
 def _fit_all(

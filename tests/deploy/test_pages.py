@@ -56,10 +56,12 @@ def test_a_recipes_flags_are_understood(line):
     place = next(n for n, word in enumerate(words) if word.startswith("recipes/"))
     tree = ast.parse((ROOT / words[place]).read_text())
     made = next(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
-    from spfem_dist.config import Stage1Run, Stage2Run
+    from cdrl_stage1 import CDRLPriors
+
+    from spfem_dist.config import Stage2Run
     from spfem_dist.training.launch import parse
 
-    parse(Stage2Run if made == "cdrl_stage2" else Stage1Run, words[place + 1 :])  # a bad one ends the process
+    parse(Stage2Run if made == "cdrl_stage2" else CDRLPriors, words[place + 1 :])  # a bad one ends the process
 
 
 @pytest.mark.parametrize("line", [one for one in LINES if re.search(r"(^| )ray ", one.values[0])])

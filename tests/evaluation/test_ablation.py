@@ -126,8 +126,8 @@ def test_the_recipe_trains_scores_and_compares_arms(small_corpus, brief, judges_
     experiment = client.get_experiment_by_name("ablation")
     found = client.search_runs([experiment.experiment_id])
     params = {r.info.run_name: r.data.params for r in found}
-    assert params["ablation-baseline-0-ned"]["ned.guidance.emotion"] == "0.0"
-    assert params["ablation-both-0-ned"]["ned.guidance.emotion"] != "0.0"
+    assert params["ablation-baseline-0-ned"]["ned.guidance.cerl"] == "0.0"
+    assert params["ablation-both-0-ned"]["ned.guidance.cerl"] != "0.0"
     parent = next(r.info.run_id for r in found if r.info.run_name == "ablation-both-0")
     assert {"report.html", "summary.json", "clips"} <= {f.path for f in client.list_artifacts(parent)}
     clips = [f for f in client.list_artifacts(parent, "clips") if f.path.endswith(".mp4")]

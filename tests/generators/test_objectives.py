@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spfem_dist.generators.ned.objectives import softened
+from spfem_dist.priors.frozen import softened
 
 
 @pytest.mark.parametrize("size", [64, 128])

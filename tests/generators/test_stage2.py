@@ -67,7 +67,8 @@ def lesson(toy):
 
     def make(priors=(str(toy.stage1),), **guidance):
         run = toy.run(priors=priors)
-        run.ned = run.ned.model_copy(update={"guidance": run.ned.guidance.model_copy(update=guidance)})
+        placement = {key: guidance.pop(key) for key in ("guidance_placement",) if key in guidance}
+        run.ned = run.ned.model_copy(update={"guidance": run.ned.guidance | guidance} | placement)
         torch.manual_seed(0)
         stage = Stage2()
         jobs.append(stage.job(run, "ned", 0, 1, torch.device("cpu")))
@@ -148,10 +149,10 @@ def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, networ
 @pytest.mark.parametrize(
     ("changes", "manipulator", "renderer"),
     [
-        ({}, {"content_manipulator", "emotion_manipulator"}, {"content", "emotion"}),
-        ({"content": 0.0}, {"emotion_manipulator"}, {"emotion"}),
-        ({"emotion": 0.0}, {"content_manipulator"}, {"content"}),
-        ({"placement": "released"}, {"emotion_manipulator"}, {"content"}),
+        ({}, {"ccrl/content_manipulator", "cerl/emotion_manipulator"}, {"ccrl/content", "cerl/emotion"}),
+        ({"ccrl": 0.0}, {"cerl/emotion_manipulator"}, {"cerl/emotion"}),
+        ({"cerl": 0.0}, {"ccrl/content_manipulator"}, {"ccrl/content"}),
+        ({"guidance_placement": "released"}, {"cerl/emotion_manipulator"}, {"ccrl/content"}),
         ({"priors": ()}, set(), set()),
     ],
     ids=["both", "no-content", "no-emotion", "released", "no-priors"],

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import yaml
+from cdrl_stage1 import CDRLPriors
 from charts import (
     MODES,
     PRESETS,
@@ -24,7 +25,7 @@ from charts import (
 )
 from test_valid import EVERYTHING
 
-from spfem_dist.config import Stage1Run, Stage2Run
+from spfem_dist.config import Stage2Run
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.training.launch import parse
 
@@ -302,7 +303,7 @@ def test_the_entrypoint_of_a_preset_is_understood_by_its_recipe(name):
     [ray] = of_kind(rendered(values), "RayJob")
     words = shlex.split(ray["spec"]["entrypoint"])
     assert words[:2] == ["python", "/app/recipes/cdrl_stage1.py"]
-    run = parse(lambda: Stage1Run(), words[2:]).run
+    run = parse(lambda: CDRLPriors(), words[2:]).run
     workers = values["job"]["workers"]
     assert run.scaling.workers == (tuple(workers) if isinstance(workers, list) else workers)
     assert run.scaling.gpu == values["job"].get("gpu", True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from spfem_dist.priors.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
+from spfem_dist.nets.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
 
 
 def test_numbers_depend_on_the_sample_and_not_on_its_batch():

@@ -4,15 +4,17 @@ import pytest
 import torch
 from batches import make_batch, part
 
-from spfem_dist.config import CCRL, Data
-from spfem_dist.priors.ccrl import CleanCCRL, diagonal_cross_entropy
+from spfem_dist.config import Data
+from spfem_dist.priors import ccrl
+from spfem_dist.priors.ccrl.clean import CleanCCRL, diagonal_cross_entropy
 from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
+from spfem_dist.streaming.views import CONTENT
 
 
 @pytest.fixture
 def prior() -> CleanCCRL:
     torch.manual_seed(0)
-    return build_prior("ccrl", CCRL(), Data(), 160)
+    return build_prior(ccrl.Settings(), Data(), 160)
 
 
 def losses_of(prior, batch) -> dict[str, float]:
@@ -23,7 +25,7 @@ def losses_of(prior, batch) -> dict[str, float]:
 def test_it_is_a_prior_with_named_finite_losses(prior, content_batch):
     losses, monitors = prior(content_batch)
     assert isinstance(prior, Prior)
-    assert prior.view == "content"
+    assert prior.view is CONTENT
     assert set(losses) == {"ccrl/contrast", "ccrl/same_speech", "ccrl/image", "ccrl/sync"}
     assert all(torch.isfinite(value) and value.dim() == 0 for value in (losses | monitors).values())
     sum(losses.values()).backward()
@@ -144,7 +146,7 @@ def test_embeddings_pass_gradients_to_the_frames_alone(prior, content_batch):
 
 def test_a_saved_prior_comes_back_frozen_and_the_same(prior, content_batch, tmp_path):
     frames, speech = content_batch.frames[0, 0], content_batch.speech[0, 0]
-    save_prior(tmp_path / "p", prior, name="ccrl", settings=CCRL(), data=Data(), feature_dim=160, facts={"run": "a"})
+    save_prior(tmp_path / "p", prior, settings=ccrl.Settings(), data=Data(), feature_dim=160, facts={"run": "a"})
     again, config = load_prior(tmp_path / "p")
     torch.testing.assert_close(again.embed(frames, speech), prior.eval().embed(frames, speech))
     assert config["facts"] == {"run": "a"}
@@ -170,8 +172,8 @@ def test_emotion_views_are_refused(prior, emotion_batch):
 
 
 def test_weights_of_zero_leave_their_term_out(content_batch):
-    settings = CCRL(image_weight=0, sync_weight=0, same_speech_weight=0, wrong_speech=False)
-    assert set(losses_of(build_prior("ccrl", settings, Data(), 160), content_batch)) == {"ccrl/contrast"}
+    settings = ccrl.Settings(image_weight=0, sync_weight=0, same_speech_weight=0, wrong_speech=False)
+    assert set(losses_of(build_prior(settings, Data(), 160), content_batch)) == {"ccrl/contrast"}
 
 
 def test_the_contrast_is_a_mean_over_each_samples_rows():
@@ -182,7 +184,7 @@ def test_the_contrast_is_a_mean_over_each_samples_rows():
 
 
 def test_the_papers_network_maps_224_pixels_and_keeps_its_trunk_still():
-    prior = build_prior("ccrl", CCRL(network="paper"), Data(speech_window=3), 1024, pretrained=False).train()
+    prior = build_prior(ccrl.Settings(network="paper"), Data(speech_window=3), 1024, pretrained=False).train()
     batch = make_batch(1, 2, 2, size=64, window=3, features=1024)
     before = {n: b.clone() for n, b in prior.face.trunk.named_buffers()}
     assert prior.cropped(batch.frames[0, 0]).shape == (2, 3, 224, 224)

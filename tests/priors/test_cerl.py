@@ -4,16 +4,18 @@ import pytest
 import torch
 from batches import make_batch, part
 
-from spfem_dist.config import CERL, Data
+from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN, Emotion
-from spfem_dist.priors.cerl import CleanCERL, prior_to_image
-from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
+from spfem_dist.priors import cerl
+from spfem_dist.priors.cerl.clean import CleanCERL, prior_to_image
+from spfem_dist.priors.prior import Prior, build_prior, find, load_prior, save_prior
+from spfem_dist.streaming.views import EMOTION
 
 
 @pytest.fixture
 def prior() -> CleanCERL:
     torch.manual_seed(0)
-    return build_prior("cerl", CERL(), Data(), 160)
+    return build_prior(cerl.Settings(), Data(), 160)
 
 
 def losses_of(prior, batch) -> dict[str, float]:
@@ -24,7 +26,7 @@ def losses_of(prior, batch) -> dict[str, float]:
 def test_it_is_a_prior_with_named_finite_losses(prior, emotion_batch):
     losses, monitors = prior(emotion_batch)
     assert isinstance(prior, Prior)
-    assert prior.view == "emotion"
+    assert prior.view is EMOTION
     assert set(losses) == {"cerl/image_to_prior", "cerl/prior_to_image", "cerl/consistency"}
     sum(losses.values()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in prior.parameters())
@@ -43,7 +45,7 @@ def test_it_learns_a_batch_by_heart(prior, emotion_batch):
 
 def test_the_priors_are_seven_unit_vectors(prior):
     torch.testing.assert_close(prior.priors().norm(dim=1), torch.ones(7))
-    assert prior.priors().shape == (7, CERL().embedding)
+    assert prior.priors().shape == (7, cerl.Settings().embedding)
 
 
 def test_samples_do_not_meet_outside_the_batch_norm(prior, emotion_batch):
@@ -106,7 +108,7 @@ def test_images_of_the_priors_own_emotion_share_its_target():
 
 
 def test_a_saved_prior_comes_back_the_same(prior, emotion_batch, tmp_path):
-    save_prior(tmp_path / "p", prior, name="cerl", settings=CERL(), data=Data(), feature_dim=160)
+    save_prior(tmp_path / "p", prior, settings=cerl.Settings(), data=Data(), feature_dim=160)
     again, _ = load_prior(tmp_path / "p")
     frames = emotion_batch.frames[0, :, 0]
     torch.testing.assert_close(again.embed(frames, None), prior.eval().embed(frames))
@@ -120,13 +122,14 @@ def test_pictures_show_the_nearest_faces_and_the_space(prior, emotion_batch):
     assert all(p.dtype == "uint8" and p.shape[2] == 3 for p in pictures.values())
 
 
-def test_a_wrong_name_is_refused():
-    with pytest.raises(ValueError, match="no prior called 'ccrl'"):
-        build_prior("ccrl", CERL(), Data(), 160)
+@pytest.mark.parametrize("kind", ["", "nobody", "../cerl", "os.path", "CERL"])
+def test_a_kind_that_is_no_room_is_refused_with_those_there_are(kind):
+    with pytest.raises(ValueError, match=r"there are .*ccrl, cerl"):
+        find(kind)
 
 
 def test_the_papers_network_has_clip_sizes_one_adapter_and_positions():
-    prior = build_prior("cerl", CERL(network="paper"), Data(), 1024, pretrained=False).train()
+    prior = build_prior(cerl.Settings(network="paper"), Data(), 1024, pretrained=False).train()
     assert prior.network.prompt_learner.positional
     assert prior.network.prompt_learner.ctx.shape == (7, 8, 512)
     batch = make_batch(1, 7, 2)

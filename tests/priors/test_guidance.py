@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from spfem_dist.config import CCRL, CERL, Data
+from spfem_dist.config import Data
 from spfem_dist.emotions import Emotion
-from spfem_dist.priors.prior import build_prior
+from spfem_dist.priors.prior import EditedFrames, build_prior, find
 from spfem_dist.training.engines import freeze
 
 HAPPY = list(Emotion).index(Emotion.HAPPY)
@@ -14,8 +14,8 @@ NAMES = {"ccrl": "ccrl/content", "cerl": "cerl/emotion"}
 
 def frozen(name, form="clean"):
     torch.manual_seed(0)
-    settings = (CCRL if name == "ccrl" else CERL)(form=form)
-    return freeze(build_prior(name, settings, Data(), 160, pretrained=False))
+    settings = find(name).Settings(form=form)
+    return freeze(build_prior(settings, Data(), 160, pretrained=False))
 
 
 def frames(seed, count=4):
@@ -28,11 +28,13 @@ def speech():
 
 def ask(prior, generated, source=None, reference=None):
     return prior.guidance(
-        frames(0) if source is None else source,
-        frames(1) if reference is None else reference,
-        generated,
-        speech(),
-        torch.full((4,), HAPPY),
+        EditedFrames(
+            source=(frames(0) if source is None else source)[:, None],
+            reference=(frames(1) if reference is None else reference)[:, None],
+            generated=generated[:, None],
+            speech=speech()[:, None],
+            emotion=torch.full((4,), HAPPY),
+        )
     )
 
 
@@ -74,4 +76,4 @@ def test_an_emotion_without_a_prior_is_named():
     calm = torch.full((4,), list(Emotion).index(Emotion.CALM))
     for form in ("clean", "released"):
         with pytest.raises(ValueError, match="no prior for 'calm'"):
-            frozen("cerl", form).guidance(frames(0), frames(1), frames(2), None, calm)
+            frozen("cerl", form).guidance(EditedFrames(*(frames(seed)[:, None] for seed in range(3)), emotion=calm))

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from spfem_dist.config import CCRL, Data
+from spfem_dist.config import Data
+from spfem_dist.nets.presented import present
+from spfem_dist.priors import ccrl
+from spfem_dist.priors.ccrl.released import FrozenProjection, MaskLearning, ReleasedCCRL, clamped_contrast
 from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
-from spfem_dist.priors.released_ccrl import FrozenProjection, MaskLearning, ReleasedCCRL, clamped_contrast
-from spfem_dist.priors.released_images import present
 from spfem_dist.records import Batch
 
-SETTINGS = CCRL(form="released")
+SETTINGS = ccrl.Settings(form="released")
 
 
 def prior(**options) -> ReleasedCCRL:
@@ -241,17 +242,17 @@ def test_a_batch_that_cannot_give_triples_is_refused():
 def test_a_missing_backbone_says_where_it_belongs(tmp_path, monkeypatch):
     monkeypatch.setenv("SPFEM_WEIGHTS", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"(?s)arcface-iresnet50.*backbone\.pth"):
-        ReleasedCCRL(CCRL(form="released", network="paper"), Data(), 1024)
+        ReleasedCCRL(ccrl.Settings(form="released", network="paper"), Data(), 1024)
 
 
 def test_it_is_a_prior_that_can_be_saved_and_loaded(tmp_path):
     data = Data(speech_window=3)
     torch.manual_seed(0)
-    model = build_prior("ccrl", SETTINGS, data, 8).train()
+    model = build_prior(SETTINGS, data, 8).train()
     assert isinstance(model, Prior)
     batch = random_batch(1)
     model(batch)
-    save_prior(tmp_path, model, name="ccrl", settings=SETTINGS, data=data, feature_dim=8)
+    save_prior(tmp_path, model, settings=SETTINGS, data=data, feature_dim=8)
     loaded, _ = load_prior(tmp_path)
     with torch.no_grad():
         expected = model.eval().embed(batch.frames[0, 0], batch.speech[0, 0])

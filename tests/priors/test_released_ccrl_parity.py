@@ -8,8 +8,9 @@ import pytest
 import torch
 from released_golden import filled, fixture, input_of, needs_golden, relative_error
 
-from spfem_dist.config import CCRL, Data
-from spfem_dist.priors.released_ccrl import (
+from spfem_dist.config import Data
+from spfem_dist.priors import ccrl
+from spfem_dist.priors.ccrl.released import (
     PAPER_TRAINABLE,
     MaskLearning,
     ReleasedCCRL,
@@ -27,7 +28,7 @@ def authors_state(rule: str) -> dict[str, torch.Tensor]:
 
 @lru_cache(maxsize=1)
 def network() -> ReleasedCCRL:
-    return ReleasedCCRL(CCRL(form="released", network="paper"), Data(), feature_dim=512, pretrained=False)
+    return ReleasedCCRL(ccrl.Settings(form="released", network="paper"), Data(), feature_dim=512, pretrained=False)
 
 
 def prepared(rule: str, mode: str, dtype: torch.dtype) -> ReleasedCCRL:

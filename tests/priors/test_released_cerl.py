@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spfem_dist.config import CERL, Data
+from spfem_dist.config import Data
 from spfem_dist.emotions import CERL_ORDER, SEVEN, Emotion
+from spfem_dist.priors import cerl
+from spfem_dist.priors.cerl.released import PAPER_TRAINABLE, ReleasedCERL, text_to_image
 from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
-from spfem_dist.priors.released_cerl import PAPER_TRAINABLE, ReleasedCERL, text_to_image
 from spfem_dist.records import Batch
 
-SETTINGS = CERL(form="released", embedding=32)
+SETTINGS = cerl.Settings(form="released", embedding=32)
 
 
 def prior(**options) -> ReleasedCERL:
@@ -177,25 +178,25 @@ def test_descriptions_come_from_the_users_file_and_must_cover_the_seven(tmp_path
     texts = {e.value: f"{e.value} face" for e in SEVEN}
     path = tmp_path / "texts.json"
     path.write_text(json.dumps(texts))
-    own = ReleasedCERL(CERL(form="released", embedding=32, descriptors=str(path)), Data())
+    own = ReleasedCERL(cerl.Settings(form="released", embedding=32, descriptors=str(path)), Data())
     assert not torch.equal(own.prompt_learner.ids, prior().prompt_learner.ids)
     del texts["fear"]
     path.write_text(json.dumps(texts))
     with pytest.raises(ValueError, match="no text for fear"):
-        ReleasedCERL(CERL(form="released", embedding=32, descriptors=str(path)), Data())
+        ReleasedCERL(cerl.Settings(form="released", embedding=32, descriptors=str(path)), Data())
 
 
 def test_missing_clip_says_where_it_belongs(tmp_path, monkeypatch):
     monkeypatch.setenv("SPFEM_WEIGHTS", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"(?s)clip-vit-base-patch32.*licence"):
-        ReleasedCERL(CERL(form="released", network="paper"), Data())
+        ReleasedCERL(cerl.Settings(form="released", network="paper"), Data())
     with pytest.raises(FileNotFoundError, match="cdrl-descriptors"):
-        ReleasedCERL(CERL(form="released", descriptors="authors"), Data())
+        ReleasedCERL(cerl.Settings(form="released", descriptors="authors"), Data())
 
 
 def test_the_paper_form_trains_2_329_600_parameters_over_frozen_vit_b_32():
     with torch.device("meta"):
-        model = ReleasedCERL(CERL(form="released", network="paper"), Data(), pretrained=False)
+        model = ReleasedCERL(cerl.Settings(form="released", network="paper"), Data(), pretrained=False)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == PAPER_TRAINABLE
     assert sum(p.numel() for p in model.clip.parameters()) == 151_277_313
     assert model.size == 224
@@ -203,9 +204,9 @@ def test_the_paper_form_trains_2_329_600_parameters_over_frozen_vit_b_32():
 
 def test_it_is_a_prior_that_can_be_saved_and_loaded(tmp_path):
     torch.manual_seed(0)
-    model = build_prior("cerl", SETTINGS, Data(), 4)
+    model = build_prior(SETTINGS, Data(), 4)
     assert isinstance(model, Prior)
-    save_prior(tmp_path, model, name="cerl", settings=SETTINGS, data=Data(), feature_dim=4)
+    save_prior(tmp_path, model, settings=SETTINGS, data=Data(), feature_dim=4)
     torch.manual_seed(1)
     loaded, _ = load_prior(tmp_path)
     frames = random_batch(1).frames[0, 0]

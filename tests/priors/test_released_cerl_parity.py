@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from released_golden import filled, fixture, input_of, needs_golden, relative_error
 from torch import nn
 
-from spfem_dist.config import CERL, Data
-from spfem_dist.priors.released_cerl import (
+from spfem_dist.config import Data
+from spfem_dist.priors import cerl
+from spfem_dist.priors.cerl.released import (
     PAPER_TRAINABLE,
     EmotionMLP,
     ReleasedCERL,
@@ -79,7 +80,7 @@ def test_stage2_emotion_loss_equals_the_authors(rule: str):
 def test_the_published_sizes_train_2_329_600_parameters_and_the_authors_state_loads():
     description, _ = fixture("cerl_patchnce")
     # Only shapes matter here, and a random ViT-B/32 takes seconds to draw, so CLIP is cut to one layer in each tower.
-    model = ReleasedCERL(CERL(form="released", network="small", embedding=512), Data())
+    model = ReleasedCERL(cerl.Settings(form="released", network="small", embedding=512), Data())
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert sum(p.numel() for p in trainable.values()) == PAPER_TRAINABLE
     state = filled(description, "B") | {

@@ -14,6 +14,7 @@ from spfem_dist.prepare.shards import encode_video
 from spfem_dist.streaming.decode import choose_decoder, decode, decode_many
 from spfem_dist.streaming.encoded import DamagedVideo, Request
 from spfem_dist.streaming.loader import Loader
+from spfem_dist.streaming.views import CONTENT
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,7 +70,7 @@ def test_the_loader_gives_the_same_samples_as_on_the_cpu(tmp_path):
     data = Data(shards=str(write_shards(tmp_path, [groups])), size=SIZE, frames_per_recording=4)
     found = {}
     for device in ("cpu", "cuda"):
-        with Loader(data, "content", 0, 0, 1, 4, device=device) as loader:
+        with Loader(data, CONTENT, 0, 0, 1, 4, device=device) as loader:
             found[device] = next(batch for batch, _ in islice(loader, 1))
     assert found["cuda"].frames.is_cuda
     assert torch.equal(found["cpu"].position, found["cuda"].position.cpu())

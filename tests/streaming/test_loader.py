@@ -17,6 +17,7 @@ from spfem_dist.shares import share_of
 from spfem_dist.streaming.encoded import UnusableDecoder
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches, whole_recordings
 from spfem_dist.streaming.reader import TooMuchDamaged
+from spfem_dist.streaming.views import CONTENT, EMOTION
 
 G = 8
 
@@ -54,7 +55,7 @@ def assert_equal(a: dict, b: dict) -> None:
             assert value == b[name], name
 
 
-@pytest.mark.parametrize("view", ["content", "emotion"])
+@pytest.mark.parametrize("view", [CONTENT, EMOTION])
 def test_samples_do_not_depend_on_world_size_accumulation_or_threads(small, view):
     one = concatenated(batches_of(small, view, world=1, micro=None, steps=2))
     assert one["sample"].tolist() == list(range(2 * G))
@@ -63,26 +64,26 @@ def test_samples_do_not_depend_on_world_size_accumulation_or_threads(small, view
 
 
 def test_samples_do_not_depend_on_memory_or_prefetch(small):
-    one = concatenated(batches_of(small, "content", 1, 2))
-    assert_equal(one, concatenated(batches_of(small, "content", 1, 2, decoded_cache_mb=0)))
-    assert_equal(one, concatenated(batches_of(small, "content", 1, 2, prefetch=0)))
+    one = concatenated(batches_of(small, CONTENT, 1, 2))
+    assert_equal(one, concatenated(batches_of(small, CONTENT, 1, 2, decoded_cache_mb=0)))
+    assert_equal(one, concatenated(batches_of(small, CONTENT, 1, 2, prefetch=0)))
 
 
 def test_resume_repeats_the_same_batches_also_with_another_world_size(small):
-    steps = batches_of(small, "content", 1, None, steps=4)
-    resumed = batches_of(small, "content", 2, None, steps=2, start=2 * G)
+    steps = batches_of(small, CONTENT, 1, None, steps=4)
+    resumed = batches_of(small, CONTENT, 2, None, steps=2, start=2 * G)
     assert_equal(concatenated(steps[2:]), concatenated(resumed))
 
 
 def test_another_seed_gives_other_samples(small):
-    a, b = (concatenated(batches_of(small, "content", 1, None, seed=seed)) for seed in (3, 4))
+    a, b = (concatenated(batches_of(small, CONTENT, 1, None, seed=seed)) for seed in (3, 4))
     assert not torch.equal(a["seed"], b["seed"])
     assert a["keys"] != b["keys"]
 
 
 def test_a_content_batch_holds_the_frames_it_names(small):
     number = {group.key: 8 * g for g, group in enumerate(small.groups)}
-    batch = batches_of(small, "content", 1, None, steps=1)[0]
+    batch = batches_of(small, CONTENT, 1, None, steps=1)[0]
     assert batch.frames.shape == (G, 2, 4, 3, 32, 32)
     assert batch.frames.dtype == torch.uint8
     assert batch.speech.shape == (G, 2, 4, 5, 8)
@@ -97,7 +98,7 @@ def test_a_content_batch_holds_the_frames_it_names(small):
 
 
 def test_an_emotion_batch_has_seven_rows_and_pads_what_is_missing(small):
-    batch = batches_of(small, "emotion", 1, None, steps=1)[0]
+    batch = batches_of(small, EMOTION, 1, None, steps=1)[0]
     assert batch.frames.shape == (G, 7, 2, 3, 32, 32)
     for b, key in enumerate(batch.keys):
         recorded = {r.emotion for g in small.groups if g.key == key for r in g.recordings}
@@ -112,7 +113,7 @@ def test_the_decoder_does_not_change_which_frames_come(tmp_path):
     groups = [make_group("S00", f"{n:03d}", SEVEN[:3], 8 * n, codec="vp9") for n in range(4)]
     vp9 = Small(write_shards(tmp_path, [groups]), groups)
     ours, dali, kept = (
-        batches_of(vp9, "content", 1, None, steps=1, decoder=decoder, decoded_cache_mb=memory)[0]
+        batches_of(vp9, CONTENT, 1, None, steps=1, decoder=decoder, decoded_cache_mb=memory)[0]
         for decoder, memory in (("pyav", 64), ("dali-cpu", 0), ("dali-cpu", 64))
     )
     assert torch.equal(dali.frames, kept.frames)
@@ -123,7 +124,7 @@ def test_the_decoder_does_not_change_which_frames_come(tmp_path):
 def test_a_decoder_that_cannot_read_the_shards_ends_the_run_with_the_fix(small):
     pytest.importorskip("nvidia.dali", reason="DALI is not installed (pip install 'spfem-dist[dev]')")
     with (
-        Loader(small.data(decoder="dali-cpu"), "content", 0, 0, 1, 4) as loader,
+        Loader(small.data(decoder="dali-cpu"), CONTENT, 0, 0, 1, 4) as loader,
         pytest.raises(UnusableDecoder, match=r"shard-.*codec is h264.*data\.decoder pyav"),
     ):
         next(iter(loader))
@@ -131,25 +132,25 @@ def test_a_decoder_that_cannot_read_the_shards_ends_the_run_with_the_fix(small):
 
 
 def test_frames_are_resized_to_the_runs_size(small):
-    batch = batches_of(small, "content", 1, None, steps=1, size=16)[0]
+    batch = batches_of(small, CONTENT, 1, None, steps=1, size=16)[0]
     assert batch.frames.shape[-2:] == (16, 16)
     assert read_code(batch.frames[0, 0, 0].permute(1, 2, 0).numpy())[1] == batch.position[0, 0, 0]
 
 
 def test_the_split_and_the_view_decide_which_groups_come(small):
     data = small.data()
-    with Loader(data, "content", 0, 0, 1, 4, accept=lambda entry: entry.speaker == "S00") as loader:
+    with Loader(data, CONTENT, 0, 0, 1, 4, accept=lambda entry: entry.speaker == "S00") as loader:
         assert {key for batch, _ in islice(loader, 6) for key in batch.keys} == {"S00_000", "S00_001", "S00_002"}
         assert loader.order.coverage.refused_by_split == 9
-    with Loader(data, "content", 0, 0, 1, 4) as loader:
+    with Loader(data, CONTENT, 0, 0, 1, 4) as loader:
         assert loader.order.coverage.refused_by_view == 1  # the group of one emotion
     with pytest.raises(ValueError, match=r"outside the split.*data\.split"):
-        Loader(data, "content", 0, 0, 1, 4, accept=lambda entry: False)
+        Loader(data, CONTENT, 0, 0, 1, 4, accept=lambda entry: False)
 
 
 def test_waiting_is_measured_and_threads_end(small):
     before = threading.active_count()
-    with Loader(small.data(), "content", 0, 0, 1, 4) as loader:
+    with Loader(small.data(), CONTENT, 0, 0, 1, 4) as loader:
         waits = [wait for _, wait in islice(loader, 3)]
     assert all(wait >= 0 for wait in waits)
     assert waits[0] > 0
@@ -157,13 +158,13 @@ def test_waiting_is_measured_and_threads_end(small):
 
 
 def test_the_loader_stops_where_it_is_told(small):
-    with Loader(small.data(), "content", 0, 0, 1, G, stop_sample=2 * G + 1) as loader:
+    with Loader(small.data(), CONTENT, 0, 0, 1, G, stop_sample=2 * G + 1) as loader:
         assert sum(len(batch) for batch, _ in loader) == 2 * G
 
 
 def test_an_error_in_the_background_reaches_the_consumer(copy_of_small):
     broken = copy_of_small()
-    with Loader(broken.data(), "content", 0, 0, 1, 4, source=Source(broken.data())) as loader:
+    with Loader(broken.data(), CONTENT, 0, 0, 1, 4, source=Source(broken.data())) as loader:
         for shard in broken.root.glob("*.tar"):
             shard.unlink()
         with pytest.raises(FileNotFoundError, match=r"shard-\d+\.tar is listed .* missing"):
@@ -174,12 +175,12 @@ def test_a_damaged_group_is_counted_and_substituted_the_same_for_any_world_size(
     broken = copy_of_small()
     with open(broken.root / "shard-000001.tar", "r+b") as file:
         file.write(b"\xff" * 512)  # the header of the first member of group S00_002
-    with Loader(broken.data(bad_share=0.1), "content", 3, 0, 1, G) as loader:
+    with Loader(broken.data(bad_share=0.1), CONTENT, 3, 0, 1, G) as loader:
         one = concatenated([batch for batch, _ in islice(loader, 6)])
         assert [(event.shard, event.group) for event in loader.reader.bad] == [("shard-000001.tar", "S00_002")]
         assert "damaged tar header" in loader.reader.bad[0].reason
     assert "S00_002" not in one["keys"]
-    assert_equal(one, concatenated(batches_of(broken, "content", 2, 2, steps=6, bad_share=0.1)))
+    assert_equal(one, concatenated(batches_of(broken, CONTENT, 2, 2, steps=6, bad_share=0.1)))
 
 
 def test_a_broken_video_fails_only_the_samples_that_need_it_whatever_the_memory(copy_of_small):
@@ -191,7 +192,7 @@ def test_a_broken_video_fails_only_the_samples_that_need_it_whatever_the_memory(
     tar.write_bytes(content.replace(video, video[:40] + bytes(len(video) - 40)))
     runs = []
     for world, memory in ((1, 64), (1, 0), (2, 64)):
-        batches = batches_of(broken, "content", world, None, steps=4, decoded_cache_mb=memory, bad_share=0.1)
+        batches = batches_of(broken, CONTENT, world, None, steps=4, decoded_cache_mb=memory, bad_share=0.1)
         runs.append(concatenated(batches))
     assert_equal(runs[0], runs[1])
     assert_equal(runs[0], runs[2])
@@ -204,7 +205,7 @@ def test_too_many_damaged_groups_stop_the_run(copy_of_small):
         with open(broken.root / f"shard-{n:06d}.tar", "r+b") as file:
             file.write(b"\xff" * 512)
     with (
-        Loader(broken.data(bad_share=0.1), "content", 0, 0, 1, 4) as loader,
+        Loader(broken.data(bad_share=0.1), CONTENT, 0, 0, 1, 4) as loader,
         pytest.raises(TooMuchDamaged, match=r"[23] of 11 utterance groups .* data\.bad_share 0\.1"),
     ):
         list(islice(loader, 12))
@@ -212,9 +213,9 @@ def test_too_many_damaged_groups_stop_the_run(copy_of_small):
 
 def test_validation_batches_are_always_the_same_and_shared_by_rank(small):
     data = small.data()
-    one = concatenated(fixed_batches(data, "content", 5, share_of(10, 0, 1, 4)))
-    assert_equal(one, concatenated(fixed_batches(data, "content", 5, share_of(10, 0, 1, 3))))
-    shared = [b for rank in range(3) for b in fixed_batches(data, "content", 5, share_of(10, rank, 3, 4))]
+    one = concatenated(fixed_batches(data, CONTENT, 5, share_of(10, 0, 1, 4)))
+    assert_equal(one, concatenated(fixed_batches(data, CONTENT, 5, share_of(10, 0, 1, 3))))
+    shared = [b for rank in range(3) for b in fixed_batches(data, CONTENT, 5, share_of(10, rank, 3, 4))]
     assert_equal(one, concatenated(shared))
     assert len(set(one["keys"])) == 10  # no group twice before all came once
 
@@ -233,4 +234,4 @@ def test_evaluation_reads_whole_recordings_with_their_speech(small):
 
 def test_a_rank_that_there_is_not_is_refused(small):
     with pytest.raises(ValueError, match="rank 2"):
-        Loader(small.data(), "content", 0, 2, 2, 8)
+        Loader(small.data(), CONTENT, 0, 2, 2, 8)

@@ -20,6 +20,7 @@ from spfem_dist.storage import be_patient
 from spfem_dist.streaming.loader import Loader
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.streaming.store import MissingShard, RemoteStore
+from spfem_dist.streaming.views import CONTENT
 
 SECRET = "very-secret-key-0123456789"
 URL = "s3://faces/mead"
@@ -88,7 +89,7 @@ def test_batches_from_a_bucket_equal_those_from_a_folder(bucket, small, tmp_path
     found = []
     for shards in (str(small.root), URL):
         data = Data(**small.data().model_dump() | {"shards": shards, "cache": str(tmp_path / "cache")})
-        with Loader(data, "content", 0, 0, 1, 6) as loader:
+        with Loader(data, CONTENT, 0, 0, 1, 6) as loader:
             found.append([batch for batch, _ in islice(loader, 3)])
     for local, fetched in zip(*found, strict=True):
         assert local.keys == fetched.keys
@@ -106,7 +107,7 @@ def test_each_shard_is_fetched_once(bucket, tmp_path):
 
 def test_the_next_blocks_shards_are_fetched_ahead(bucket, small, tmp_path):
     data = Data(**small.data(prefetch=1).model_dump() | {"shards": URL, "cache": str(tmp_path / "cache")})
-    with Loader(data, "content", 0, 0, 1, 2, block=2) as loader:
+    with Loader(data, CONTENT, 0, 0, 1, 2, block=2) as loader:
         order, entries = loader.order, loader.reader.index.shards
         wanted = {entries[s].name for s in order.block_of(0) + order.shards_after(0)}
         next(iter(loader))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from cdrl_stage1 import CDRLPriors
 
-from spfem_dist.config import Stage1Run
 from spfem_dist.tracking.store import open_client
 
 
@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def run(store, tmp_path, request):
     """A run that tracks into the shared store, in an experiment of this test's own."""
-    run = Stage1Run(name="demo", recipe="cdrl_stage1")
+    run = CDRLPriors(name="demo", recipe="cdrl_stage1")
     run.tracking.uri = store
     run.tracking.experiment = request.node.name
     run.checkpoint.storage = str(tmp_path / "runs")

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from spfem_dist.config import CCRL, CERL, Data
-from spfem_dist.priors.prior import build_prior, load_prior, save_prior
+from spfem_dist.config import Data
+from spfem_dist.priors.prior import build_prior, find, load_prior, save_prior
 from spfem_dist.tracking import models, tracker
 from spfem_dist.tracking.store import TrackingUnavailable
 
 
 def trained(folder, seed, name="ccrl"):
     torch.manual_seed(seed)
-    settings = (CCRL if name == "ccrl" else CERL)()
-    prior = build_prior(name, settings, Data(), 160)
-    return save_prior(folder, prior, name=name, settings=settings, data=Data(), feature_dim=160)
+    settings = find(name).Settings()
+    prior = build_prior(settings, Data(), 160)
+    return save_prior(folder, prior, settings=settings, data=Data(), feature_dim=160)
 
 
 @pytest.fixture(scope="module")

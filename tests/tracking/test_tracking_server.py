@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from werkzeug.serving import make_server
 
-from spfem_dist.config import CERL, Data
+from spfem_dist.config import Data
+from spfem_dist.priors import cerl
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.tracking import models, stored, tracker
 from spfem_dist.tracking.store import TrackingUnavailable, open_client, reachable
@@ -131,8 +132,8 @@ def test_the_end_of_a_run_waits_for_the_server(served, server):
 
 def test_a_prior_is_registered_and_fetched_through_the_server(served, tmp_path):
     assert reachable(served.tracking.uri).ok
-    prior = build_prior("cerl", CERL(), Data(), 160)
-    folder = save_prior(tmp_path / "cerl", prior, name="cerl", settings=CERL(), data=Data(), feature_dim=160)
+    prior = build_prior(cerl.Settings(), Data(), 160)
+    folder = save_prior(tmp_path / "cerl", prior, settings=cerl.Settings(), data=Data(), feature_dim=160)
     with tracker.start(served, "cerl") as t:
         pass
     version = models.register_model(served.tracking.uri, folder, "served-cerl", t.run_id)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cdrl_stage1 import CDRLPriors
 from mlflow.artifacts import download_artifacts
 
-from spfem_dist.config import Stage1Run, Stage2Run
+from spfem_dist.config import Stage2Run
 from spfem_dist.tracking import environment, tracker, view
 from spfem_dist.training.launch import parse, recipe_at
 
@@ -89,7 +90,7 @@ def test_the_parent_names_the_data_too(run, client):
     assert [entry.dataset.name for entry in client.get_run(parent).inputs.dataset_inputs] == ["synthetic"]
 
 
-@pytest.mark.parametrize("made", [Stage1Run(), Stage2Run(priors=("runs/a b", "models:/cerl@champion"))])
+@pytest.mark.parametrize("made", [CDRLPriors(), Stage2Run(priors=("runs/a b", "models:/cerl@champion"))])
 def test_the_kept_command_starts_the_same_run(made):
     run = made.absolute()
     run.scaling.workers, run.tracking.uri, run.data.maximum_warp_cost = (1, 3), "http://me:sesame@host:5000", 0.25
@@ -106,7 +107,7 @@ def test_the_configuration_is_kept_as_files(run, client, tmp_path):
         pass
     uri = {"run_id": t.run_id, "tracking_uri": run.tracking.uri, "dst_path": str(tmp_path)}
     kept = json.loads(Path(download_artifacts(artifact_path="run.json", **uri)).read_text())
-    assert Stage1Run.model_validate(kept) == run
+    assert CDRLPriors.model_validate(kept) == run
     assert "--ccrl.optimizer.lr" in Path(download_artifacts(artifact_path="command.sh", **uri)).read_text()
 
 

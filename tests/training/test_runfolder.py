@@ -6,14 +6,15 @@ import subprocess
 import sys
 
 import pytest
+from cdrl_stage1 import CDRLPriors
 
-from spfem_dist.config import Stage1Run, Stage2Run
+from spfem_dist.config import Stage2Run
 from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.training.runfolder import RunConflict, RunFolder, binding_changes, changed_fields, set_aside
 
 
-def run_in(tmp_path, **changes) -> Stage1Run:
-    return Stage1Run.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}} | changes)
+def run_in(tmp_path, **changes) -> CDRLPriors:
+    return CDRLPriors.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}} | changes)
 
 
 def test_a_new_name_starts_and_a_known_name_resumes(tmp_path):
@@ -27,7 +28,7 @@ def test_other_losses_under_one_name_are_refused_with_the_field(tmp_path):
     folder.write("ccrl/state.json", {"status": "running"})
     with pytest.raises(RunConflict, match=r"--ccrl.temperature: was 0.07, now 0.5"):
         RunFolder(run_in(tmp_path, ccrl={"temperature": 0.5})).open()
-    assert Stage1Run.model_validate(RunFolder(run_in(tmp_path)).read("run.json")).ccrl.temperature == 0.07, (
+    assert CDRLPriors.model_validate(RunFolder(run_in(tmp_path)).read("run.json")).ccrl.temperature == 0.07, (
         "nothing was lost"
     )
 
@@ -43,7 +44,7 @@ def test_where_a_run_trains_may_change(tmp_path):
     assert RunFolder(run_in(tmp_path, scaling={"workers": 1}, tracking={"uri": ""})).open() is True
 
 
-@pytest.mark.parametrize("kind", [Stage1Run, Stage2Run, JudgesRun])
+@pytest.mark.parametrize("kind", [CDRLPriors, Stage2Run, JudgesRun])
 def test_how_any_job_is_cut_and_whether_it_trains_may_change(kind, tmp_path):
     known = kind.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}})
     for job in known.jobs():
@@ -83,7 +84,7 @@ def test_two_runs_under_one_name_are_refused(tmp_path):
 
 
 def test_changed_fields_are_named_with_dots():
-    old, new = Stage1Run(), Stage1Run(zero={"stage": 3}, seed=4)
+    old, new = CDRLPriors(), CDRLPriors(zero={"stage": 3}, seed=4)
     assert changed_fields(old, new) == [("seed", 0, 4), ("zero.stage", 1, 3)]
 
 

@@ -6,9 +6,10 @@ python tests/training/toy_pair.py --local
 import torch
 import torch.nn.functional as F
 from torch import nn
-from toy_recipe import ToyStage, toy
+from toy_recipe import ToyRun, ToyStage, toy
 
-from spfem_dist.config import CCRL, Optimizer, Stage1Run
+from spfem_dist.config import Optimizer
+from spfem_dist.job_settings import JobSettings
 from spfem_dist.stage import Job, Phase
 from spfem_dist.training.launch import main
 
@@ -57,7 +58,7 @@ class PairStage(ToyStage):
 
     name = "pair"
 
-    def job(self, run: Stage1Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+    def job(self, run: ToyRun, name: str, rank: int, size: int, device: torch.device) -> Job:
         plain = super().job(run, name, rank, size, device)
         return Job(
             name,
@@ -78,9 +79,9 @@ class PairStage(ToyStage):
         save_file({key: value.contiguous().clone() for key, value in weights.items()}, folder / "model.safetensors")
 
 
-def pair() -> Stage1Run:
+def pair() -> ToyRun:
     run = toy()
-    run.ccrl = CCRL(steps=12, global_batch=8, optimizer=OPTIMIZERS["maker"])
+    run.ccrl = JobSettings(steps=12, global_batch=8, optimizer=OPTIMIZERS["maker"])
     run.validation.every_steps = 6
     return run
 

@@ -9,13 +9,22 @@ import threading
 import time
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from spfem_dist.config import CCRL, CERL, Checkpoint, Optimizer, Stage1Run, Tracking, Validation
+from spfem_dist.config import Checkpoint, Optimizer, Run, Tracking, Validation
+from spfem_dist.job_settings import JobSettings
 from spfem_dist.records import Batch
 from spfem_dist.shares import held_out_share, share_of
 from spfem_dist.stage import Job, job_of_one
 from spfem_dist.training.launch import main
+
+
+class ToyRun(Run):
+    """Two jobs that learn the same."""
+
+    ccrl: JobSettings = Field(default_factory=JobSettings)
+    cerl: JobSettings = Field(default_factory=JobSettings)
 
 
 class ToyNetwork(nn.Module):
@@ -40,10 +49,10 @@ class ToyStage:
 
     name = "toy"
 
-    def jobs(self, run: Stage1Run):
+    def jobs(self, run: ToyRun):
         return list(run.jobs())
 
-    def job(self, run: Stage1Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+    def job(self, run: ToyRun, name: str, rank: int, size: int, device: torch.device) -> Job:
         settings = run.jobs()[name]
         share = share_of(settings.global_batch, rank, size, settings.micro_batch)
         held_out = held_out_share(settings, run.validation.samples, rank, size)
@@ -115,13 +124,13 @@ def _happen(name: str, step: int, last: bool) -> None:
             time.sleep(0.1)
 
 
-def toy() -> Stage1Run:
+def toy() -> ToyRun:
     optimizer = Optimizer(lr=1e-2, schedule="constant")
-    return Stage1Run(
+    return ToyRun(
         name="toy",
         recipe="toy",
-        ccrl=CCRL(steps=20, global_batch=8, optimizer=optimizer),
-        cerl=CERL(enabled=False, steps=10, global_batch=8, optimizer=optimizer),
+        ccrl=JobSettings(steps=20, global_batch=8, optimizer=optimizer),
+        cerl=JobSettings(enabled=False, steps=10, global_batch=8, optimizer=optimizer),
         checkpoint=Checkpoint(every_steps=6, background=False),  # a step is known from which a killed run goes on
         tracking=Tracking(uri="", log_every_steps=1, pictures_every_steps=0),
         validation=Validation(every_steps=10),

@@ -1,6 +1,6 @@
 """How the judges' crops are disturbed in training, so that their word stays good on pictures that a generator drew.
 
-Every number is a function of (sample seed, purpose), as in `priors.augment`; applying them is vectorised on the device.
+Every number is a function of (sample seed, purpose), as in `nets.augment`; applying them is vectorised on the device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spfem_dist.evaluation.judges.settings import JudgeSettings
-from spfem_dist.priors.augment import colour_jitter, uniform
+from spfem_dist.nets.augment import colour_jitter, uniform
 
 #: Block coding works on squares of this side, as JPEG and H.264 do.
 BLOCK = 8

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from spfem_dist.emotions import SEVEN
 from spfem_dist.evaluation.judges.disturb import crop_matrix, cropped, disturbed, to_crop, to_frame
 from spfem_dist.evaluation.judges.settings import Identity, JudgeSettings, Oracle, Synchrony
+from spfem_dist.nets.augment import flip, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d, BatchNorm2d
 from spfem_dist.nets.small import to_unit_range
 from spfem_dist.prepare.landmarks import mouth_opening
-from spfem_dist.priors.augment import flip, uniform
-from spfem_dist.priors.cerl import CLASS_OF_EMOTION
+from spfem_dist.priors.cerl.clean import CLASS_OF_EMOTION
 from spfem_dist.records import Batch
 from spfem_dist.stage import Losses
+from spfem_dist.streaming.views import EMOTION, MOTION
 
 #: Crops that are judged at once.
 AT_ONCE = 512
@@ -79,7 +80,7 @@ class OracleNetwork(nn.Module):
     topology: order of the corpus's landmarks, ibug68, mesh468 or mesh478.
     """
 
-    view = "emotion"
+    view = EMOTION
 
     def __init__(self, settings: Oracle, topology: str):
         super().__init__()
@@ -165,7 +166,7 @@ class IdentityNetwork(nn.Module):
     vouch for any face.
     """
 
-    view = "emotion"
+    view = EMOTION
     #: Half axes of that ellipse, as shares of the crop's half side (across, down).
     ELLIPSE = (0.86, 1.0)
 
@@ -224,7 +225,7 @@ class SynchronyNetwork(nn.Module):
     feature_dim: numbers in one row of speech features. speech_window: rows around a frame that are heard.
     """
 
-    view = "motion"
+    view = MOTION
 
     def __init__(self, settings: Synchrony, feature_dim: int, speech_window: int):
         super().__init__()

@@ -39,7 +39,7 @@ class JudgeStage:
         assert isinstance(settings, JudgeSettings)
         source = Source(run.data, device, landmarks=name == "oracle")
         network = build_judge(name, settings, self.shape(run, name))
-        feed = Feed(run, settings, str(network.view), source, rank, size, device, draws_per_group=1, block=MIXED_SHARDS)
+        feed = Feed(run, settings, network.view, source, rank, size, device, draws_per_group=1, block=MIXED_SHARDS)
         return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
 
     def shape(self, run: JudgesRun, name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -15,7 +14,7 @@ from spfem_dist.generators.ned.networks import Manipulator
 from spfem_dist.generators.ned.renderer import feature_matching
 from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Prepared, Scene, slow
 from spfem_dist.nets.vgg import VGG19
-from spfem_dist.priors.prior import Prior
+from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.stage import called
 
 #: Added to variances, so that a jaw that does not move has no correlation instead of none that is a number.
@@ -154,44 +153,37 @@ def gradient_penalty(scores: Tensor, real: Tensor) -> Tensor:
     return 0.5 * gradient.square().flatten(1).sum(1).mean()
 
 
-def guidance_losses(
-    settings: NED, priors: Mapping[str, Prior], prepared: Prepared, generated: Tensor, which: tuple[str, ...]
-) -> dict[str, Tensor]:
-    """What the priors `which` say of generated frames [B, 3, S, S]: content beside the source, emotion beside the reference.
-
-    The emotion prior is shown softened pictures. Shown sharp ones, the renderer learns a grid of dots for the forehead that
-    pleases every network and no eye.
-    """
+def edited_frames(prepared: Prepared, generated: Tensor) -> EditedFrames:
+    """The generated frames [B, 3, S, S] beside the frames that they were made from, as the priors are shown them."""
     each = torch.arange(len(generated), device=generated.device)
-    frame = prepared.edited
-    source, reference = (prepared.frames[each, row, frame] for row in (SOURCE, REFERENCE))
-    speech = prepared.speech[each, SOURCE, frame]
-    weights = {"ccrl": settings.guidance.content, "cerl": settings.guidance.emotion}
-    losses: dict[str, Tensor] = {}
-    for name in which:
-        if name in priors and weights[name]:
-            like, shown = (softened(reference), softened(generated)) if name == "cerl" else (reference, generated)
-            found = priors[name].guidance(source, like, shown, speech, prepared.target)
-            losses |= {f"guidance/{key.split('/')[-1]}": weights[name] * value for key, value in found.items()}
-    return losses
+    source, reference = (prepared.frames[each, row, prepared.edited] for row in (SOURCE, REFERENCE))
+    return EditedFrames(
+        source=source[:, None],
+        reference=reference[:, None],
+        generated=generated[:, None],
+        speech=prepared.speech[each, SOURCE, prepared.edited][:, None],
+        source_emotion=prepared.emotion,
+        emotion=prepared.target,
+    )
 
 
-def softened(pictures: Tensor) -> Tensor:
-    """Pictures [N, C, S, S] under a Gaussian of S / 64 pixels: a pattern of single pixels is gone, lines are left."""
-    n, c, h, w = pictures.shape
-    sigma = max(1.0, h / 64)
-    reach = math.ceil(2 * sigma)
-    away = torch.arange(-reach, reach + 1, device=pictures.device, dtype=pictures.dtype)
-    taps = torch.exp(-0.5 * (away / sigma).square())
-    taps = taps / taps.sum()
-    x = F.pad(pictures.reshape(n * c, 1, h, w), [reach] * 4, mode="replicate")
-    return F.conv2d(F.conv2d(x, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1)).view(n, c, h, w)
+def redrawn_frames(prepared: Prepared, picture: Tensor) -> EditedFrames:
+    """Frames redrawn from another moment of their recording beside the frames themselves: nothing is edited."""
+    wanted = prepared.wanted[:, None]
+    return EditedFrames(
+        source=wanted,
+        reference=wanted,
+        generated=prepared.redrawn.composed(picture, prepared.wanted)[:, None],
+        speech=prepared.wanted_speech[:, None],
+        source_emotion=prepared.emotion,
+        emotion=prepared.target,
+    )
 
 
 def measured(
     judged: Callable[[Tensor], Mapping[str, Tensor]], generated: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Losses `judged` of generated frames, by name, and for each `gradient/NAME`: the norm of its gradient there.
+    """Losses `judged` of generated frames, by name, and for each `gradient/NAME` (without the first part of its name): the norm of its gradient there.
 
     The gradients are taken once, at the frames, and handed on to whatever made them; the sum is the same as without this.
     """
@@ -200,7 +192,7 @@ def measured(
     for name, value in judged(leaf).items():
         (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
         losses[name] = value.detach() + ((generated - generated.detach()) * gradient).sum()
-        norms[f"gradient/{name.split('/')[-1]}"] = gradient.flatten(1).norm(dim=1).mean() * len(generated)
+        norms[f"gradient/{name.split('/', 1)[1]}"] = gradient.flatten(1).norm(dim=1).mean() * len(generated)
     return losses, norms
 
 

@@ -20,13 +20,14 @@ from spfem_dist.generators.ned.networks import build_networks
 from spfem_dist.generators.ned.saved import save_ned
 from spfem_dist.generators.ned.windows import MATCHED, Prepared, Scene, edited_scene, prepare
 from spfem_dist.nets.vgg import VGG19
+from spfem_dist.pictures import grid, tile
 from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
-from spfem_dist.priors.pictures import grid, tile
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.stage import Job, Losses, Networks, Phase
 from spfem_dist.streaming.feed import Feed
 from spfem_dist.streaming.loader import Source
+from spfem_dist.streaming.views import MOTION
 
 
 class Stage2:
@@ -42,12 +43,13 @@ class Stage2:
         """NED with its training stream and held-out samples, as worker `rank` of `size` sees it."""
         settings = run.ned
         source = Source(run.data, device, landmarks=True)
-        feed = Feed(run, settings, "motion", source, rank, size, device)
+        feed = Feed(run, settings, MOTION, source, rank, size, device)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
         model, rests = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
         perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
         if perceptual is not None and run.zero.precision == "fp64":
             perceptual.double()
+        priors.check_weights(settings.guidance, f"--{name}.guidance")
         lesson = Lesson(run, model, rests, speakers_of(source), priors, feed.share.steps, perceptual)
         self.lesson = lesson
         return Job(
@@ -129,14 +131,19 @@ class Lesson:
         losses = objectives.manipulator_losses(
             self.settings, networks["manipulator"], networks["manipulator_critic"], prepared, edited, style
         )
-        which = ("cerl",) if self.settings.guidance.placement == "released" else ("ccrl", "cerl")
-        if not self.priors.guide(self.settings.guidance, which):
+        compared = "reference" if self.settings.guidance_placement == "released" else ""
+        if not self.priors.guiding(self.settings.guidance, compared):
             return losses, {}
         scene, source = edited_scene(prepared, self.model, self.maps, edited)
         prepared.results["scene"] = scene.detached(), source
         picture = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
-        told = objectives.guidance_losses(self.settings, self.priors.networks, prepared, picture, which)
+        told = self.guidance(prepared, picture, compared)
         return losses | {f"{name}_manipulator": value for name, value in told.items()}, {}
+
+    def guidance(self, prepared: Prepared, generated: Tensor, compared_with: str = "") -> dict[str, Tensor]:
+        """What the frozen priors say of generated frames [B, 3, S, S]; see `FrozenPriors.guidance`."""
+        edit = objectives.edited_frames(prepared, generated)
+        return self.priors.guidance(edit, self.settings.guidance, compared_with)
 
     def of_manipulator_critic(self, networks: Networks, batch: Batch) -> Losses:
         """Phase 2: the discriminator of windows."""
@@ -156,16 +163,16 @@ class Lesson:
         critic = networks["renderer_critic"]
         losses = objectives.renderer_losses(settings, critic, prepared, picture, self.perceptual)
         losses |= objectives.edit_tone(settings, scene, painted)
-        released = settings.guidance.placement == "released"
+        released = settings.guidance_placement == "released"
 
         def judged(frames: Tensor) -> dict[str, Tensor]:
             found = objectives.edit_adversarial(settings, critic, scene, frames)
             if not released:
-                found |= objectives.guidance_losses(settings, self.priors.networks, prepared, frames, ("ccrl", "cerl"))
+                found |= self.guidance(prepared, frames)
             return found
 
         told, norms = objectives.measured(judged, generated)
-        if released and "ccrl" in self.priors.networks and settings.guidance.content:
+        if released:
             told |= self._released_content(prepared, picture)
         return losses | told, norms
 
@@ -198,10 +205,8 @@ class Lesson:
 
     def _released_content(self, prepared: Prepared, picture: Tensor) -> dict[str, Tensor]:
         """Content guidance where the published code has it: on frames redrawn from another moment, against the frame itself."""
-        redrawn = prepared.redrawn.composed(picture, prepared.wanted)
-        wanted, speech = prepared.wanted, prepared.wanted_speech
-        found = self.priors.networks["ccrl"].guidance(wanted, wanted, redrawn, speech, prepared.target)
-        return {f"guidance/{key.split('/')[-1]}": self.settings.guidance.content * v for key, v in found.items()}
+        redrawn = objectives.redrawn_frames(prepared, picture)
+        return self.priors.guidance(redrawn, self.settings.guidance, "source")
 
     def judged(self, networks: Networks, batch: Batch) -> Losses:
         """Held-out: the reconstruction, the distance to matched windows, what the priors say of edits."""
@@ -212,8 +217,7 @@ class Lesson:
         losses = {"ned/picture": objectives.reconstruction_error(prepared, picture), "ned/pair": distance.mean()}
         scene, source = edited_scene(prepared, self.model, self.maps, edited)
         generated = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
-        told = objectives.guidance_losses(self.settings, self.priors.networks, prepared, generated, ("ccrl", "cerl"))
-        return losses | told, {}
+        return losses | self.guidance(prepared, generated), {}
 
     def pictures(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
         """`edits`: source, its landmarks moved, the edit, a real frame of the wanted emotion; one row for each sample."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spfem_dist.generators.face.maps import FaceMaps, mask_edge, warped
 from spfem_dist.generators.face.model import ClipFit, FaceModel
-from spfem_dist.priors.augment import uniform
+from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
 
 SOURCE, REFERENCE, MATCHED = 0, 1, 2

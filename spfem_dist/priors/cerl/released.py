@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPModel
 
-from spfem_dist.config import CERL, Data
+from spfem_dist.config import Data
 from spfem_dist.emotions import CERL_ORDER, SEVEN, Emotion
 from spfem_dist.nets.clip import (
     PromptedText,
@@ -38,8 +38,11 @@ from spfem_dist.nets.clip import (
     word_tokeniser,
 )
 from spfem_dist.nets.iresnet import load_exactly, read_tensors
-from spfem_dist.priors.released_images import Convention, present
+from spfem_dist.nets.presented import Convention, present
+from spfem_dist.priors.cerl.settings import Settings
+from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
+from spfem_dist.streaming.views import EMOTION
 
 #: Trainable parameters at the published sizes: context 7 x 8 x 512 and seven networks 512-256-256-512.
 PAPER_TRAINABLE = 2_329_600
@@ -113,7 +116,12 @@ def emotion_distance(reference: torch.Tensor, generated: torch.Tensor, prior: to
 
     reference, generated: unnormalised image features [..., D]; prior: T_y, broadcastable to them.
     """
-    return (1.0 - F.cosine_similarity(reference * prior, generated * prior, dim=-1)).mean()
+    return emotion_distances(reference, generated, prior).mean()
+
+
+def emotion_distances(reference: torch.Tensor, generated: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+    """The same for each pair, [...]."""
+    return 1.0 - F.cosine_similarity(reference * prior, generated * prior, dim=-1)
 
 
 class ReleasedCERL(nn.Module):
@@ -126,13 +134,15 @@ class ReleasedCERL(nn.Module):
     convention: how images are presented. positional: keep the prompts' positional embedding (the published code drops it).
     """
 
-    view: Literal["emotion"] = "emotion"
+    view = EMOTION
+    hears, frames, softened = False, 1, True
+    compares_with: Literal["source", "reference"] = "reference"
     slot_of_emotion: torch.Tensor
     seven_from_cerl: torch.Tensor
 
     def __init__(
         self,
-        settings: CERL,
+        settings: Settings,
         data: Data,
         *,
         pretrained: bool = True,
@@ -215,16 +225,12 @@ class ReleasedCERL(nn.Module):
         """`emotion_distance` of frames [N, 3, S, S] under the target emotions int64 [N]; gradients reach `generated`."""
         return emotion_distance(self.features(reference), self.features(generated), self.prior_of(emotion))
 
-    def guidance(
-        self,
-        source: torch.Tensor,
-        reference: torch.Tensor,
-        generated: torch.Tensor,
-        speech: torch.Tensor | None,
-        emotion: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
+    def guidance(self, edit: EditedFrames) -> dict[str, torch.Tensor]:
         """`cerl/emotion`: the published stage-2 loss between reference and generated frames. See `Prior.guidance`."""
-        return {"cerl/emotion": self.stage2_loss(reference.detach(), generated, emotion)}
+        reference, generated = edit.reference.detach().flatten(0, 1), edit.generated.flatten(0, 1)
+        prior = self.prior_of(edit.emotion.repeat_interleave(edit.generated.shape[1]))
+        apart = emotion_distances(self.features(reference), self.features(generated), prior)
+        return {"cerl/emotion": edit.mean(apart)}
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -274,7 +280,7 @@ def _edges(width: int) -> list[int]:
     return [round(i * width / len(SEVEN)) for i in range(len(SEVEN) + 1)]
 
 
-def towers(settings: CERL, pretrained: bool) -> tuple[CLIPModel, Tokeniser]:
+def towers(settings: Settings, pretrained: bool) -> tuple[CLIPModel, Tokeniser]:
     """Frozen CLIP of the settings' size and its tokeniser; raises MissingWeights with what to do."""
     if settings.network == "small":
         clip = tiny_clip(SMALL_SIZE, settings.embedding)
@@ -285,7 +291,7 @@ def towers(settings: CERL, pretrained: bool) -> tuple[CLIPModel, Tokeniser]:
     return clip, word_tokeniser(sizes(clip)[2])
 
 
-def descriptions(settings: CERL) -> dict[Emotion, str]:
+def descriptions(settings: Settings) -> dict[Emotion, str]:
     """The texts of the prompts by emotion, in the authors' order; raises ValueError where one of the seven is missing."""
     path: str | Path | None = settings.descriptors or None
     if path == "authors":

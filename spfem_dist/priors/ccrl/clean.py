@@ -15,14 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spfem_dist.config import CCRL, Data
+from spfem_dist.config import Data
 from spfem_dist.emotions import Emotion
+from spfem_dist.nets.augment import colour_jitter, face_crop, flip, random_shift, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d
 from spfem_dist.nets.erasure import LinearErasure
 from spfem_dist.nets.small import SIDE, FaceEncoder, SpeechEncoder, resized, to_unit_range, unit
-from spfem_dist.priors.augment import colour_jitter, face_crop, flip, random_shift, uniform
-from spfem_dist.priors.pictures import framed, grid, overlay, tile
+from spfem_dist.pictures import framed, grid, overlay, tile
+from spfem_dist.priors.ccrl.settings import Settings
+from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
+from spfem_dist.streaming.views import CONTENT
 
 #: Width of the speech code, and of one head's keys and values.
 SPEECH_WIDTH, KEY_WIDTH, VALUE_WIDTH = 128, 16, 32
@@ -35,9 +38,11 @@ class CleanCCRL(nn.Module):
     become one unit vector. Without speech a learned query asks instead.
     """
 
-    view: Literal["content"] = "content"
+    view = CONTENT
+    hears, frames, softened = True, 1, False
+    compares_with: Literal["source", "reference"] = "source"
 
-    def __init__(self, settings: CCRL, data: Data, feature_dim: int, *, pretrained: bool = True):
+    def __init__(self, settings: Settings, data: Data, feature_dim: int, *, pretrained: bool = True):
         super().__init__()
         self.settings, self.minimum_gap = settings, data.minimum_gap
         heads = settings.heads
@@ -45,8 +50,9 @@ class CleanCCRL(nn.Module):
         self.face: nn.Module
         self.speech: nn.Module
         if settings.network == "paper":
-            from spfem_dist.priors.paper import SIDE as PAPER_SIDE
-            from spfem_dist.priors.paper import ArcFaceMap, Wav2VecWindow
+            from spfem_dist.nets.arcface import SIDE as PAPER_SIDE
+            from spfem_dist.nets.arcface import ArcFaceMap
+            from spfem_dist.priors.ccrl.paper import Wav2VecWindow
 
             self.side, self.face = PAPER_SIDE, ArcFaceMap(pretrained)
             self.speech = Wav2VecWindow(feature_dim, data.speech_window, SPEECH_WIDTH)
@@ -209,13 +215,13 @@ class CleanCCRL(nn.Module):
         attended = self.attend(ask, keys, values) + told
         return self.vectors(attended, heard=speech is not None)
 
-    def guidance(
-        self, source: Tensor, reference: Tensor, generated: Tensor, speech: Tensor | None, emotion: Tensor
-    ) -> dict[str, Tensor]:
+    def guidance(self, edit: EditedFrames) -> dict[str, Tensor]:
         """`ccrl/content`: 1 - cos of source and generated face, both under the source's speech. See `Prior.guidance`."""
+        speech = None if edit.speech is None else edit.speech.flatten(0, 1)
         with torch.no_grad():
-            wanted = self.embed(source, speech)
-        return {"ccrl/content": (1.0 - (wanted * self.embed(generated, speech)).sum(-1)).mean()}
+            wanted = self.embed(edit.source.flatten(0, 1), speech)
+        found = self.embed(edit.generated.flatten(0, 1), speech)
+        return {"ccrl/content": edit.mean(1.0 - (wanted * found).sum(-1))}
 
     def embed_table(self, frames: Tensor, speech: Tensor) -> Tensor:
         """Every face under every speech: frames [J, 3, S, S], speech [I, W, F] -> unit vectors [I, J, D]."""

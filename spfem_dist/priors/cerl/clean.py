@@ -14,13 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spfem_dist.config import CERL, Data
+from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.nets.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d
 from spfem_dist.nets.small import CHANNELS, MAP_SIDE, SIDE, FaceEncoder, resized, to_unit_range, unit
-from spfem_dist.priors.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
-from spfem_dist.priors.pictures import framed, grid, scatter, tile
+from spfem_dist.pictures import framed, grid, scatter, tile
+from spfem_dist.priors.cerl.settings import Settings
+from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
+from spfem_dist.streaming.views import EMOTION
 
 #: Where the mouth is in the face crop: centre and radius as (row, column) shares of its side.
 MOUTH_CENTRE, MOUTH_RADIUS = (0.71, 0.5), (0.22, 0.3)
@@ -31,15 +34,17 @@ CLASS_OF_EMOTION = torch.tensor([SEVEN.index(e) if e in SEVEN else -1 for e in E
 class CleanCERL(nn.Module):
     """Emotion embedding E_e(face) and seven prior vectors T in one space of unit vectors."""
 
-    view: Literal["emotion"] = "emotion"
+    view = EMOTION
+    hears, frames, softened = False, 1, True
+    compares_with: Literal["source", "reference"] = "reference"
 
-    def __init__(self, settings: CERL, data: Data, *, pretrained: bool = True):
+    def __init__(self, settings: Settings, data: Data, *, pretrained: bool = True):
         super().__init__()
         self.settings = settings
         self.network: nn.Module
         if settings.network == "paper":
-            from spfem_dist.priors.paper import SIDE as PAPER_SIDE
-            from spfem_dist.priors.paper import ClipEmotion
+            from spfem_dist.priors.cerl.paper import SIDE as PAPER_SIDE
+            from spfem_dist.priors.cerl.paper import ClipEmotion
 
             self.side, self.network = PAPER_SIDE, ClipEmotion(pretrained)
         else:
@@ -129,19 +134,18 @@ class CleanCERL(nn.Module):
         """Emotion vectors [N, D], unit norm, of frames uint8 [N, 3, S, S]. Speech is not listened to."""
         return self.see(self.cropped(frames))
 
-    def guidance(
-        self, source: Tensor, reference: Tensor, generated: Tensor, speech: Tensor | None, emotion: Tensor
-    ) -> dict[str, Tensor]:
+    def guidance(self, edit: EditedFrames) -> dict[str, Tensor]:
         """`cerl/emotion`: 1 - cos of reference and generated face, each times the target's prior. See `Prior.guidance`."""
+        emotion = edit.emotion.repeat_interleave(edit.generated.shape[1])
         classes = self.class_of_emotion[emotion]
         if bool((classes < 0).any()):
             strange = list(Emotion)[int(emotion[classes < 0][0])]
             raise ValueError(f"CERL has no prior for {strange.value!r}; it knows {', '.join(SEVEN)}")
         with torch.no_grad():
             target = self.priors()[classes]
-            wanted = F.normalize(self.embed(reference) * target, dim=-1)
-        shown = F.normalize(self.embed(generated) * target, dim=-1)
-        return {"cerl/emotion": (1.0 - (wanted * shown).sum(-1)).mean()}
+            wanted = F.normalize(self.embed(edit.reference.flatten(0, 1)) * target, dim=-1)
+        shown = F.normalize(self.embed(edit.generated.flatten(0, 1)) * target, dim=-1)
+        return {"cerl/emotion": edit.mean(1.0 - (wanted * shown).sum(-1))}
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:

@@ -23,11 +23,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spfem_dist.config import CCRL, Data
+from spfem_dist.config import Data
 from spfem_dist.nets.batchnorm import synchronise
 from spfem_dist.nets.iresnet import IResNet, iresnet50, load_backbone, load_exactly, read_tensors
-from spfem_dist.priors.released_images import Convention, present
+from spfem_dist.nets.presented import Convention, present
+from spfem_dist.priors.ccrl.settings import Settings
+from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
+from spfem_dist.streaming.views import CONTENT
 
 #: Trainable parameters at the published sizes (224 px, 256 x 28 x 28 maps, 512-d speech).
 PAPER_TRAINABLE = 13_753_217
@@ -165,14 +168,14 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def content_entropy(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+def content_entropy(real: torch.Tensor, fake: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
     """The published stage-2 content loss: mean of -log clamp(cos, 0, 1), at most 100 for an item, before its weight of 10.
 
-    real, fake: content maps [N, C, h, w] of a module with scale="channels". Returns a scalar.
+    real, fake: content maps [N, C, h, w] of a module with scale="channels". Returns a scalar, or [N] with reduction "none".
     """
     cosine = F.cosine_similarity(at_least_float32(real).flatten(1), at_least_float32(fake).flatten(1))
     score = cosine.clamp(0.0, 1.0)
-    return F.binary_cross_entropy(score, torch.ones_like(score))
+    return F.binary_cross_entropy(score, torch.ones_like(score), reduction=reduction)
 
 
 def clamped_contrast(
@@ -203,11 +206,13 @@ class ReleasedCCRL(nn.Module):
     trunk_statistics_move: as published, the frozen trunk's batch-norm statistics follow the data in train mode.
     """
 
-    view: Literal["content"] = "content"
+    view = CONTENT
+    hears, frames, softened = True, 1, False
+    compares_with: Literal["source", "reference"] = "source"
 
     def __init__(
         self,
-        settings: CCRL,
+        settings: Settings,
         data: Data,
         feature_dim: int,
         *,
@@ -296,19 +301,14 @@ class ReleasedCCRL(nn.Module):
         """`content_entropy` of presented images [N, 3, size, size], both under the same speech vectors [N, 1, D]."""
         return content_entropy(self.content(real, speech), self.content(fake, speech))
 
-    def guidance(
-        self,
-        source: torch.Tensor,
-        reference: torch.Tensor,
-        generated: torch.Tensor,
-        speech: torch.Tensor | None,
-        emotion: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
+    def guidance(self, edit: EditedFrames) -> dict[str, torch.Tensor]:
         """`ccrl/content`: the published stage-2 loss between source and generated frames. See `Prior.guidance`."""
-        heard = self._heard(speech, len(source))
+        source, generated = edit.source.flatten(0, 1), edit.generated.flatten(0, 1)
+        heard = self._heard(None if edit.speech is None else edit.speech.flatten(0, 1), len(source))
         with torch.no_grad():
             wanted = self.content(self.images(source), heard)
-        return {"ccrl/content": content_entropy(wanted, self.content(self.images(generated), heard))}
+        found = self.content(self.images(generated), heard)
+        return {"ccrl/content": edit.mean(content_entropy(wanted, found, reduction="none"))}
 
     def forward(self, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Losses and monitors of a batch with at least two recordings and two frames of each.

@@ -1,0 +1,49 @@
+"""Methods by their kind: a prior or a generator is a package of its own inside `priors/` or `generators/`, found by one import."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from types import ModuleType
+
+#: What a kind may be called: it becomes a module's name, a loss's prefix, a registered model's name.
+KIND = r"^[a-z0-9_]+$"
+#: Where rooms are.
+PACKAGES = ("priors", "generators")
+
+
+def find(package: str, kind: str) -> ModuleType:
+    """The room `kind` of `package` ("priors" or "generators"); raises ValueError that lists the rooms there are."""
+    if not (isinstance(kind, str) and re.fullmatch(KIND, kind)):
+        raise ValueError(
+            f"{kind!r} is no kind of {package}: letters a to z, digits and '_'; there are {_listed(package)}"
+        )
+    name = f"spfem_dist.{package}.{kind}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # it is there, and something that it imports is not
+            raise
+        raise ValueError(f"there is no {kind!r} among the {package}; there are {_listed(package)}") from None
+
+
+def kinds(package: str) -> list[str]:
+    """The rooms of `package`, sorted; nothing of them is imported."""
+    place = importlib.import_module(f"spfem_dist.{package}").__path__
+    return sorted(m.name for m in pkgutil.iter_modules(place) if m.ispkg and not m.name.startswith("_"))
+
+
+def _listed(package: str) -> str:
+    return ", ".join(kinds(package)) or "none"
+
+
+def settings_of(kind: str) -> type:
+    """The class of the settings of the prior or generator `kind`; raises ValueError where no room is called so."""
+    package = next((p for p in PACKAGES if kind in kinds(p)), None)
+    if package is None:
+        listed = "; ".join(f"{p}: {_listed(p)}" for p in PACKAGES)
+        raise ValueError(
+            f"no prior or generator of kind {kind!r} is known here ({listed}): use the version that trained it"
+        )
+    return find(package, kind).Settings

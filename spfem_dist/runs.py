@@ -1,0 +1,40 @@
+"""The resolved configuration of a run that was trained before, whichever recipe declared it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import create_model
+
+from spfem_dist import rooms
+from spfem_dist.config import GuidedRun, Run
+from spfem_dist.storage import open_filesystem
+
+
+def read_run(location: str) -> Run:
+    """The configuration in the run folder `location` (a path or s3://bucket/prefix).
+
+    Raises FileNotFoundError where there is no run.json, ValueError (pydantic's names the field) where it is of another version.
+    """
+    fs, root = open_filesystem(location)
+    if not fs.exists(f"{root}/run.json"):
+        raise FileNotFoundError(
+            f"no run.json in {location}: give the folder of a training run, local or s3://, for instance runs/cdrl-stage1"
+        )
+    return run_of(json.loads(fs.cat_file(f"{root}/run.json")))
+
+
+def run_of(values: Mapping[str, Any]) -> Run:
+    """A run of the jobs that run.json's `values` name; their kinds say whose settings they are (see `rooms`).
+
+    Fields that a recipe added to its run and that are no jobs are kept as they are.
+    """
+    base = GuidedRun if "priors" in values else Run
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in base.model_fields:
+            kind = value.get("kind") if isinstance(value, dict) else None
+            fields[name] = (rooms.settings_of(kind), ...) if kind else (Any, ...)
+    return create_model("RecordedRun", __base__=base, **fields).model_validate(values)
