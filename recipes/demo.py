@@ -23,10 +23,11 @@ from spfem_dist.generators.ned.stage import Stage2
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors.stage import Stage1
+from spfem_dist.runs import read_run
 from spfem_dist.stage import Stage
 from spfem_dist.tracking.store import experiment_page, open_experiment
 from spfem_dist.training.launch import start
-from spfem_dist.training.runfolder import read_run, set_aside
+from spfem_dist.training.runfolder import set_aside
 
 #: The released form needs no more to show its shortcut: it does not get better with training.
 RELEASED_STEPS = 100
@@ -72,7 +73,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
 
     headline("7/7 scores of its edits, and one edited clip")
     evaluate_generator(edits, "both", judges, also=priors, console=console)
-    clip = edit_example(read_run(edits, Run).data, edits, runs / "demo-edit", console)
+    clip = edit_example(read_run(edits).data, edits, runs / "demo-edit", console)
 
     uri = panel.absolute().tracking.uri
     page = experiment_page(open_experiment(uri, panel.tracking.experiment))

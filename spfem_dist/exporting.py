@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from spfem_dist.config import Run, Stage2Run
 from spfem_dist.model_card import model_card
 from spfem_dist.rooms import kinds
-from spfem_dist.runs import run_of
+from spfem_dist.runs import read_configuration, run_of
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.manifest import Shelf, checkpoint_name, committed, fetched
-from spfem_dist.training.runfolder import read_configuration
 
 #: Generators whose networks can be exported.
 GENERATORS = ("ned",)

@@ -13,17 +13,19 @@ from spfem_dist.config import GuidedRun, Run
 from spfem_dist.storage import open_filesystem
 
 
-def read_run(location: str) -> Run:
-    """The configuration in the run folder `location` (a path or s3://bucket/prefix).
-
-    Raises FileNotFoundError where there is no run.json, ValueError (pydantic's names the field) where it is of another version.
-    """
+def read_configuration(location: str) -> dict[str, Any]:
+    """The run.json of the run folder `location`, local or s3://. Raises FileNotFoundError where there is none."""
     fs, root = open_filesystem(location)
     if not fs.exists(f"{root}/run.json"):
         raise FileNotFoundError(
-            f"no run.json in {location}: give the folder of a training run, local or s3://, for instance runs/cdrl-stage1"
+            f"no run.json in {location}: give the folder of a training run, for instance runs/cdrl-stage1"
         )
-    return run_of(json.loads(fs.cat_file(f"{root}/run.json")))
+    return json.loads(fs.cat_file(f"{root}/run.json"))
+
+
+def read_run(location: str) -> Run:
+    """The configuration of the run in `location`; ValueError where it is of another version (pydantic's names the field)."""
+    return run_of(read_configuration(location))
 
 
 def run_of(values: Mapping[str, Any]) -> Run:

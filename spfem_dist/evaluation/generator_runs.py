@@ -28,9 +28,9 @@ from spfem_dist.evaluation.protocol import Edit, Place, Protocol, ProtocolError,
 from spfem_dist.evaluation.retrieval import Figure, bootstrap
 from spfem_dist.generators.generator import Face, Generator, Motion
 from spfem_dist.records import Clip, RawRecording
+from spfem_dist.runs import read_run
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source
-from spfem_dist.training.runfolder import read_run
 
 By = Literal["reference", "emotion", "both"]
 
@@ -59,7 +59,7 @@ def evaluate_generator(
         raise ValueError(
             "no judges: train them on the same shards (python recipes/metric_nets.py), then give --judges runs/judges"
         )
-    run = read_run(location, Run)
+    run = read_run(location)
     panel = load_judges(judges) if isinstance(judges, str) else judges
     if generator is None:
         from spfem_dist.generators.load import load_generator

@@ -33,7 +33,6 @@ from spfem_dist.shares import share_of
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source, fixed_batches, whole_recordings
 from spfem_dist.tracking import tracker
-from spfem_dist.training.runfolder import read_run
 
 #: Training groups on which the linear probes learn: enough for stable probes, few enough for a minute.
 PROBE_GROUPS = 48
@@ -60,7 +59,7 @@ def evaluate_run(
 
 
 def _evaluate(location: str, released: str, probe_groups: int, console: Console, began: float) -> dict[str, Figure]:
-    run = read_run(location, Stage1Run)
+    run = read_run(location)
     source = Source(run.data)
     with console.status("reading held-out recordings"):
         test = list(read_groups(run, source, "test"))

@@ -200,22 +200,6 @@ def _alive(holder: dict[str, Any]) -> bool:
     return time.time() - holder["heartbeat"] < STALE_AFTER_S
 
 
-def read_configuration(location: str) -> dict[str, Any]:
-    """The run.json of the run folder `location`, local or s3://. Raises FileNotFoundError where there is none."""
-    fs, root = open_filesystem(location)
-    if not fs.exists(f"{root}/run.json"):
-        raise FileNotFoundError(
-            f"no run.json in {location}: give the folder of a training run, for instance runs/cdrl-stage1"
-        )
-    return json.loads(fs.cat_file(f"{root}/run.json"))
-
-
-def read_run(location: str, kind: type[AnyRun]) -> AnyRun:
-    """The configuration of the run in `location`, as far as `kind` has fields for it: `Run` reads those that every run has."""
-    configured = read_configuration(location)
-    return kind.model_validate({key: value for key, value in configured.items() if key in kind.model_fields})
-
-
 def pending_jobs(run: Run, stage: Stage, folder: RunFolder, screen: Screen) -> list[str]:
     """The jobs of this run that have not finished their step budget, with a line about each that has."""
     pending = []
