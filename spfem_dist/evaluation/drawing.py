@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
@@ -160,11 +159,6 @@ def intervals_svg(
             f'<line x1="{x(target):.1f}" x2="{x(target):.1f}" y1="0" y2="{height}" stroke="#333" stroke-dasharray="2 2"/>'
         )
     return f'<svg width="{width}" height="{height}" role="img">{"".join(parts)}</svg>'
-
-
-def image_tag(image: np.ndarray, caption: str = "") -> str:
-    """`image`, uint8 [H, W, 3], as an `<img>` element that holds its own data."""
-    return f'<img alt="{html.escape(caption)}" src="{data_uri(image)}">'
 
 
 def data_uri(image: np.ndarray) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import html
+import base64
 import json
+import math
 import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from spfem_dist.config import Run
 from spfem_dist.evaluation.compare import write_edits
 from spfem_dist.evaluation.edits import Evaluation
-from spfem_dist.evaluation.film import beside, film_tag, filmed
+from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
-from spfem_dist.evaluation.report import Target, numbers, write_report, write_summary
+from spfem_dist.evaluation.report import TEMPLATES, Target, bar_text, headline, numbers, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Figure
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker
@@ -25,8 +28,11 @@ Figures = dict[str, Figure]
 Films = dict[str, tuple[tuple[str, ...], bytes]]
 
 
-def bars(arm: str) -> tuple[Target, ...]:
-    """What a generator has to reach, and first of all its judges: an oracle below its bars proves nothing."""
+def bars(arm: str, figures: Figures) -> tuple[Target, ...]:
+    """What a generator has to reach, and first of all its judges: an oracle below its bars proves nothing.
+
+    Beside the means there is a bar for each emotion in `figures`: a mean can hide an emotion that is never shown.
+    """
     return (
         Target("oracle/emotion_accuracy", ">=", 0.85),
         Target("oracle/mouth_opening_corr", ">=", 0.80),
@@ -34,7 +40,32 @@ def bars(arm: str) -> tuple[Target, ...]:
         Target(f"stage2/{arm}/changed_error_over_copy", "<=", 0.90),
         Target(f"stage2/{arm}/mouth_corr_minus_copy", ">=", -0.05),
         Target(f"stage2/{arm}/identity_minus_copy", ">=", -0.03),
+        *(Target(accuracy_of(arm, emotion), ">=", 0.50) for emotion in emotions_of(figures, arm)),
     )
+
+
+def accuracy_of(arm: str, emotion: str) -> str:
+    """Path of the figure that says in how many frames the judges see the emotion."""
+    return f"stage2/{arm}/by_emotion/{emotion}/emotion_accuracy"
+
+
+def emotions_of(figures: Figures, arm: str) -> list[str]:
+    """The emotions that were edited, the weakest first."""
+    start, end = accuracy_of(arm, "\n").split("\n")
+    found = {
+        name[len(start) : -len(end)]: f.value
+        for name, f in figures.items()
+        if name.startswith(start) and name.endswith(end)
+    }
+    return sorted(found, key=lambda emotion: (math.isnan(found[emotion]), found[emotion]))
+
+
+def in_short(figures: Figures, arm: str) -> str:
+    """The verdict in a line: `9 of 12 bars met; weakest: disgusted 0.18, happy 0.33 (bar 0.50)`."""
+    limits = bars(arm, figures)
+    missed = [t for t in limits if t.met(figures) is False and "/by_emotion/" in t.name]
+    weak = ", ".join(f"{t.name.split('/')[3]} {figures[t.name].value:.2f}" for t in missed)
+    return headline(figures, limits) + (f"; weakest: {weak} (bar {missed[0].value:.2f})" if missed else "")
 
 
 def table_of(figures: Figures, arm: str, path: str = "") -> list[tuple[str, list[Figure | None]]]:
@@ -49,10 +80,17 @@ def table_of(figures: Figures, arm: str, path: str = "") -> list[tuple[str, list
 
 def shown_figures(figures: Figures, arm: str) -> Any:
     """The figures over all clips as a `rich` table, with the judges' own and the bars."""
+    from rich import box
     from rich.table import Column, Table
 
-    table = Table(Column("figure", overflow="fold"), arm, "95 %", COPY, TARGET, "bar", title="edits of held-out clips")
-    limits = {target.name: target for target in bars(arm)}
+    # Narrow enough for 80 columns with no name broken.
+    table = Table(
+        *(Column("figure", no_wrap=True), Column(arm, overflow="fold"), Column("95 %", no_wrap=True), COPY, TARGET),
+        Column("bar", no_wrap=True),
+        title="edits of held-out clips",
+        box=box.SIMPLE_HEAD,
+    )
+    limits = {target.name: target for target in bars(arm, figures)}
     for name in ("oracle/emotion_accuracy", "oracle/mouth_opening_corr"):
         if name in figures:
             table.add_row(name, f"{figures[name].value:.3f}", "", "", "", _bar(limits[name], figures))
@@ -61,13 +99,25 @@ def shown_figures(figures: Figures, arm: str) -> Any:
         others = [f"{cell.value:.3f}" if cell is not None else "" for cell in (copy, target)]
         limit = limits.get(f"stage2/{arm}/{name}")
         table.add_row(
-            name,
+            name.replace("_minus_copy", " - copy"),
             f"{mine.value:.3f}",
-            f"{mine.low:.3f} .. {mine.high:.3f}",
+            _span(mine),
             *others,
             _bar(limit, figures) if limit else "",
         )
+    table.add_section()
+    for emotion in emotions_of(figures, arm):
+        name = accuracy_of(arm, emotion)
+        cells = [figures.get(name.replace(f"stage2/{arm}/", f"stage2/{row}/", 1)) for row in (arm, COPY, TARGET)]
+        mine, *beside_it = cells
+        assert mine is not None
+        others = [f"{cell.value:.3f}" if cell is not None else "" for cell in beside_it]
+        table.add_row(f"{emotion}: shown", f"{mine.value:.3f}", _span(mine), *others, _bar(limits[name], figures))
     return table
+
+
+def _span(figure: Figure) -> str:
+    return f"{figure.low:.2f} .. {figure.high:.2f}"
 
 
 def _bar(target: Target, figures: Figures) -> str:
@@ -88,13 +138,15 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
             _summarise(also, found, arm, Path(scratch) / "also.json")
         summary, report = Path(scratch) / "summary.json", Path(scratch) / "report.html"
         _summarise(location, found, arm, summary)
+        limits = bars(arm, found.figures)
         own = {name: f for name, f in found.figures.items() if not name.startswith("stage2/")}
         write_report(
             report,
             f"Edits of {run.name}",
-            {**{name: f for name, f in found.figures.items() if name in {b.name for b in bars(arm)}}, **own},
+            {**{name: f for name, f in found.figures.items() if name in {b.name for b in limits}}, **own},
             facts=found.facts,
-            targets=bars(arm),
+            targets=limits,
+            verdict=verdict(found.figures, arm),
             sections=sections(found, arm, films),
         )
         fs.put_file(str(report), f"{root}/{report.name}")
@@ -114,6 +166,15 @@ def _summarise(location: str, found: Evaluation, arm: str, file: Path) -> None:
     # A figure that this evaluation no longer has must not survive from an earlier one of the same arm.
     _forget(file, [f"stage2/{row}" for row in (arm, COPY, TARGET)])
     facts = {key.replace(" ", "_"): value for key, value in found.facts.items()}
+    facts["verdict"] = in_short(found.figures, arm)
+    facts["bars"] = {
+        target.name.removeprefix(f"stage2/{arm}/"): {
+            "bar": bar_text(target, found.figures),
+            "met": target.met(found.figures),
+        }
+        for target in bars(arm, found.figures)
+        if target.name in found.figures
+    }
     write_summary(file, found.figures, {"stage2": {arm: facts}}, keep=True)
     fs.put_file(str(file), f"{root}/summary.json")
 
@@ -156,36 +217,65 @@ def filmed_edits(found: Evaluation) -> Films:
     return films
 
 
-def sections(found: Evaluation, arm: str, films: Films) -> list[str]:
+def verdict(figures: Figures, arm: str) -> Markup:
+    """HTML: each emotion with its bar, then the bars of the means."""
+    rows = []
+    for emotion in emotions_of(figures, arm):
+        figure, limit = (
+            figures[accuracy_of(arm, emotion)],
+            next(b for b in bars(arm, figures) if b.name == accuracy_of(arm, emotion)),
+        )
+        changed = figures.get(f"stage2/{arm}/by_emotion/{emotion}/changed_error_over_copy")
+        rows.append(
+            {
+                "emotion": emotion,
+                "word": _word(limit, figures),
+                "percent": 0 if math.isnan(figure.value) else round(100 * figure.value),
+                "bar_percent": round(100 * limit.value),
+                "value": f"{figure.value:.2f}",
+                "span": f"{figure.low:.2f} .. {figure.high:.2f}",
+                "bar": bar_text(limit, figures),
+                "changed": f"{changed.value:.2f}" if changed is not None else "",
+            }
+        )
+    means = [
+        (
+            _word(bar, figures),
+            bar.name.removeprefix(f"stage2/{arm}/"),
+            f"{figures[bar.name].value:.2f}, {bar_text(bar, figures)}",
+        )
+        for bar in bars(arm, figures)
+        if "/by_emotion/" not in bar.name and bar.name in figures
+    ]
+    return TEMPLATES.get_template("edits.html").module.verdict(rows, means)  # type: ignore[attr-defined]
+
+
+def _word(target: Target, figures: Figures) -> str:
+    return {None: "unknown", True: "met", False: "missed"}[target.met(figures)]
+
+
+def sections(found: Evaluation, arm: str, films: Films) -> list[Markup]:
     """HTML: the clips, and a table for both ways together, each way, and each emotion."""
-    figures = found.figures
-    parts = [f"<p>Judged by {html.escape(str(found.facts['judges']))}.</p>"]
+    figures, parts = found.figures, TEMPLATES.get_template("edits.html").module
+    made = [parts.paragraph(f"Judged by {found.facts['judges']}.")]  # type: ignore[attr-defined]
     if found.shown:
-        tags = [film_tag(film, names, caption) for caption, (names, film) in films.items()]
-        parts.append(f'<h2>Clips</h2><div class="grid">{"".join(tags)}</div>')
-    parts.append(_table("All clips", figures, arm, ""))
-    for way in ("intra", "cross"):
-        parts.append(_table(f"Reference: {way}-identity", figures, arm, f"{way}/"))
-    start = f"stage2/{arm}/by_emotion/"
-    for emotion in dict.fromkeys(n.removeprefix(start).split("/")[0] for n in figures if n.startswith(start)):
-        parts.append(_table(emotion, figures, arm, f"by_emotion/{emotion}/"))
-    return [part for part in parts if part]
+        shown = [(caption, names, base64.b64encode(film).decode()) for caption, (names, film) in films.items()]
+        made.append(parts.clips(shown))  # type: ignore[attr-defined]
+    tables = {"All clips": ""} | {f"Reference: {way}-identity": f"{way}/" for way in ("intra", "cross")}
+    tables |= {emotion: f"by_emotion/{emotion}/" for emotion in emotions_of(figures, arm)}
+    for title, path in tables.items():
+        rows = [
+            (
+                name,
+                MEANING.get(name) or "difference to the unchanged source, clip by clip",
+                [_cell(cell) for cell in cells],
+            )
+            for name, cells in table_of(figures, arm, path)
+        ]
+        if rows:
+            made.append(parts.table(title, (arm, COPY, TARGET), rows))  # type: ignore[attr-defined]
+    return made
 
 
-def _table(title: str, figures: Figures, arm: str, path: str) -> str:
-    rows = table_of(figures, arm, path)
-    if not rows:
-        return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("figure", arm, COPY, TARGET))
-    body = ""
-    for name, cells in rows:
-        meaning = MEANING.get(name) or "difference to the unchanged source, clip by clip"
-        shown = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
-        body += f"<tr><td>{html.escape(name)}<small>{html.escape(meaning)}</small></td>{shown}</tr>"
-    return f"<h2>{html.escape(title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cell(figure: Figure | None) -> str:
-    if figure is None:
-        return ""
-    return f"{figure.value:.3f}<small>{figure.low:.3f} .. {figure.high:.3f}</small>"
+def _cell(figure: Figure | None) -> tuple[str, str]:
+    return ("", "") if figure is None else (f"{figure.value:.3f}", f"{figure.low:.3f} .. {figure.high:.3f}")

@@ -1,10 +1,8 @@
-"""Clips beside each other as one small film inside a page."""
+"""Clips beside each other as one small film."""
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from io import BytesIO
 
@@ -28,15 +26,6 @@ def beside(clips: Mapping[str, np.ndarray], side: int = SIDE) -> np.ndarray:
             np.full((length, side, GAP, 3), 255, np.uint8),
         ]
     return np.concatenate(columns[:-1], axis=2)
-
-
-def film_tag(film: bytes, names: Iterable[str], caption: str) -> str:
-    """A film as a `<figure>` with a looping, silent `<video>` that holds its own data. names: of the clips in its row."""
-    data = base64.b64encode(film).decode()
-    return (
-        f"<figure><figcaption>{html.escape(caption)}</figcaption><video autoplay loop muted playsinline controls "
-        f'src="data:video/mp4;base64,{data}"></video><small>{html.escape(" | ".join(names))}</small></figure>'
-    )
 
 
 def filmed(frames: np.ndarray, fps: float = 25.0) -> bytes:

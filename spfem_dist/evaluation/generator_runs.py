@@ -20,7 +20,7 @@ from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.clips import TestClip, planes, read_clips, topology_of
 from spfem_dist.evaluation.distances import mean_cosine
-from spfem_dist.evaluation.edit_report import shown_figures, write_down
+from spfem_dist.evaluation.edit_report import in_short, shown_figures, write_down
 from spfem_dist.evaluation.edits import Evaluation, RealFaces, Seen, Shown, Truth, look, real_faces, scores, some
 from spfem_dist.evaluation.generator import COPY, TARGET, ClipScore, generator_figures
 from spfem_dist.evaluation.judges.saved import Judges, load_judges
@@ -68,6 +68,7 @@ def evaluate_generator(
     with console.status(f"editing and scoring {location}"):
         found = evaluate(run, generator, panel, arm, by, sentences, protocol)
     console.print(shown_figures(found.figures, arm))
+    console.print(in_short(found.figures, arm), soft_wrap=True)
     console.print(f"judged by {found.facts['judges']}", soft_wrap=True)
     with console.status("drawing the report"):
         write_down(location, run, found, arm, also)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from spfem_dist.evaluation.drawing import COLOURS, curves_svg, data_uri, image_tag, intervals_svg
+from spfem_dist.evaluation.drawing import COLOURS, curves_svg, data_uri, intervals_svg
 from spfem_dist.evaluation.retrieval import Figure
 from spfem_dist.files import write_whole
 from spfem_dist.redact import redact
 
 Figures = Mapping[str, Figure | float]
 Picture = np.ndarray | Mapping[int, np.ndarray]
+
+#: Templates of reports. Everything that is no `Markup` is escaped.
+TEMPLATES = Environment(
+    loader=PackageLoader("spfem_dist.evaluation", "templates"), autoescape=True, undefined=StrictUndefined
+)
 
 
 @dataclass(frozen=True)
@@ -178,38 +184,36 @@ def write_report(
     pictures: Mapping[str, Picture] | None = None,
     facts: Mapping[str, object] | None = None,
     targets: Sequence[Target] = TARGETS,
-    sections: Sequence[str] = (),
+    verdict: Markup | None = None,
+    sections: Sequence[Markup] = (),
 ) -> Path:
-    """Write one HTML page that needs no other file and no network.
+    """Write one HTML page that needs no other file and no network, and fits a phone.
 
     curves: chart title -> curve name -> [(samples seen, value)]. pictures: caption -> uint8 [H, W, 3], or samples seen ->
-    picture for one with a slider. facts: what was run (name, seed, shards, commit), redacted. sections: HTML of
-    further parts, shown before the figures.
+    picture for one with a slider. facts: what was run (name, seed, shards, commit), redacted. verdict: HTML that
+    the page begins with. sections: HTML of further parts, shown before the figures.
     """
-    met = [target.met(figures) for target in targets if target.name in figures]
-    headline = f"{met.count(True)} of {len(met)} bars met" if met else "no bars apply"
-    body = [
-        f"<h1>{html.escape(title)}</h1>",
-        f'<p class="headline">{headline}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC</p>',
-        _facts(facts or {}),
-        *sections,
-        *(_figures_section(root, figures, targets) for root in _roots(figures)),
-    ]
-    if curves:
-        charts = (
-            f"<figure><figcaption>{html.escape(name)}</figcaption>{curves_svg(lines)}</figure>"
-            for name, lines in curves.items()
-        )
-        body.append(f'<h2>Curves</h2><div class="grid">{"".join(charts)}</div>')
-    if pictures:
-        shown = (_picture(caption, picture) for caption, picture in pictures.items())
-        body.append(f'<h2>Pictures</h2><div class="grid">{"".join(shown)}</div>')
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    page += f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><main>{"".join(body)}</main></html>\n'
+    page = TEMPLATES.get_template("report.html").render(
+        title=title,
+        headline=headline(figures, targets),
+        moment=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+        verdict=verdict or "",
+        facts=[(name, redact(value)) for name, value in (facts or {}).items()],
+        sections=sections,
+        parts=[_part(root, figures, targets) for root in _roots(figures)],
+        charts=[(name, Markup(curves_svg(lines))) for name, lines in (curves or {}).items()],
+        pictures=[_picture(caption, picture) for caption, picture in (pictures or {}).items()],
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page + "\n")
     return path
+
+
+def headline(figures: Figures, targets: Sequence[Target]) -> str:
+    """How many bars are met, of those whose figures are there."""
+    met = [target.met(figures) for target in targets if target.name in figures]
+    return f"{met.count(True)} of {len(met)} bars met" if met else "no bars apply"
 
 
 def _roots(figures: Figures) -> list[tuple[str, list[str]]]:
@@ -220,60 +224,52 @@ def _roots(figures: Figures) -> list[tuple[str, list[str]]]:
     return ([("priors", forms)] if forms else []) + rest
 
 
-def _figures_section(section: tuple[str, list[str]], figures: Figures, targets: Sequence[Target]) -> str:
+def _part(section: tuple[str, list[str]], figures: Figures, targets: Sequence[Target]) -> dict[str, Any]:
+    """A table of the report: its title, columns with their colours, rows."""
     title, columns = section
     names = _ordered({n: f for n, f in figures.items() if n.split("/", 1)[0] in columns}, targets)
     tails = list(dict.fromkeys(name.split("/", 1)[1] if "/" in name else name for name in names))
-    key = "".join(
-        f'<th><span class="dot" style="background:{COLOURS[i]}"></span>{html.escape(c)}</th>'
-        for i, c in enumerate(columns)
-    )
-    rows = "".join(_row(tail, columns, figures, targets) for tail in tails)
-    return (
-        f"<h2>{html.escape(title.capitalize())}</h2><table><thead><tr><th>figure</th>{key}<th>95 % interval</th><th>bar</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table>"
-    )
+    return {
+        "title": title.capitalize(),
+        "columns": [(column, COLOURS[i]) for i, column in enumerate(columns)],
+        "rows": [_row(tail, columns, figures, targets) for tail in tails],
+    }
 
 
-def _row(tail: str, columns: list[str], figures: Figures, targets: Sequence[Target]) -> str:
+def _row(tail: str, columns: list[str], figures: Figures, targets: Sequence[Target]) -> dict[str, Any]:
     names = [f"{column}/{tail}" if f"{column}/{tail}" in figures else tail for column in columns]
     cells, marks = [], []
     for name in names:
         mark = _mark(figures[name]) if name in figures else (math.nan,) * 3
-        span = f"<small>{mark[1]:.3f} .. {mark[2]:.3f}</small>" if isinstance(figures.get(name), Figure) else ""
-        cells.append(f"<td>{_text(mark[0]) if name in figures else ''}{span}</td>")
+        span = f"{mark[1]:.3f} .. {mark[2]:.3f}" if isinstance(figures.get(name), Figure) else ""
+        cells.append((_text(mark[0]) if name in figures else "", span))
         marks.append(mark)
     mine = [target for target in targets if target.name in names and target.name in figures]
     verdicts = []
     for target in mine:
-        word = _verdict(target, figures, "met", "missed", "unknown")
         which = f"{target.name.split('/')[0]} " if len(columns) > 1 and target.name != names[0] else ""
-        sign = "at least" if target.sign == ">=" else "at most"
-        verdicts.append(f'<span class="{word}">{word}</span> {html.escape(which)}{sign} {target.limit(figures):.2f}')
+        verdicts.append((_verdict(target, figures, "met", "missed", "unknown"), f"{which}{bar_text(target, figures)}"))
     limit = mine[0].limit(figures) if mine else None
-    meaning = MEANING.get(tail) or MEANING.get(names[0]) or ""
-    chart = intervals_svg(marks, target=limit)
-    name = html.escape(tail)
-    return f"<tr><td>{name}<small>{html.escape(meaning)}</small></td>{''.join(cells)}<td>{chart}</td><td>{'<br>'.join(verdicts)}</td></tr>"
+    return {
+        "name": tail,
+        "meaning": MEANING.get(tail) or MEANING.get(names[0]) or "",
+        "cells": cells,
+        "chart": Markup(intervals_svg(marks, target=limit)),
+        "verdicts": verdicts,
+    }
 
 
-def _picture(caption: str, picture: Picture) -> str:
-    label = html.escape(caption)
+def bar_text(target: Target, figures: Figures) -> str:
+    """A bar in words: `at least 0.50`."""
+    return f"{'at least' if target.sign == '>=' else 'at most'} {target.limit(figures):.2f}"
+
+
+def _picture(caption: str, picture: Picture) -> dict[str, Any]:
     if not isinstance(picture, Mapping):
-        return f"<figure><figcaption>{label}</figcaption>{image_tag(picture, caption)}</figure>"
+        return {"caption": caption, "steps": [], "source": data_uri(picture)}
     steps = sorted(picture)
-    frames = json.dumps([[step, data_uri(picture[step])] for step in steps])
-    script = "const f=this.closest('figure'),p=JSON.parse(f.dataset.frames)[this.value];f.querySelector('img').src=p[1];f.querySelector('output').value=p[0]"
-    return (
-        f'<figure data-frames="{html.escape(frames)}"><figcaption>{label}, <output>{steps[-1]}</output> samples seen</figcaption>'
-        f'{image_tag(picture[steps[-1]], caption)}<br><input type="range" min="0" max="{len(steps) - 1}" value="{len(steps) - 1}" '
-        f'aria-label="samples seen" oninput="{html.escape(script)}"></figure>'
-    )
-
-
-def _facts(facts: Mapping[str, object]) -> str:
-    rows = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(redact(v))}</dd>" for k, v in facts.items())
-    return f"<dl>{rows}</dl>" if rows else ""
+    frames = [[step, data_uri(picture[step])] for step in steps]
+    return {"caption": caption, "steps": steps, "source": frames[-1][1], "frames": json.dumps(frames)}
 
 
 def _ordered(figures: Figures, targets: Sequence[Target]) -> list[str]:
@@ -312,20 +308,3 @@ def _set(tree: dict[str, Any], name: str, value: Any) -> None:
     if isinstance(tree.get(leaf), dict) and not isinstance(value, dict):
         raise ValueError(f"figure {name!r} has figures under its name: rename one")
     tree[leaf] = value
-
-
-_STYLE = """
-body{margin:0;background:#fafafa;color:#222;font:15px/1.45 system-ui,sans-serif}
-main{max-width:1080px;margin:0 auto;padding:24px}
-h1{margin:0}h2{margin:32px 0 8px}.headline{font-size:18px;color:#555;margin:4px 0 16px}
-table{border-collapse:collapse;width:100%;background:#fff;border:1px solid #e4e4e4}
-th,td{text-align:left;padding:6px 10px;border-top:1px solid #eee;vertical-align:top;font-variant-numeric:tabular-nums}
-th{font-weight:600;background:#f4f4f4;white-space:nowrap}small{display:block;color:#777;font-size:12px;white-space:nowrap}
-td:first-child small{max-width:300px;white-space:normal}
-.dot{display:inline-block;width:9px;height:9px;border-radius:5px;margin-right:5px}
-.met{color:#00724f;font-weight:600}.missed{color:#b34700;font-weight:600}.unknown{color:#777;font-weight:600}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:0 0 16px}dt{color:#777}dd{margin:0;overflow-wrap:anywhere}
-.grid{display:flex;flex-wrap:wrap;gap:16px}
-figure{margin:0;padding:12px;background:#fff;border:1px solid #e4e4e4;max-width:100%;box-sizing:border-box}
-figcaption{font-weight:600;margin-bottom:6px}figure img,figure>svg{max-width:100%;height:auto}input[type=range]{width:100%}
-"""

@@ -1,5 +1,6 @@
 """A generator's figures: the copy scores as the copy, the true target as the target, and differences are paired."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -13,7 +14,8 @@ from spfem_dist.config import Data, Run, Tracking
 from spfem_dist.evaluation import generator_runs
 from spfem_dist.evaluation.compare import compare, comparison_table, read_edits, verdict, write_edits
 from spfem_dist.evaluation.distances import frechet_distance
-from spfem_dist.evaluation.film import beside, film_tag, filmed
+from spfem_dist.evaluation.edit_report import shown_figures
+from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator import ClipScore, generator_figures
 from spfem_dist.evaluation.generator_runs import evaluate, evaluate_generator
 from spfem_dist.evaluation.report import read_summary
@@ -167,8 +169,25 @@ def test_the_report_plays_clips_and_says_who_judged(runs, judges):
     assert page.count("data:video/mp4;base64,") == 2
     assert judges.digest in page
     assert "Reference: cross-identity" in page
+    assert page.index("By emotion") < page.index("Clips") < page.index("Reference: cross-identity")
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_each_emotion_has_a_bar_so_that_a_weak_one_does_not_hide_behind_the_mean(runs):
+    summary = json.loads(Path(runs["copying"], "summary.json").read_text())
+    facts = summary["facts"]["stage2"]["both"]
+    by_emotion = {
+        name.split("/")[1]: bar["met"] for name, bar in facts["bars"].items() if "/" in name and "by_" in name
+    }
+    assert by_emotion, "there are emotions"
+    assert not any(by_emotion.values()), "who changes nothing shows none of them"
+    assert all(emotion in facts["verdict"] for emotion in by_emotion)
+    table = Console(width=80, record=True, file=io.StringIO())
+    table.print(shown_figures(read_summary(f"{runs['copying']}/summary.json"), "both"))
+    text = table.export_text()
+    assert all(f"{emotion}: shown" in text for emotion in by_emotion)
+    assert "changed_error_over_copy" in text, "no name is broken at 80 columns"
 
 
 def test_a_run_that_is_better_is_called_better_and_the_other_worse(runs):
@@ -224,4 +243,4 @@ def test_clips_of_different_length_and_size_stand_beside_each_other():
     film = beside({"long": long, "short": short}, side=20)
     assert film.shape == (5, 20, 44, 3)
     assert film[4, :, 24:].min() == 255
-    assert "data:video/mp4;base64," in film_tag(filmed(film), ("long", "short"), "two")
+    assert b"ftyp" in filmed(film)[:16]

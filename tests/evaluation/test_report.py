@@ -128,6 +128,12 @@ def test_the_report_escapes_names_and_masks_secrets(page):
     assert "sesame" not in page
 
 
+def test_the_report_fits_a_phone_and_its_tables_scroll_in_a_box_of_their_own(page):
+    assert 'name="viewport" content="width=device-width' in page
+    assert page.count('<div class="scroll"><table>') == page.count("<table>") > 0
+    assert re.search(r"img,video,figure>svg\{max-width:100%", page)
+
+
 def test_a_report_of_nothing_is_still_a_page(tmp_path):
     assert "no bars apply" in write_report(tmp_path / "r.html", "empty", {}).read_text()
 
