@@ -1,8 +1,8 @@
 """Ray Train against torchrun on the same recipe, same shards, same steps: samples/s as the loop itself measures them.
 
-python benchmarks/launchers.py --shards shards/synthetic-0             # two workers each, in turn, twice
-python benchmarks/launchers.py --shards shards/synthetic-0 --workers 1 # on two cores: Ray's own processes have one to themselves
-python benchmarks/launchers.py --shards shards/synthetic-0 --smoke     # a few steps: does it run?
+python benchmarks/launchers.py --shards shards/synthetic             # two workers each, in turn, twice
+python benchmarks/launchers.py --shards shards/synthetic --workers 1 # on two cores: Ray's own processes have one to themselves
+python benchmarks/launchers.py --shards shards/synthetic --smoke     # a few steps: does it run?
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def train(how: str, storage: Path, shards: Path, split: str, steps: int, workers
 
 
 def main(
-    shards: Path = Path("shards/synthetic-0"),
+    shards: Path = Path("shards/synthetic"),
     split: str = "synthetic",
     steps: int = 120,
     rounds: int = 2,

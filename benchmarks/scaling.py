@@ -1,7 +1,7 @@
 """One worker and two: what the second one brings, where the rest goes, and whether `spfem plan` saw it coming.
 
-python benchmarks/scaling.py --shards shards/synthetic-0             # measures, predicts, trains with 1 and 2 workers, in turns
-python benchmarks/scaling.py --shards shards/synthetic-0 --smoke     # a few steps: does it run?
+python benchmarks/scaling.py --shards shards/synthetic             # measures, predicts, trains with 1 and 2 workers, in turns
+python benchmarks/scaling.py --shards shards/synthetic --smoke     # a few steps: does it run?
 
 The plan's constants are measured at other batch sizes than those that are trained, and by other processes: the recipe then trains as a
 user starts it, by torchrun, and its own status line says how fast it was.
@@ -45,7 +45,7 @@ def exchange_share(constants: Constants) -> tuple[float, float]:
 
 
 def main(
-    shards: Path = Path("shards/synthetic-0"),
+    shards: Path = Path("shards/synthetic"),
     split: str = "synthetic",
     sizes: tuple[int, ...] = (4, 9, 16),
     steps: int = 60,

@@ -22,6 +22,7 @@ from spfem_dist.evaluation.runs import evaluate_run
 from spfem_dist.generators.ned.stage import Stage2
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
+from spfem_dist.prepare.synthetic import folder_of
 from spfem_dist.priors.stage import Stage1
 from spfem_dist.runs import read_run
 from spfem_dist.stage import Stage
@@ -41,7 +42,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
         runs: Folder of runs, and of the MLflow store.
         shards: Folder of prepared shards.
     """
-    console, began, corpus = Console(soft_wrap=True), time.perf_counter(), shards / f"synthetic-{seed}"
+    console, began, corpus = Console(soft_wrap=True), time.perf_counter(), shards / Path(folder_of(seed)).name
 
     def headline(text: str) -> None:
         console.rule(f"{text}  ({(time.perf_counter() - began) / 60:.1f} min)")

@@ -36,6 +36,9 @@ class Data(Section):
         "synthetic",
         description="Speaker and sentence split: a name in spfem_dist/corpora/splits, a path to such a JSON file, or 'none'.",
     )
+    allow_other: bool = Field(
+        False, description="Resume a run although the shards hold other data than it began with; tracking says so."
+    )
     size: Positive = Field(
         64, description="Side of the frames given to the networks, pixels; stored crops are resized to it."
     )

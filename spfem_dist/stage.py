@@ -102,7 +102,11 @@ def called(network: nn.Module, method: str, *arguments: Any) -> Any:
 
 
 class Stage(Protocol):
-    """A stage of training. registers: whether what it exports becomes a registered model (yes where not said)."""
+    """A stage of training. registers: whether what it exports becomes a registered model (yes where not said).
+
+    A stage that reads the run's shards also has `check(run, name)`, which raises, before anything starts and without reading more
+    than the shards' index, what would keep the job `name` from training.
+    """
 
     name: str
 

@@ -97,7 +97,7 @@ RUN_BY = {
         "tests/evaluation/test_ablation.py::test_the_recipe_trains_scores_and_compares_arms"
     ),
     (
-        "python recipes/ablation.py --priors runs/demo --judges runs/demo-judges --data.shards shards/synthetic-0 --ned.steps 200 --local"
+        "python recipes/ablation.py --priors runs/demo --judges runs/demo-judges --data.shards shards/synthetic --ned.steps 200 --local"
     ): "tests/evaluation/test_ablation.py::test_the_recipe_trains_scores_and_compares_arms",
     "spfem export runs/cdrl-stage2 --out model": f"{EXPORT}::test_a_finished_run_is_exported_with_its_card",
     "spfem export runs/cdrl-stage2 --out model --checkpoint latest": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from spfem_dist.config import Run
 from spfem_dist.job_settings import PriorSettings
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.stage import Job, Networks, job_of_one
-from spfem_dist.streaming.feed import Feed
+from spfem_dist.streaming.feed import Feed, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.reader import ShardReader
 
@@ -31,6 +32,11 @@ class Stage1:
         network = build_prior(settings, run.data, source.reader.index.feature_dim)
         feed = Feed(run, settings, network.view, source, rank, size, device)
         return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
+
+    def check(self, run: Run, name: str) -> None:
+        """Raise what would keep the prior `name` from training: no groups to draw from, weights that are not here."""
+        network: Any = build_prior(_settings(run, name), run.data, ShardReader.of(run.data).index.feature_dim)
+        check_groups(run, network.view)
 
     def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
         """Write the prior as safetensors with the configuration that rebuilds it."""

@@ -13,8 +13,18 @@ from spfem_dist.corpora.splits import Split
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.shares import held_out_share, share_of
-from spfem_dist.streaming.loader import Loader, Source, fixed_batches
+from spfem_dist.streaming.loader import Loader, Source, fixed_batches, reader_of
+from spfem_dist.streaming.order import Order
 from spfem_dist.streaming.views import View
+
+
+def check_groups(run: Run, view: View, landmarks: bool = False) -> None:
+    """Raise ValueError where the training part of the shards has no group that `view` can draw from, or no landmarks where wanted.
+
+    Reads the index alone.
+    """
+    split, index = Split.load(run.data.split), reader_of(run.data, landmarks).index
+    Order(index, lambda g: split.accepts("train", g.speaker, g.sentence), serves=view.serves)
 
 
 class Feed:

@@ -34,6 +34,17 @@ from spfem_dist.streaming.views import Choice, Unservable, View, collate, plain_
 log = logging.getLogger(__name__)
 
 
+def reader_of(data: Data, landmarks: bool = False) -> ShardReader:
+    """The reader of a data section's shards. Raises ValueError where landmarks are wanted and they hold none."""
+    reader = ShardReader.of(data)
+    if landmarks and reader.index.landmarks == "none":
+        raise ValueError(
+            f"the shards in {data.shards} hold no landmarks, which this stage needs: run `spfem prepare` "
+            "again with --faces mesh (aligned-mesh for face crops) and a new --out"
+        )
+    return reader
+
+
 class Source:
     """Groups and decoded frames of one data section: reader, decoder and memory, shared by several loaders.
 
@@ -44,12 +55,7 @@ class Source:
 
     def __init__(self, data: Data, device: torch.device | str | None = None, landmarks: bool = False):
         self.data, self.device, self.landmarks = data, device, landmarks
-        self.reader = ShardReader.of(data)
-        if landmarks and self.reader.index.landmarks == "none":
-            raise ValueError(
-                f"the shards in {data.shards} hold no landmarks, which this stage needs: run `spfem prepare` "
-                "again with --faces mesh (aligned-mesh for face crops) and a new --out"
-            )
+        self.reader = reader_of(data, landmarks)
         self.decoder = choose_decoder(data.decoder, device)
         self.cache = MemoryCache(data.decoded_cache_mb)
 

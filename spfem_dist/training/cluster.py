@@ -16,6 +16,7 @@ from spfem_dist.config import Run
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker as tracking
+from spfem_dist.training import ready
 from spfem_dist.training.desk import Desk
 from spfem_dist.training.runfolder import LaunchError, RunFolder, announce, pending_jobs
 from spfem_dist.training.screen import Screen, Status
@@ -95,11 +96,12 @@ def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
         resumed = folder.open()
         connect(run)
         _carry_recipe(run)
+        changed = folder.bind_data(ready.shards(run, stage, screen, on_ray=True))
         resources = ray.cluster_resources()
         gpu = run.scaling.gpu if run.scaling.gpu is not None else resources.get("GPU", 0) > 0
         _check_room(run, resources, gpu)
         announce(run, screen, resumed, f"Ray, {_workers(run)} workers on {'GPUs' if gpu else 'CPUs'}")
-        parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
+        parent = tracking.start_parent(run, folder.read("state.json", {}).get("mlflow_run"), changed)
         folder.update_state(mlflow_run=parent)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Beside the driver: on a node of workers the desk would go away with the node.

@@ -142,7 +142,10 @@ def recipe_at(path: str) -> tuple[Callable[[], Run], Stage]:
 
 def start(run: Run, stage: Stage, local: bool = False, quiet: bool = False) -> str:
     """Train every job of `run` to its end; returns `finished` or `stopped`. `run` has absolute paths. quiet: show no progress."""
+    from spfem_dist.training import ready
+
     be_patient(run.storage)
+    ready.check(run, stage)
     # torchrun and `accelerate launch` (which uses torchrun, or for one process only sets variables) started us already.
     launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
     if local or launched or int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from spfem_dist.config import Run
 from spfem_dist.stage import Stage
 from spfem_dist.tracking import tracker as tracking
-from spfem_dist.training import engines
+from spfem_dist.training import engines, ready
 from spfem_dist.training.runfolder import RunFolder, announce, pending_jobs
 from spfem_dist.training.screen import Screen
 from spfem_dist.training.worker import END, work
@@ -19,13 +19,15 @@ def train_plain(run: Run, stage: Stage, quiet: bool = False) -> str:
     probe = PlainWorld(run.folder())
     run = run.model_copy(update={"scaling": run.scaling.model_copy(update={"workers": probe.size})})
     run = type(run).model_validate(run.model_dump())  # the batch must divide by the real number of processes
+    digest = ready.shards(run, stage, Screen(quiet=quiet))
     engines.connect(device_of(probe))
     folder = RunFolder(run)
     if probe.rank != 0:
         return _jobs(run, stage, Screen(quiet=True), *_from_rank_zero(None))
     with folder.locked(), Screen(quiet=quiet) as screen:
-        announce(run, screen, folder.open(), f"{probe.launcher}, {probe.size} process{'es' if probe.size > 1 else ''}")
-        parent = tracking.start_parent(run, resume_run_id=folder.read("state.json", {}).get("mlflow_run"))
+        resumed, changed = folder.open(), folder.bind_data(digest)
+        announce(run, screen, resumed, f"{probe.launcher}, {probe.size} process{'es' if probe.size > 1 else ''}")
+        parent = tracking.start_parent(run, folder.read("state.json", {}).get("mlflow_run"), changed)
         folder.update_state(mlflow_run=parent)
         status = _jobs(run, stage, screen, *_from_rank_zero((pending_jobs(run, stage, folder, screen), parent)))
         tracking.finish_parent(run, parent, END[status])

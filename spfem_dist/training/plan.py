@@ -19,6 +19,7 @@ from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.tracking import store as tracking
+from spfem_dist.training import ready
 from spfem_dist.training.engines import BUCKET
 from spfem_dist.training.remarks import remarks
 from spfem_dist.training.runfolder import RunFolder, binding_changes
@@ -94,7 +95,14 @@ def show(run: Run, stage: Stage) -> None:
     console.print_json(json.dumps(run.model_dump(mode="json")))
     problems: list[str] = []
     columns: dict[str, dict[str, str]] = {}
-    for name in stage.jobs(run):
+    absent = ready.to_be_made(run)
+    if absent:
+        console.print(
+            f"note: there are no shards at {run.data.shards} yet; a run renders and prepares the synthetic corpus there first "
+            "(a minute or two, once), and what it would do with them is shown once they are there",
+            highlight=False,
+        )
+    for name in stage.jobs(run) if not absent else ():
         try:
             job = stage.job(run, name, 0, run.scaling.most, torch.device("cpu"))
         except Exception as error:  # every reason is the user's to read, and the rest of the plan still helps
@@ -105,8 +113,8 @@ def show(run: Run, stage: Stage) -> None:
             _data(console, run, job)
         finally:
             job.close()
-    console.print(_beside(columns))
-    if columns:  # where no job can be made of the shards, that is what is said of them
+    if columns:
+        console.print(_beside(columns))
         for remark in remarks(run, ShardReader.of(run.data).index):
             console.print(f"[yellow]note:[/yellow] {remark}", highlight=False)
     problems += _reach(console, run)
@@ -197,6 +205,16 @@ def _resume(console: Console, run: Run, problems: list[str]) -> None:
     states = {name: folder.read(f"{name}/state.json", {"status": "not started"}) for name in run.jobs()}
     stand = ", ".join(f"{name} {state['status']} at step {state.get('step', '?')}" for name, state in states.items())
     console.print(f"name {run.name!r} exists: it would resume ({stand})", highlight=False)
+    kept = folder.read("state.json", {}).get("data_digest")
+    if kept and folder.has_begun() and not run.data.allow_other and not ready.to_be_made(run):
+        try:
+            digest = ShardReader.of(run.data).index.digest
+        except (OSError, ValueError):  # said already
+            digest = kept
+        if digest != kept:
+            problems.append(
+                f"{run.data.shards} holds data set {digest[:12]}, and {run.name!r} has learned from {kept[:12]}"
+            )
     for field, old, new in binding_changes(folder.stored(), run):
         if folder.has_begun():
             problems.append(f"--{field} was {old!r} when {run.name!r} started and is {new!r} now: give another --name")

@@ -49,7 +49,7 @@ MAY_CHANGE: tuple[str, ...] = (
         "data.threads",
         "data.retries",
     ),
-    *("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.bad_share", "data.shards"),
+    *("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.bad_share", "data.shards", "data.allow_other"),
 )
 #: The same of every job.
 JOB_MAY_CHANGE = ("enabled", "micro_batch")
@@ -94,6 +94,24 @@ class RunFolder:
                 )
         self.write("run.json", without_credentials(self.run.model_dump(mode="json")))
         return resumed
+
+    def bind_data(self, digest: str) -> dict[str, str]:
+        """Keep the digest of the shards that the run learns from; returns tags that say so where it has become another.
+
+        Raises RunConflict when a job has begun on shards of another digest, unless `data.allow_other` is set. Where they lie does
+        not matter: a copy has the same digest.
+        """
+        before = self.read("state.json", {}).get("data_digest", digest)
+        other = before != digest and self.has_begun()
+        if other and not self.run.data.allow_other:
+            raise RunConflict(
+                f"run {self.run.name!r} in {self.location} has learned from data set {before[:12]}, and the shards in "
+                f"{self.run.data.shards} are data set {digest[:12]}: give --data.shards that hold the first to resume it, another "
+                "--name to start anew, or --data.allow-other True to go on with the other data"
+            )
+        if digest:
+            self.update_state(data_digest=digest)
+        return {"changed.data.digest": f"{before[:12]} -> {digest[:12]}"} if other else {}
 
     def stored(self) -> Run:
         """The configuration under which the run was started. Raises RunConflict where that was another kind of run."""

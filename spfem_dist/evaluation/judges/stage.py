@@ -13,7 +13,7 @@ from spfem_dist.evaluation.judges.check import check
 from spfem_dist.evaluation.judges.saved import build_judge, load_judge, save_judge
 from spfem_dist.evaluation.judges.settings import JudgeSettings, JudgesRun
 from spfem_dist.stage import Job, Networks, job_of_one
-from spfem_dist.streaming.feed import Feed
+from spfem_dist.streaming.feed import Feed, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.reader import ShardReader
 
@@ -41,6 +41,13 @@ class JudgeStage:
         network = build_judge(name, settings, self.shape(run, name))
         feed = Feed(run, settings, network.view, source, rank, size, device, draws_per_group=1, block=MIXED_SHARDS)
         return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
+
+    def check(self, run: JudgesRun, name: str) -> None:
+        """Raise what would keep the judge `name` from training: no landmarks where it needs them, no groups to draw from."""
+        settings = run.jobs()[name]
+        assert isinstance(settings, JudgeSettings)
+        network: Any = build_judge(name, settings, self.shape(run, name))
+        check_groups(run, network.view, landmarks=name == "oracle")
 
     def shape(self, run: JudgesRun, name: str) -> dict[str, Any]:
         """What the corpus decides about the judge `name` (see `saved.build_judge`)."""

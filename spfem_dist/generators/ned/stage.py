@@ -25,7 +25,7 @@ from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.stage import Job, Losses, Networks, Phase
-from spfem_dist.streaming.feed import Feed
+from spfem_dist.streaming.feed import Feed, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import MOTION
 
@@ -70,6 +70,14 @@ class Stage2:
             pictures=lesson.pictures,
             close=feed.close,
         )
+
+    def check(self, run: Stage2Run, name: str) -> None:
+        """Raise what would keep NED from training: no landmarks, no groups to draw from, priors or weights that are not here."""
+        check_groups(run, MOTION, landmarks=True)
+        priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
+        priors.check_weights(run.ned.guidance, f"--{name}.guidance")
+        if run.ned.perceptual_weight:
+            VGG19.pretrained()
 
     def export(self, run: Stage2Run, name: str, networks: Networks, folder: Path) -> None:
         """Write manipulator, renderer and face model, loadable on a CPU. The priors are checked to be what they were."""
