@@ -113,8 +113,8 @@ def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _prior_figures(summary: Mapping[str, Any], name: str) -> Iterator[str]:
-    kind = {"ccrl": "content", "cerl": "emotion"}.get(name, name)
-    own, spans = (part.get("priors", {}).get(kind, {}) for part in (summary, summary.get("intervals", {})))
+    family = find(name).CARD.family or name
+    own, spans = (part.get("priors", {}).get(family, {}) for part in (summary, summary.get("intervals", {})))
     if own:
         yield "Held-out speakers and sentences.\n"
         yield "| figure | value | 95 % |"

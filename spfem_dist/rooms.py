@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 from types import ModuleType
@@ -26,6 +27,15 @@ def find(package: str, kind: str) -> ModuleType:
         if error.name != name:  # it is there, and something that it imports is not
             raise
         raise ValueError(f"there is no {kind!r} among the {package}; there are {_listed(package)}") from None
+
+
+def part(package: str, kind: str, name: str) -> ModuleType | None:
+    """The module `name` of a room; None where the room has none."""
+    room = find(package, kind)
+    full = f"{room.__name__}.{name}"
+    if importlib.util.find_spec(full) is None:
+        return None
+    return importlib.import_module(full)
 
 
 def kinds(package: str) -> list[str]:

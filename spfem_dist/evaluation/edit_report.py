@@ -18,8 +18,9 @@ from spfem_dist.evaluation.compare import write_edits
 from spfem_dist.evaluation.edits import Evaluation
 from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
-from spfem_dist.evaluation.report import TEMPLATES, Target, bar_text, headline, numbers, write_report, write_summary
+from spfem_dist.evaluation.report import TEMPLATES, bar_text, headline, numbers, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.targets import Target
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,92 +15,16 @@ from markupsafe import Markup
 
 from spfem_dist.evaluation.drawing import COLOURS, curves_svg, data_uri, intervals_svg
 from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.targets import Figures, Target, value_of
 from spfem_dist.files import write_whole
 from spfem_dist.redact import redact
 
-Figures = Mapping[str, Figure | float]
 Picture = np.ndarray | Mapping[int, np.ndarray]
 
 #: Templates of reports. Everything that is no `Markup` is escaped.
 TEMPLATES = Environment(
     loader=PackageLoader("spfem_dist.evaluation", "templates"), autoescape=True, undefined=StrictUndefined
 )
-
-
-@dataclass(frozen=True)
-class Target:
-    """A bar that a figure has to reach: at least (or at most) `value`, counted from figure `than` where that is given."""
-
-    name: str
-    sign: str
-    value: float
-    than: str = ""
-
-    def limit(self, figures: Figures) -> float:
-        """The number to reach; not a number where `than` has not been measured."""
-        return (
-            self.value
-            if not self.than
-            else value_of(figures[self.than]) + self.value
-            if self.than in figures
-            else math.nan
-        )
-
-    def met(self, figures: Figures) -> bool | None:
-        """Whether it is reached; None where a figure is missing or undefined."""
-        found = value_of(figures[self.name]) if self.name in figures else math.nan
-        limit = self.limit(figures)
-        if math.isnan(found) or math.isnan(limit):
-            return None
-        return found >= limit if self.sign == ">=" else found <= limit
-
-
-#: The project's bars for stage 1.
-TARGETS = (
-    Target("corpus/linear_stretch_within_2", "<=", 0.70),
-    Target("corpus/dtw_within_2", ">=", 0.95),
-    Target("corpus/dtw_mean_error_frames", "<=", 0.8),
-    Target("priors/content/same_speech_auc", ">=", 0.75),
-    Target("priors/content/same_speech_top1", ">=", 0.30),
-    Target("priors_released/content/same_speech_auc", "<=", 0.58),
-    Target("priors/content/own_speech_top1", ">=", 0.85),
-    Target("priors/content/viseme_r2", ">=", 0.75),
-    Target("priors/content/viseme_r2_without_speech", ">=", 0.50),
-    Target("priors/content/emotion_probe", "<=", 0.35),
-    Target("priors/content/emotion_probe", "<=", -0.08, than="priors_released/content/emotion_probe"),
-    Target("priors/emotion/accuracy", ">=", 0.80),
-    Target("priors/emotion/worst_class", ">=", 0.50),
-    Target("priors/emotion/mouth_opening_r2", "<=", 0.10),
-)
-
-#: What a figure says, for readers of the report.
-MEANING = {
-    "corpus/linear_stretch_within_2": "frames that stretching one recording to the other's length matches within 2 frames",
-    "corpus/dtw_within_2": "frames that the stored time-warp matches within 2 frames",
-    "corpus/dtw_mean_error_frames": "mean error of the stored time-warp, frames",
-    "content/same_speech_auc": "the image branch knows what is said: right frames against wrong ones, all given the query's speech",
-    "content/same_speech_top1": "best candidate within 2 frames, all candidates given the query's speech",
-    "content/own_speech_top1": "the same with each frame's own speech (see the baselines)",
-    "content/without_speech_top1": "the same with no speech at all",
-    "content/wrong_speech_top1": "the same when both sides hear the wrong speech",
-    "content/speech_only_top1": "baseline: own speech, every face replaced by one still",
-    "content/unlearned_speech_top1": "baseline: speech features with nothing learnt",
-    "content/position_only_top1": "baseline: position in the clip",
-    "content/chance_top1": "baseline: chance",
-    "content/viseme_r2": "mouth shape read linearly from the content embedding",
-    "content/viseme_r2_without_speech": "the same, embedding made without speech",
-    "content/emotion_probe": "emotion read linearly from the content embedding: near chance is good",
-    "content/identity_probe": "who speaks, read linearly from the embedding",
-    "emotion/accuracy": "zero-shot emotion accuracy, seven classes, unseen speakers and sentences",
-    "emotion/worst_class": "accuracy of the worst class",
-    "emotion/mouth_opening_r2": "mouth opening read linearly from the emotion embedding: near 0 is good",
-    "emotion/identity_probe": "who speaks, read linearly from the embedding",
-}
-
-
-def value_of(figure: Figure | float) -> float:
-    """The number of a figure."""
-    return float(figure.value if isinstance(figure, Figure) else figure)
 
 
 def numbers(figures: Figures) -> dict[str, float]:
@@ -156,7 +79,7 @@ def read_summary(path: str | Path) -> dict[str, Figure | float]:
     return figures
 
 
-def figures_table(figures: Figures, targets: Sequence[Target] = TARGETS) -> Any:
+def figures_table(figures: Figures, targets: Sequence[Target] = ()) -> Any:
     """The figures as a `rich` table for the terminal."""
     from rich.table import Column, Table
 
@@ -183,15 +106,17 @@ def write_report(
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] | None = None,
     pictures: Mapping[str, Picture] | None = None,
     facts: Mapping[str, object] | None = None,
-    targets: Sequence[Target] = TARGETS,
+    targets: Sequence[Target] = (),
     verdict: Markup | None = None,
     sections: Sequence[Markup] = (),
+    meanings: Mapping[str, str] | None = None,
 ) -> Path:
     """Write one HTML page that needs no other file and no network, and fits a phone.
 
     curves: chart title -> curve name -> [(samples seen, value)]. pictures: caption -> uint8 [H, W, 3], or samples seen ->
     picture for one with a slider. facts: what was run (name, seed, shards, commit), redacted. verdict: HTML that
-    the page begins with. sections: HTML of further parts, shown before the figures.
+    the page begins with. sections: HTML of further parts, shown before the figures. meanings: what a figure says, by its
+    name without its first part.
     """
     page = TEMPLATES.get_template("report.html").render(
         title=title,
@@ -200,7 +125,7 @@ def write_report(
         verdict=verdict or "",
         facts=[(name, redact(value)) for name, value in (facts or {}).items()],
         sections=sections,
-        parts=[_part(root, figures, targets) for root in _roots(figures)],
+        parts=[_part(root, figures, targets, meanings or {}) for root in _roots(figures)],
         charts=[(name, Markup(curves_svg(lines))) for name, lines in (curves or {}).items()],
         pictures=[_picture(caption, picture) for caption, picture in (pictures or {}).items()],
     )
@@ -224,7 +149,9 @@ def _roots(figures: Figures) -> list[tuple[str, list[str]]]:
     return ([("priors", forms)] if forms else []) + rest
 
 
-def _part(section: tuple[str, list[str]], figures: Figures, targets: Sequence[Target]) -> dict[str, Any]:
+def _part(
+    section: tuple[str, list[str]], figures: Figures, targets: Sequence[Target], meanings: Mapping[str, str]
+) -> dict[str, Any]:
     """A table of the report: its title, columns with their colours, rows."""
     title, columns = section
     names = _ordered({n: f for n, f in figures.items() if n.split("/", 1)[0] in columns}, targets)
@@ -232,11 +159,13 @@ def _part(section: tuple[str, list[str]], figures: Figures, targets: Sequence[Ta
     return {
         "title": title.capitalize(),
         "columns": [(column, COLOURS[i]) for i, column in enumerate(columns)],
-        "rows": [_row(tail, columns, figures, targets) for tail in tails],
+        "rows": [_row(tail, columns, figures, targets, meanings) for tail in tails],
     }
 
 
-def _row(tail: str, columns: list[str], figures: Figures, targets: Sequence[Target]) -> dict[str, Any]:
+def _row(
+    tail: str, columns: list[str], figures: Figures, targets: Sequence[Target], meanings: Mapping[str, str]
+) -> dict[str, Any]:
     names = [f"{column}/{tail}" if f"{column}/{tail}" in figures else tail for column in columns]
     cells, marks = [], []
     for name in names:
@@ -252,7 +181,7 @@ def _row(tail: str, columns: list[str], figures: Figures, targets: Sequence[Targ
     limit = mine[0].limit(figures) if mine else None
     return {
         "name": tail,
-        "meaning": MEANING.get(tail) or MEANING.get(names[0]) or "",
+        "meaning": meanings.get(tail) or meanings.get(names[0]) or "",
         "cells": cells,
         "chart": Markup(intervals_svg(marks, target=limit)),
         "verdicts": verdicts,

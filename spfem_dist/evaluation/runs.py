@@ -20,11 +20,13 @@ from torch import nn
 
 from spfem_dist.config import Run
 from spfem_dist.corpora.splits import Split
+from spfem_dist.evaluation.groups import EvaluationGroup, EvaluationRecording
 from spfem_dist.evaluation.pictures import report_pictures
-from spfem_dist.evaluation.priors import EvaluationGroup, EvaluationRecording, evaluate_priors
+from spfem_dist.evaluation.priors import evaluate_priors, meanings, targets
 from spfem_dist.evaluation.report import figures_table, numbers, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Figure
 from spfem_dist.prepare.landmarks import mouth_opening
+from spfem_dist.priors.frozen import is_prior
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.records import Batch, Recording, UtteranceGroup
 from spfem_dist.runs import read_run
@@ -79,13 +81,13 @@ def _evaluate(location: str, released: str, probe_groups: int, console: Console,
 
     def score(title: str) -> dict[str, Figure]:
         priors = scored[title]
-        found = evaluate_priors(priors.get("ccrl"), priors.get("cerl"), test, train, run.data.speech_window)
+        found = evaluate_priors(priors, test, train, run.data.speech_window)
         return {key if key.startswith("corpus/") else f"{title}/{key}": figure for key, figure in found.items()}
 
     # Side by side: each works on one thread, most of it outside the interpreter's lock.
     with console.status(f"scoring {location}"), ThreadPoolExecutor(len(scored)) as pool:
         figures = {key: figure for found in pool.map(score, scored) for key, figure in found.items()}
-    console.print(figures_table(figures))
+    console.print(figures_table(figures, targets(scored["priors"])))
     with console.status("drawing the report"):
         write_down(location, run, figures, scored["priors"], test, source)
     console.print(
@@ -96,15 +98,16 @@ def _evaluate(location: str, released: str, probe_groups: int, console: Console,
 
 
 def exported(location: str) -> dict[str, nn.Module]:
-    """The priors exported under a run folder, frozen, by name."""
+    """The priors exported under a run folder, frozen, by kind."""
     fs, root = open_filesystem(location)
     priors = {}
-    for name in ("ccrl", "cerl"):
-        if fs.exists(f"{root}/{name}/model/model.safetensors"):
+    for file in sorted(fs.glob(f"{root}/*/model/config.json")):
+        if is_prior(fs.cat_file(file)):
             with tempfile.TemporaryDirectory() as scratch:
-                fs.get(f"{root}/{name}/model/", scratch, recursive=True)
+                fs.get(f"{file.rsplit('/', 1)[0]}/", scratch, recursive=True)
                 inside = Path(scratch) / "model"
-                priors[name], _ = load_prior(inside if inside.is_dir() else scratch)
+                prior, config = load_prior(inside if inside.is_dir() else scratch)
+                priors[config["kind"]] = prior
     return priors
 
 
@@ -171,8 +174,18 @@ def write_down(
     pictures = report_pictures(priors, test, held_out_batches(run, priors, source), run.data.speech_window)
     with tempfile.TemporaryDirectory() as scratch:
         summary = write_summary(Path(scratch) / "summary.json", figures)
-        curves = {name: curves_of(read(f"{name}/history.json", [])) for name in priors}
-        report = write_report(Path(scratch) / "report.html", f"Priors of {run.name}", figures, curves, pictures, facts)
+        jobs = {job.kind: name for name, job in run.jobs().items()}
+        curves = {kind: curves_of(read(f"{jobs.get(kind, kind)}/history.json", [])) for kind in priors}
+        report = write_report(
+            Path(scratch) / "report.html",
+            f"Priors of {run.name}",
+            figures,
+            curves,
+            pictures,
+            facts,
+            targets(priors),
+            meanings=meanings(priors),
+        )
         for file in (summary, report):
             fs.put_file(str(file), f"{root}/{file.name}")
         samples = max((s.steps * s.global_batch for s in run.jobs().values()), default=0)

@@ -143,7 +143,7 @@ def _folders(asked: str, tracking_uri: str) -> list[Path]:
     if asked.startswith("s3://"):
         return _fetched(asked)
     root = Path(asked)
-    inside = [file.parent for file in sorted(root.glob("*/model/config.json")) if _is_prior(file.read_bytes())]
+    inside = [file.parent for file in sorted(root.glob("*/model/config.json")) if is_prior(file.read_bytes())]
     if inside:
         run = (root / "run.json").read_text() if (root / "run.json").is_file() else "{}"
         _check_whole(asked, run, [folder.parent.name for folder in inside])
@@ -165,7 +165,7 @@ def _fetched(location: str) -> list[Path]:
     inside = {
         file.split("/")[-3]: file.rsplit("/", 1)[0]
         for file in sorted(fs.glob(f"{root}/*/model/config.json"))
-        if _is_prior(fs.cat_file(file))
+        if is_prior(fs.cat_file(file))
     }
     if inside and fs.exists(f"{root}/run.json"):
         _check_whole(location, fs.cat_file(f"{root}/run.json").decode(), list(inside))
@@ -200,7 +200,7 @@ def _check_whole(asked: str, run: str, finished: Sequence[str]) -> None:
         )
 
 
-def _is_prior(config: bytes) -> bool:
+def is_prior(config: bytes) -> bool:
     """Whether a model's config.json is of a prior, of this version or another."""
     try:
         return str(json.loads(config).get("format", "")).startswith(FORMAT.split("/")[0] + "/")

@@ -62,7 +62,8 @@ def command(run: Run) -> str:
     lines = [f"python recipes/{run.recipe}.py"]
     for key, value in flatten(without_credentials(run.model_dump(mode="json"))).items():
         values = value if isinstance(value, list) else [value]
-        if key != "recipe" and values:  # the recipe is the script itself
+        # The recipe is the script itself, and declares the kinds of its jobs.
+        if key != "recipe" and not key.endswith(".kind") and values:
             lines.append(shlex.join([f"--{key.replace('_', '-')}", *map(str, values)]))
     return " \\\n    ".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from spfem_dist import rooms
 from spfem_dist.tracking import stored
 from spfem_dist.tracking.outbox import now
 
@@ -29,7 +30,6 @@ COLUMNS = ["tags.`recipe`", "attributes.`Dataset`", "params.`seed`", "tags.`work
 LIMIT = 20_000
 #: What an evaluation adds to a run, as sections after the losses: their bars compare the runs.
 FIGURES = {
-    "Priors": ("priors/content/same_speech_auc", "priors/content/same_speech_top1", "priors/emotion/accuracy"),
     "Edits": (
         *("stage2/both/emotion_accuracy", "stage2/both/mouth_corr_minus_copy", "stage2/both/identity_minus_copy"),
         *("stage2/both/changed_error_over_copy", "stage2/both/fad", "stage2/both/lse_d", "stage2/both/csim"),
@@ -69,6 +69,11 @@ def keep(client: Any, run_id: str) -> None:
         client.set_experiment_tag(experiment.experiment_id, TAG, text)
 
 
+def _of_priors() -> tuple[str, ...]:
+    """The scores that say most of each kind of prior."""
+    return tuple(f"priors/{name}" for kind in rooms.kinds("priors") for name in rooms.find("priors", kind).CARD.figures)
+
+
 def view(metrics: Iterable[str], pictures: Mapping[str, int]) -> dict[str, Any]:
     """The UI's state: a section for each network with a chart for each of its losses, then figures, pictures, and what sets runs apart.
 
@@ -89,7 +94,7 @@ def view(metrics: Iterable[str], pictures: Mapping[str, int]) -> dict[str, Any]:
             charts.append(_chart("LINE", network, loss, metricKey=keys[0], selectedMetricKeys=keys, **_BY_SAMPLES))
             # The UI makes a chart of its own for every metric that is no chart's first, unless somebody took that one away.
             charts += [_chart("LINE", network, key, metricKey=key, **_TAKEN_AWAY) for key in keys[1:]]
-    for title, figures in FIGURES.items():
+    for title, figures in ({"Priors": _of_priors()} | FIGURES).items():
         there = [key for key in figures if key in metrics]
         if there:
             sections.append(_section(title, f"{title}: figures of merit"))

@@ -6,20 +6,18 @@ import torch
 from torch import nn
 
 from spfem_dist.emotions import SEVEN
-from spfem_dist.evaluation.priors import (
+from spfem_dist.evaluation.groups import (
     EvaluationGroup,
     EvaluationRecording,
-    content_probes,
-    evaluate_priors,
     every_pair,
     frames_tensor,
     probe_rows,
-    score_content,
-    score_corpus,
-    score_emotion,
     speech_windows,
     unit,
 )
+from spfem_dist.evaluation.priors import evaluate_priors, score_corpus
+from spfem_dist.priors.ccrl import scores as ccrl
+from spfem_dist.priors.cerl import scores as cerl
 
 FRAMES, CODES = 30, 6
 
@@ -60,17 +58,16 @@ TRAIN = [group(s, t) for s in (2, 3, 4) for t in (2, 3, 4)]
 class Oracle(nn.Module):
     """Embeds what it is told to: pixels rows (`sees`), the middle row of the speech (`hears`)."""
 
-    view = "content"
-
-    def __init__(self, sees: slice | None, hears: bool):
+    def __init__(self, sees: slice | None, hears: bool, shows_emotion: bool = False):
         super().__init__()
+        self.shows_emotion = shows_emotion
         self.sees, self.hears = sees, hears
 
     def embed(self, frames, speech):
         parts = [torch.full((len(frames), 1), 0.2)]
         if self.sees is not None:
             rows = frames[:, 0, self.sees].float() / 255
-            parts.append(rows.flatten(1) - rows.mean() if self.view == "emotion" else rows[:, :, -1] - 0.5)
+            parts.append(rows.flatten(1) - rows.mean() if self.shows_emotion else rows[:, :, -1] - 0.5)
         if self.hears and speech is not None:
             parts.append(speech[:, speech.shape[1] // 2, :CODES] - 0.5)
         return nn.functional.normalize(torch.cat(parts, 1), dim=1)
@@ -87,7 +84,7 @@ def values(figures):
 
 
 def test_a_prior_that_looks_finds_the_frame_under_the_same_speech():
-    found = values(score_content(Oracle(slice(2, 8), hears=True), TEST, TRAIN))
+    found = values(ccrl.score(Oracle(slice(2, 8), hears=True), TEST, TRAIN))
     assert found["content/same_speech_auc"] > 0.95
     assert found["content/same_speech_top1"] > 0.8
     assert found["content/wrong_speech_top1"] > 0.8
@@ -96,7 +93,7 @@ def test_a_prior_that_looks_finds_the_frame_under_the_same_speech():
 
 
 def test_a_prior_that_only_listens_shows_its_shortcut():
-    found = values(score_content(Oracle(None, hears=True), TEST, TRAIN))
+    found = values(ccrl.score(Oracle(None, hears=True), TEST, TRAIN))
     assert found["content/own_speech_top1"] > 0.8
     assert found["content/speech_only_top1"] == pytest.approx(found["content/own_speech_top1"])
     assert found["content/same_speech_auc"] == pytest.approx(0.5, abs=0.02)
@@ -105,14 +102,14 @@ def test_a_prior_that_only_listens_shows_its_shortcut():
 
 
 def test_the_trivial_baselines_stand_beside_it():
-    found = values(score_content(Oracle(slice(2, 8), hears=True), TEST, TRAIN))
+    found = values(ccrl.score(Oracle(slice(2, 8), hears=True), TEST, TRAIN))
     assert found["content/unlearned_speech_top1"] > 0.8
     assert 0.2 < found["content/position_only_top1"] <= 1
     assert 3 / FRAMES < found["content/chance_top1"] < 5 / FRAMES
 
 
 def test_every_figure_has_an_interval_around_it():
-    figures = evaluate_priors(Oracle(slice(2, 8), hears=True), None, TEST, TRAIN)
+    figures = evaluate_priors({"ccrl": Oracle(slice(2, 8), hears=True)}, TEST, TRAIN)
     assert all(f.low - 1e-9 <= f.value <= f.high + 1e-9 and f.clips >= 1 for f in figures.values())
 
 
@@ -123,32 +120,29 @@ def test_the_truth_decides_the_match_and_the_warp_stands_in_for_it():
     assert known["corpus/linear_stretch_within_2"] == pytest.approx(known["corpus/dtw_within_2"])
     unknown = [group(s, t, phase=False) for s in (0, 1) for t in (0, 1)]
     assert score_corpus(unknown) == {}
-    by_warp = values(score_content(Oracle(slice(2, 8), hears=False), unknown, TRAIN))
-    by_truth = values(score_content(Oracle(slice(2, 8), hears=False), TEST, TRAIN))
+    by_warp = values(ccrl.score(Oracle(slice(2, 8), hears=False), unknown, TRAIN))
+    by_truth = values(ccrl.score(Oracle(slice(2, 8), hears=False), TEST, TRAIN))
     assert by_warp["content/position_only_top1"] == 1.0, "the diagonal path makes mere position perfect"
     assert by_truth["content/position_only_top1"] < 1.0
 
 
 def test_emotion_is_read_from_a_prior_that_shows_it_and_not_from_one_that_does_not():
-    shows = Oracle(slice(0, 1), hears=False)
-    shows.view = "emotion"
+    shows = Oracle(slice(0, 1), hears=False, shows_emotion=True)
     rows = [probe_rows(shows, groups, 2, 5, "cpu") for groups in (TRAIN, TEST)]
-    assert content_probes(*rows)["content/emotion_probe"].value > 0.9
+    assert ccrl.content_probes(*rows)["content/emotion_probe"].value > 0.9
     hides = [probe_rows(Oracle(slice(2, 8), hears=True), groups, 2, 5, "cpu") for groups in (TRAIN, TEST)]
-    assert content_probes(*hides)["content/emotion_probe"].value < 0.5
+    assert ccrl.content_probes(*hides)["content/emotion_probe"].value < 0.5
 
 
 def test_the_identity_probe_reads_an_unheard_sentence():
-    shows = Oracle(slice(1, 2), hears=False)
-    shows.view = "emotion"
+    shows = Oracle(slice(1, 2), hears=False, shows_emotion=True)
     rows = [probe_rows(shows, groups, 2, 5, "cpu") for groups in (TRAIN, TEST)]
-    assert content_probes(*rows)["content/identity_probe"].value > 0.9
+    assert ccrl.content_probes(*rows)["content/identity_probe"].value > 0.9
 
 
 def test_emotion_priors_name_the_emotion_and_hide_the_mouth():
-    prior = Oracle(slice(0, 1), hears=False)
-    prior.view = "emotion"
-    found = values(score_emotion(prior, TEST, TRAIN))
+    prior = Oracle(slice(0, 1), hears=False, shows_emotion=True)
+    found = values(cerl.score(prior, TEST, TRAIN))
     assert found["emotion/accuracy"] == 1.0
     assert found["emotion/worst_class"] == 1.0
     assert {f"emotion/accuracy_{e}" for e in SEVEN[:3]} <= set(found)
