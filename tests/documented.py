@@ -20,6 +20,12 @@ def commands_in(text: str) -> list[str]:
     return [" ".join(line.split()) for line in bare if line]
 
 
+def recordings_block() -> str:
+    """The README's block for one's own recordings."""
+    section = (ROOT / "README.md").read_text().split("## Your own recordings\n", 1)[1]
+    return blocks(section)[0]
+
+
 def documented() -> dict[str, str]:
     """Every documented command, and the first page that has it."""
     found: dict[str, str] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cdrl_stage1 import CDRLPriors
-from documented import DOCS, ROOT, blocks, commands_in, documented
+from documented import DOCS, ROOT, blocks, commands_in, documented, recordings_block
 from doors import command, well
 
 from spfem_dist.config import Stage2Run
@@ -19,6 +19,8 @@ COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
 EDITING = "tests/editing/test_edit_command.py"
 PLAN = "tests/planning/test_plan_command.py"
 STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
+
+RECORDINGS = "tests/e2e/test_recordings.py::test_the_readmes_block_for_recordings_ends_with_an_edited_clip"
 
 #: Documented command -> the test that runs it, or .ci/run for what continuous integration runs as it stands.
 RUN_BY = {
@@ -48,19 +50,7 @@ RUN_BY = {
     "spfem prepare folder recordings.csv --out shards/mine --size 256 --fps 30": (
         "tests/prepare/test_prepare_folder.py::test_a_table_becomes_shards_with_a_split_that_trains"
     ),
-    "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --dry-run": (
-        f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors"
-    ),
-    "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --name mead": (
-        f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors"
-    ),
-    "python recipes/cdrl_stage2.py --priors runs/mead --data.shards shards/mead --data.split mead_stage1 --name mead-ned": (
-        f"{COMMANDS}::test_real_clips_train_priors_and_a_generator_that_edits_them"
-    ),
-    "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/mead-ned": (
-        f"{COMMANDS}::test_real_clips_train_priors_and_a_generator_that_edits_them"
-    ),
-    "spfem evaluate priors runs/mead": f"{COMMANDS}::test_own_recordings_go_from_shards_to_scored_priors",
+    **dict.fromkeys(commands_in(recordings_block()), RECORDINGS),
     "spfem evaluate priors runs/cdrl-stage1": f"{STAGE1}::test_the_priors_are_scored_and_reported",
     "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/demo-stage2": (
         f"{EDITING}::test_a_clip_takes_on_the_manner_of_a_reference"
@@ -212,7 +202,7 @@ def known_flags() -> set[str]:
     names = (
         set().union(*(fields_of(run) for run in RUNS))
         | fields_of(PrepareSettings)
-        | {"local", "dry_run", "quiet", "help", "help_all"}
+        | {"local", "dry_run", "quiet", "preset", "help", "help_all"}
     )
     scripts = [
         ROOT / "spfem_dist" / "cli.py",

@@ -15,6 +15,7 @@ from spfem_dist.config import Run
 from spfem_dist.planning.constants import Constants, assumed, read, with_cluster
 from spfem_dist.planning.measure import measured
 from spfem_dist.planning.show import show
+from spfem_dist.presets import with_preset
 from spfem_dist.stage import Stage
 from spfem_dist.training import usage
 from spfem_dist.training.launch import recipe_at
@@ -47,7 +48,8 @@ def _recipe(arguments: Sequence[str]) -> tuple[Run, Stage | None, list[str]]:
     if not arguments or arguments[0].startswith("-"):
         return Run(), None, list(arguments)
     recipe, stage = recipe_at(arguments[0])
-    return recipe(), stage, list(arguments[1:])
+    made = recipe()
+    return made, stage, with_preset(made, arguments[1:])
 
 
 def _options(kind: Any, made: Run, arguments: list[str], program: str) -> Any:

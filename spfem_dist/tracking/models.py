@@ -232,7 +232,7 @@ def _signature(folder: Path) -> Any:
     config = json.loads((folder / "config.json").read_text())
     size, window = config["data"]["size"], config["data"]["speech_window"]
     inputs: list[Any] = [TensorSpec(np.dtype(np.uint8), (-1, 3, size, size), "frames")]
-    if config["view"] == "content":
+    if config["hears"]:
         inputs.append(TensorSpec(np.dtype(np.float32), (-1, window, config["feature_dim"]), "speech"))
     return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]))
 

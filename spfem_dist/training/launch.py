@@ -14,12 +14,14 @@ import os
 import runpy
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 import tyro
 
+from spfem_dist import presets
 from spfem_dist.config import Run
 from spfem_dist.errors import errors_in_words
 from spfem_dist.faults.inject import not_struck
@@ -29,7 +31,7 @@ from spfem_dist.training import usage
 from spfem_dist.training.runfolder import LaunchError
 
 #: What the short help says of the options that are no settings of the run.
-FLAGS = {
+FLAGS = presets.FLAG | {
     "--local": "Train in this process, without Ray: breakpoints work",
     "--dry-run": "Train nothing; say what would happen",
     "--quiet": "Show no progress",
@@ -70,6 +72,8 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
 
             show(run, stage)
             return
+        if not options.quiet:
+            _remark(run)
         status = start(run, stage, local=options.local, quiet=options.quiet)
         for fault in not_struck(run) if status == "finished" else ():
             print(f"fault that did not strike: {fault}")
@@ -78,9 +82,22 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
         sys.exit(130)
 
 
+def _remark(run: Run) -> None:
+    """Say what is odd about shards in a folder (those in S3 are looked at by the dry run); what is wrong with them is said later."""
+    from spfem_dist.shard_format import DamagedShard, ShardIndex
+    from spfem_dist.training.remarks import remarks
+
+    if os.environ.get("RANK", "0") == "0" and "://" not in run.data.shards:
+        with suppress(OSError, DamagedShard):
+            for remark in remarks(run, ShardIndex.load(run.data.shards)):
+                print(f"note: {remark}", flush=True)
+
+
 def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]:
     """The recipe's Run with the command line's overrides. A bad value ends the process with its fix, status 2."""
     made, text = recipe(), sys.modules[recipe.__module__].__doc__ or ""
+    with errors_in_words():
+        arguments = presets.with_preset(made, arguments)
     usage.show_if_asked(arguments, made, text, sys.argv[0], FLAGS)
     kind: type[Options[AnyRun]] = Options[type(made)]  # type: ignore[assignment, misc]  # the recipe decides which fields there are
     with errors_in_words():

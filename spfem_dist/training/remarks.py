@@ -5,6 +5,9 @@ from __future__ import annotations
 from spfem_dist.config import Run
 from spfem_dist.shard_format import ShardIndex
 
+#: Side of the faces that the published networks look at, pixels.
+_PUBLISHED_SIDE = 224
+
 
 def remarks(run: Run, index: ShardIndex) -> list[str]:
     """Sentences about `index`, the shards of `run`, each with what to type; empty where everything fits."""
@@ -14,5 +17,22 @@ def remarks(run: Run, index: ShardIndex) -> list[str]:
             f"the shards in {run.data.shards} hold no landmarks: stage 1 can be trained on them, stage 2 and its scores cannot. "
             "Prepare them into another folder with --faces mesh (aligned-mesh for face crops) before you train, if a generator is "
             "what you want"
+        )
+    published = [name for name, job in run.jobs().items() if getattr(job, "network", "") == "paper"]
+    stored, size = index.size, run.data.size
+    if published and size < _PUBLISHED_SIDE:
+        said.append(
+            f"the published networks ({', '.join(published)}) look at faces of {_PUBLISHED_SIDE} px, and data.size is {size}: "
+            "frames are enlarged and show no detail; --preset paper sets sizes that belong together"
+        )
+    elif stored < size:
+        said.append(
+            f"the shards hold faces of {stored} px and data.size is {size}: frames are enlarged, and no detail is gained. Give "
+            f"--data.size {stored}, or prepare into another folder with --size {size}"
+        )
+    elif stored > size:
+        said.append(
+            f"the shards hold faces of {stored} px and data.size is {size}: frames are scaled down, which suits the small networks; "
+            f"--preset paper trains the published ones at 256"
         )
     return said

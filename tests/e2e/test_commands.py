@@ -8,19 +8,16 @@ import sys
 import time
 import urllib.request
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from documented import words_of
 from doors import ROOT, command, well
+from filmed import film
 from flow import BIN, ENVIRONMENT, call, ok
 
-from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
-from spfem_dist.records import RawRecording
 from spfem_dist.shard_format import ShardIndex
 
 CLIPS = ROOT / ".." / "shared" / "clips" / "MEAD"
@@ -39,47 +36,6 @@ def test_the_synthetic_corpus_is_prepared(tmp_path):
 
 
 # --- recordings of the recorded corpora, filmed here --------------------------------------------------------------
-
-
-def film(path: Path, raw: RawRecording, fps: int = 30) -> None:
-    """`raw` as a video file with its speech, in the codecs of the file's kind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    codecs = {".mp4": ("libx264", "aac"), ".flv": ("flv1", "aac")}[path.suffix]
-    size = raw.frames.shape[1]
-    with av.open(str(path), "w") as container:
-        video = container.add_stream(codecs[0], rate=fps, width=size, height=size, pix_fmt="yuv420p")
-        video.codec_context.time_base = Fraction(1, fps)
-        audio = container.add_stream(codecs[1], rate=16_000, layout="mono")
-        for number, pixels in enumerate(raw.frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, fps)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        for begin in range(0, len(raw.speech), 1152):
-            frame = av.AudioFrame.from_ndarray(raw.speech[None, begin : begin + 1152], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = 16_000, begin, Fraction(1, 16_000)
-            container.mux(audio.encode(frame))
-        container.mux(audio.encode(None))
-
-
-@pytest.fixture(scope="session")
-def films():
-    """By (speaker number, emotion): a talking face of 128 px at 30 fps, one sentence."""
-    corpus = SyntheticCorpus(identities=3, sentences=1, fps=30, size=128, crossed=True)
-    wanted = (Emotion.NEUTRAL, Emotion.HAPPY, Emotion.ANGRY)
-    clips = [clip for clip in corpus.clips() if clip.emotion in wanted]
-    return {(int(clip.speaker[1:]), clip.emotion): corpus.render(clip) for clip in clips}
-
-
-@pytest.fixture(scope="session")
-def mead(films, tmp_path_factory) -> Path:
-    """A folder in MEAD's layout: one speaker who trains and one who is held out by mead_stage1."""
-    root = tmp_path_factory.mktemp("recordings") / "MEAD"
-    for (number, emotion), raw in films.items():
-        if number < 2:
-            level = 1 if emotion is Emotion.NEUTRAL else 3
-            film(root / ("M005", "W021")[number] / f"video/front/{emotion.value}/level_{level}/001.mp4", raw)
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -133,24 +89,6 @@ def test_a_corpus_is_prepared(prepared, corpus, groups):
     assert (prepared(corpus) / "rejects.csv").read_text() == "path,reason,detail\n"
 
 
-def test_own_recordings_go_from_shards_to_scored_priors(prepared, tmp_path):
-    """The README's four commands, in their order."""
-    shards = {"shards/mead": prepared("mead")}
-    places = ["--checkpoint.storage", tmp_path, "--tracking.uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    line = "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --dry-run"
-    shown = well(command(*words_of(line, shards, *places, *BRIEF)))
-    assert "1 of 2 groups used" in shown.said
-    assert "would start a run" in shown.said
-    line = "python recipes/cdrl_stage1.py --data.shards shards/mead --data.split mead_stage1 --name mead"
-    well(command(*words_of(line, shards, *places, *BRIEF)))
-    line = "spfem evaluate priors runs/mead"
-    scored = well(command(*words_of(line, {"runs/mead": tmp_path / "mead"}, "--probe-groups", "2")))
-    assert "same_speech_auc" in scored.out
-    summary = json.loads((tmp_path / "mead" / "summary.json").read_text())
-    assert isinstance(summary["priors"]["content"]["same_speech_auc"], float)
-    assert (tmp_path / "mead" / "report.html").exists()
-
-
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="real clips are not beside the repository")
 def test_real_clips_train_priors_and_a_generator_that_edits_them(tmp_path):
     out = tmp_path / "shards"
@@ -163,7 +101,7 @@ def test_real_clips_train_priors_and_a_generator_that_edits_them(tmp_path):
         assert (tmp_path / "real" / job / "model" / "model.safetensors").exists()
         history = json.loads((tmp_path / "real" / job / "history.json").read_text())
         assert all(np.isfinite(value) for row in history for value in row["values"].values())
-    line = "python recipes/cdrl_stage2.py --priors runs/mead --data.shards shards/mead --data.split mead_stage1 --name mead-ned"
+    line = "python recipes/cdrl_stage2.py --preset laptop --priors runs/mead --data.shards shards/mead --data.split mead_stage1 --name mead-ned"
     places = {"shards/mead": out, "runs/mead": tmp_path / "real", "mead_stage1": "none"}
     brief = ["--local", "--ned.steps", "2", "--ned.global-batch", "2", "--scaling.workers", "1", "--data.size", "64"]
     well(command(*words_of(line, places, "--checkpoint.storage", tmp_path, "--tracking.uri", "", *brief)))
