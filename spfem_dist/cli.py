@@ -147,17 +147,21 @@ def evaluate_compare(
 
 
 @app.command(name="export")
-def export(run: tyro.conf.Positional[str], out: Path = Path("model"), checkpoint: str = "") -> None:
+def export(run: tyro.conf.Positional[str], out: str = "model", checkpoint: str = "") -> None:
     """Write what a run trained to a folder to keep or hand on: weights, configuration, a model card.
 
     Args:
         run: Folder of a run of stage 1 or stage 2, for instance runs/cdrl-stage2 or s3://bucket/runs/cdrl-stage2.
-        out: The new folder; of a stage-1 run each prior gets one in it.
+        out: The new folder, here or s3://bucket/prefix; of a stage-1 run each prior gets one in it.
         checkpoint: Empty takes the finished networks; latest, or a step, those of a checkpoint of your own run.
     """
     from spfem_dist import exporting
+    from spfem_dist.storage import is_address
 
-    exporting.export(run, out, checkpoint)
+    if is_address(out):
+        exporting.export_to_bucket(run, out, checkpoint)
+    else:
+        exporting.export(run, Path(out), checkpoint)
 
 
 @weights.command(name="list")

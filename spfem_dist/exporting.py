@@ -182,3 +182,26 @@ def _check_loads(name: str, place: Path) -> None:
         from spfem_dist.priors.prior import load_prior
 
         load_prior(place)
+
+
+def export_to_bucket(location: str, out: str, checkpoint: str = "", console: Console | None = None) -> list[str]:
+    """`export` to s3://bucket/prefix: exported and loaded here first, then uploaded, the configuration last.
+
+    Returns an address for each network. Raises ValueError where `out` is another kind of address, or holds something already.
+    """
+    console = console or Console(soft_wrap=True)
+    if not out.startswith(("s3://", "s3a://")):
+        raise ValueError(f"--out {out}: an export is written to a folder or to s3://bucket/prefix")
+    fs, root = open_filesystem(out)
+    if fs.exists(root) and fs.ls(root):
+        raise ValueError(f"{out} is there already: choose another --out, or remove it first")
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "model"
+        folders = export(location, whole, checkpoint, Console(quiet=True))
+        # A folder on S3 is whole when its configuration is there: without it nothing loads.
+        for file in sorted(whole.rglob("*.*"), key=lambda file: (file.name == "config.json", file)):
+            fs.put_file(str(file), f"{root}/{file.relative_to(whole).as_posix()}")
+        written = [f"{out.rstrip('/')}/{folder.relative_to(whole).as_posix()}".removesuffix("/.") for folder in folders]
+    for address in written:
+        console.print(f"{address}: written, and it loads on a CPU", highlight=False, markup=False)
+    return written

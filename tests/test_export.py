@@ -117,6 +117,12 @@ def test_a_run_in_a_bucket_is_exported(finished, tmp_path, monkeypatch):
             client.put_object(Bucket="faces", Key=f"runs/r/{name}", Body=content)
         export("s3://faces/runs/r", tmp_path / "end")
         export("s3://faces/runs/r/", tmp_path / "checkpoint", checkpoint="2")
+        words = ["spfem", "export", finished, "--out"]
+        assert "s3://faces/model: written" in well(command(*words, "s3://faces/model", cwd=tmp_path)).said
+        assert load_generator("s3://faces/model").size == 32
+        assert "s3://faces/model is there already" in command(*words, "s3://faces/model", cwd=tmp_path).said
+        assert "or to s3://" in command(*words, "https://faces/model", cwd=tmp_path).said
+        assert {path.name for path in tmp_path.iterdir()} == {"end", "checkpoint"}, "no local folder s3:"
     export(str(finished), tmp_path / "here")
     assert contents(tmp_path / "end") == contents(tmp_path / "checkpoint") == contents(tmp_path / "here")
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spfem_dist import weights
+from spfem_dist.editing.landmark_file import TOPOLOGIES, known, read_landmarks, refuse_unfit
 from spfem_dist.editing.video import EditError, Footage, Picture, pictures
 from spfem_dist.generators.generator import Face
 from spfem_dist.prepare.faces import (
@@ -31,7 +32,6 @@ from spfem_dist.records import Unusable
 _LONGEST_SIDE = 1920
 #: A face lost for less is filled in, as a wink of the finder; after more the edit fades, each in seconds.
 _BRIDGED, _FADE = 0.12, 0.2
-_TOPOLOGIES = {68: "ibug68", 468: "mesh468", 478: "mesh478"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class SameFace(MeshFinder):
     def _counted(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for number, frame in enumerate(frames):
             if number % 24 == 0:  # about every second: who comes in later is nobody to be taken for the first
-                self.faces = max(self.faces, len(self.models.detect(frame, self.minimum_score)))
+                seen = self.models.detect(frame, self.minimum_score) or self.models.detect_small(frame)
+                self.faces = max(self.faces, len(seen))
             yield frame
 
     def _found_anew(self, frame: np.ndarray, last: Region | None) -> np.ndarray | None:
@@ -105,23 +106,6 @@ def finder_for(faces: str, landmarks_given: bool, flag: str = "--landmarks", thr
     return finder
 
 
-def read_landmarks(path: Path) -> np.ndarray:
-    """float32 [T, 68, 468 or 478, 2] of an .npy file, NaN where unknown; raises EditError for anything else."""
-    try:
-        points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise EditError(f"{path}: no landmarks can be read ({error}); write them with numpy.save") from error
-    if (
-        not isinstance(points, np.ndarray)
-        or points.ndim != 3
-        or points.shape[1] not in _TOPOLOGIES
-        or points.shape[2] != 2
-    ):
-        found = list(points.shape) if isinstance(points, np.ndarray) else type(points).__name__
-        raise EditError(f"{path}: landmarks have the shape [frames, 68, 468 or 478, 2], found {found}")
-    return points.astype(np.float32)
-
-
 def follow(
     film: Footage,
     finder: FaceFinder,
@@ -136,6 +120,7 @@ def follow(
     landmarks: a file of them, in pixels of the upright frame, instead of the finder's. advance: called after each frame.
     Raises EditError where there is no face, and where the landmarks are not those of this film or generator.
     """
+    given = None if landmarks is None else _checked(film, landmarks)
     shrink = 1
 
     def seen() -> Iterator[np.ndarray]:
@@ -152,7 +137,7 @@ def follow(
     track.poses[:, :3] *= shrink
     if track.landmarks is not None:
         track.landmarks *= np.float32(shrink)
-    track, order = _with_landmarks(track, finder.topology, film.path, landmarks)
+    track, order = _with_landmarks(track, finder.topology, film.path, landmarks, given)
     if topology != order:
         points = None if track.landmarks is None else converted(track.landmarks, order, topology)
         if points is None:
@@ -171,14 +156,23 @@ def follow(
     return Followed(regions, face, _weights(track.found, film.fps), _faces(finder))
 
 
-def _with_landmarks(track: FaceTrack, topology: str, film: Path, given: Path | None) -> tuple[FaceTrack, str]:
-    if given is None:
+def _checked(film: Footage, path: Path) -> np.ndarray:
+    points = read_landmarks(path)
+    first = next(pictures(film, 1), None)
+    if first is not None:
+        height, width = first.y.shape
+        refuse_unfit(path, points, width, height)
+    return points
+
+
+def _with_landmarks(
+    track: FaceTrack, topology: str, film: Path, path: Path | None, points: np.ndarray | None
+) -> tuple[FaceTrack, str]:
+    if points is None:
         return track, topology
-    points = read_landmarks(given)
     if len(points) != len(track.found):
-        raise EditError(f"{given} has landmarks of {len(points)} frames, and {film} has {len(track.found)} frames")
-    found = track.found & np.isfinite(points).all((1, 2))
-    return FaceTrack(track.poses, found, points), _TOPOLOGIES[points.shape[1]]
+        raise EditError(f"{path} has landmarks of {len(points)} frames, and {film} has {len(track.found)} frames")
+    return FaceTrack(track.poses, track.found & known(points), points), TOPOLOGIES[points.shape[1]]
 
 
 def _faces(finder: FaceFinder) -> int:

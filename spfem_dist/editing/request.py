@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,10 +11,14 @@ import av
 from spfem_dist.editing.film import CONTAINERS, refuse_unfit_sound, suffix_for
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.prepare.media import FILM_SUFFIXES
+from spfem_dist.storage import is_address
 
 Faces = Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"]
 #: Names under which films are sought in a folder.
-_FILMS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv", ".3gp"}
+_FILMS = FILM_SUFFIXES
+#: The strongest edit that is not a slip of the finger.
+STRONGEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,13 @@ class Task:
 
 def checked_emotion(request: EditRequest) -> Emotion | None:
     """The wish's emotion, after a check of the whole request; raises EditError that names the flag and the fix."""
+    _refuse_addresses(request)
     if not request.emotion and request.reference is None:
         raise EditError("say what the face shall become: give --emotion happy, or --reference angry.mp4 (or both)")
-    if not (math.isfinite(request.strength) and request.strength >= 0):
+    if not 0 <= request.strength <= STRONGEST:  # nor NaN
         raise EditError(
-            f"--strength is {request.strength}: 0 leaves the face as it is, 1 is the full edit, more exaggerates"
+            f"--strength is {request.strength}: 0 leaves the face as it is, 1 is the full edit, more exaggerates "
+            f"(at most {STRONGEST:g})"
         )
     if request.reference_landmarks is not None and request.reference is None:
         raise EditError("--reference-landmarks are those of a --reference, and none is given")
@@ -70,6 +75,18 @@ def checked_emotion(request: EditRequest) -> Emotion | None:
     if emotion not in SEVEN:
         raise EditError(f"--emotion {emotion}: generators know {', '.join(SEVEN)}")
     return emotion
+
+
+def _refuse_addresses(request: EditRequest) -> None:
+    for flag, path in (("--out", request.out), ("--preview", request.preview)):
+        if path is not None and is_address(path):
+            raise EditError(
+                f"{flag} {path}: films are written to files and folders: give one, and copy it afterwards (aws s3 cp)"
+            )
+    read = (request.source, request.reference, request.landmarks, request.reference_landmarks)
+    for path in read:
+        if path is not None and is_address(path):
+            raise EditError(f"{path}: films and landmarks are read from files and folders: copy it first (aws s3 cp)")
 
 
 def _refuse_missing(request: EditRequest) -> None:

@@ -14,7 +14,7 @@ smoothed over time, so that neither jaw nor detector noise makes the crop breath
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, median_filter
 
-from spfem_dist.prepare.mesh import FaceModels, Region, region_of
+from spfem_dist.prepare.mesh import Detection, FaceModels, Region, region_of
 from spfem_dist.records import Unusable
 
 #: Mesh points that move with the skull: eye corners, bridge, tip and base of the nose.
@@ -51,6 +51,8 @@ _CROP_SIDE, _CROP_DROP = 3.4, 0.42
 #: The crop's side and its centre below the box's, in sides of the box of OpenCV's frontal cascade: agreement with the
 #: mesh's crops on the same frames.
 _BOX_SCALE, _BOX_DROP = 1.2, 0.1
+#: As long as no face was seen, small ones are sought in the first so many frames, and in one of so many later.
+_CLOSELY_FOR, _CLOSELY_EVERY = 25, 12
 
 
 @dataclass
@@ -99,13 +101,15 @@ class MeshFinder:
 
     def __init__(self, threads: int = 1, minimum_score: float = 0.5):
         self.models, self.minimum_score = FaceModels(threads), minimum_score
+        self._closely = True
 
     def track(self, frames: Iterable[np.ndarray]) -> FaceTrack:
         """See `FaceFinder`. Raises weights.MissingWeights where the models are not there."""
         poses, landmarks = [], []
         last: Region | None = None
         carried = False
-        for frame in frames:
+        for number, frame in enumerate(frames):
+            self._closely = number < _CLOSELY_FOR or number % _CLOSELY_EVERY == 0
             points = self._landmarks(frame, last) if carried and last else None
             if points is None:
                 points = self._found_anew(frame, last)
@@ -127,16 +131,25 @@ class MeshFinder:
 
     def _found_anew(self, frame: np.ndarray, last: Region | None) -> np.ndarray | None:
         """Landmarks of the face nearest to where it was last seen, or of the largest face."""
-        faces = [face.region() for face in self.models.detect(frame, self.minimum_score)]
-        if last is not None:
-            faces.sort(key=lambda face: math.hypot(face.x - last.x, face.y - last.y))
-        else:
-            faces.sort(key=lambda face: -face.side)
-        for face in faces:
-            points = self._landmarks(frame, face)
-            if points is not None:  # once more from its own region: the detector's box is coarse
-                return self._landmarks(frame, region_of(points))
+        for found in self._searches(frame, last):
+            faces = [face.region() for face in found]
+            if last is not None:
+                faces.sort(key=lambda face: math.hypot(face.x - last.x, face.y - last.y))
+            else:
+                faces.sort(key=lambda face: -face.side)
+            for face in faces:
+                points = self._landmarks(frame, face)
+                if points is not None:  # once more from its own region: the detector's box is coarse
+                    return self._landmarks(frame, region_of(points))
         return None
+
+    def _searches(self, frame: np.ndarray, last: Region | None) -> Iterator[list[Detection]]:
+        """The faces of the whole picture, then small ones: around the last place, or anywhere."""
+        yield self.models.detect(frame, self.minimum_score)
+        if last is not None:
+            yield self.models.detect_in(frame, Region(last.x, last.y, 3 * last.side, 0.0), self.minimum_score)
+        elif self._closely:
+            yield self.models.detect_small(frame)
 
 
 class CascadeFinder:
@@ -216,7 +229,9 @@ def crop_regions(track: FaceTrack, fps: float, smoothing: float = 0.1) -> list[R
     """
     if not track.found.any():
         raise Unusable(
-            "face-not-found", f"no face in any of {len(track.found)} frames; look at the video, or use another finder"
+            "face-not-found",
+            f"no face in any of {len(track.found)} frames; where one is in it, crop the video around it first, three times its "
+            "width (ffmpeg -i IN -vf crop=WIDTH:HEIGHT:LEFT:TOP OUT)",
         )
     poses = _filled(track.poses)
     poses[:, 2] = np.log(poses[:, 2])
@@ -268,13 +283,23 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
 
 def _any_box(grey: np.ndarray, cascade: cv2.CascadeClassifier, last: np.ndarray | None) -> np.ndarray | None:
     """The largest face of the picture, or the one nearest to `last`, as (centre x, centre y, side), or None."""
-    shrink = min(1.0, 400 / max(grey.shape))
-    small = cv2.resize(grey, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else grey
-    found = cascade.detectMultiScale(small, 1.1, 5, minSize=(max(24, min(small.shape) // 6),) * 2)
-    boxes = [np.array([x + side / 2, y + side / 2, side]) / shrink for x, y, side, _ in found]
+    boxes = _boxes(grey, cascade, 400, 1 / 6, 5)
+    if not boxes and last is None:  # a small one; false ones are common then, so more of its neighbours are to agree
+        boxes = _boxes(grey, cascade, 1280, 1 / 16, 8)
     if last is not None:
         return min(boxes, key=lambda box: float(np.hypot(*(box - last)[:2])), default=None)
     return max(boxes, key=lambda box: float(box[2]), default=None)
+
+
+def _boxes(
+    grey: np.ndarray, cascade: cv2.CascadeClassifier, longest: int, smallest: float, agreeing: int
+) -> list[np.ndarray]:
+    """Faces (centre x, centre y, side) of at least `smallest` of the shorter side, sought in `longest` pixels."""
+    shrink = min(1.0, longest / max(grey.shape))
+    small = cv2.resize(grey, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else grey
+    least = max(24, int(smallest * min(small.shape)))
+    found = cascade.detectMultiScale(small, 1.1, agreeing, minSize=(least, least))
+    return [np.array([x + side / 2, y + side / 2, side]) / shrink for x, y, side, _ in found]
 
 
 def _nearby_box(grey: np.ndarray, cascade: cv2.CascadeClassifier, last: np.ndarray) -> np.ndarray | None:

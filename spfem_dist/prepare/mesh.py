@@ -97,7 +97,7 @@ class FaceModels:
         return _load(self._folder / "iris_landmark.tflite", self.threads)
 
     def detect(self, frame: np.ndarray, minimum_score: float = 0.5) -> list[Detection]:
-        """The faces of an RGB frame uint8 [H, W, 3], best first.
+        """The faces of an RGB frame uint8 [H, W, 3], best first; they are not found below an eighth of the longer side.
 
         A face that fills the picture leaves the detector without the surroundings it needs, so a picture without a
         finding is searched once more with a border around it.
@@ -105,11 +105,35 @@ class FaceModels:
         height, width = frame.shape[:2]
         for border in (1.0, 1.6):
             square = Region(width / 2, height / 2, border * max(width, height), 0.0)
-            boxes, scores = _run(self._detector, square.cut(frame, _DETECTOR_SIDE).astype(np.float32) / 127.5 - 1.0)
-            found = _decode(boxes[0], scores[0, :, 0], minimum_score)
-            if found:
-                return [_in_picture(detection, square) for detection in found]
+            if found := self.detect_in(frame, square, minimum_score):
+                return found
         return []
+
+    def detect_small(self, frame: np.ndarray, minimum_score: float = 0.75) -> list[Detection]:
+        """Faces down to a 25th of the shorter side, best first, sought in overlapping squares: 24 times the work for 16:9.
+
+        Textures look like faces more often in so many squares, hence the higher score.
+        """
+        height, width = frame.shape[:2]
+        for side in (min(height, width), min(height, width) / 2):
+            down, across = (
+                np.linspace(side / 2, n - side / 2, math.ceil((n - side) / (side / 2)) + 1) for n in (height, width)
+            )
+            found = [
+                face
+                for y in down
+                for x in across
+                for face in self.detect_in(frame, Region(float(x), float(y), side, 0.0), minimum_score)
+            ]
+            if found:
+                return _each_once(found)
+        return []
+
+    def detect_in(self, frame: np.ndarray, square: Region, minimum_score: float) -> list[Detection]:
+        """The faces in one square of the frame, best first, in pixels of the frame."""
+        boxes, scores = _run(self._detector, square.cut(frame, _DETECTOR_SIDE).astype(np.float32) / 127.5 - 1.0)
+        found = _decode(boxes[0], scores[0, :, 0], minimum_score)
+        return [_in_picture(detection, square) for detection in found]
 
     def landmarks(self, frame: np.ndarray, region: Region) -> tuple[np.ndarray, float]:
         """(points [468, 2] in pixels of the picture, face score in 0..1) of the face in `region`."""
@@ -198,6 +222,15 @@ def _decode(boxes: np.ndarray, logits: np.ndarray, minimum_score: float) -> list
         found.append(Detection(share @ corners[same], float(scores[same[0]]), np.tensordot(share, points[same], 1)))
         order = [i for i, o in zip(order, overlap, strict=True) if o <= 0.3]
     return found
+
+
+def _each_once(found: list[Detection]) -> list[Detection]:
+    """The best of those that several squares show, best first."""
+    kept: list[Detection] = []
+    for face in sorted(found, key=lambda face: -face.score):
+        if not kept or _overlap(face.box, np.array([other.box for other in kept])).max() <= 0.3:
+            kept.append(face)
+    return kept
 
 
 def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:

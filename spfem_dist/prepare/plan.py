@@ -22,7 +22,7 @@ from spfem_dist.files import file_sha256
 from spfem_dist.records import Clip, Reject
 
 #: Raised by one whenever the same settings and clips give other bytes than before: old shards are then not mixed with new.
-CONTENT_VERSION = 2
+CONTENT_VERSION = 3
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]

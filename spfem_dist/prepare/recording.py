@@ -63,7 +63,7 @@ def load_recording(
         raise Unusable(
             "face-not-found",
             f"{clip.video}: no face in {lost:.0%} of {len(track.found)} frames (at most {limits.lost_frames:.0%} may be "
-            "filled in); look at the video, or try another finder",
+            "filled in); look at the video, crop it around the face, or try another finder (--faces)",
         )
     regions = crop_regions(track, fps, smoothing)
     crops = np.empty((len(regions), size, size, 3), np.uint8)

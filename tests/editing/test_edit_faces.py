@@ -1,14 +1,20 @@
 """One face is followed: the largest, through gaps, with landmarks of the kind that the generator was trained on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from toy_generator import Brightener, film, shown, talking_head
 
 from spfem_dist import weights
 from spfem_dist.editing.clip import Wish, edit_clip
-from spfem_dist.editing.face import finder_for, follow, read_landmarks
-from spfem_dist.editing.video import EditError, footage
+from spfem_dist.editing.face import finder_for, follow
+from spfem_dist.editing.landmark_file import read_landmarks
+from spfem_dist.editing.video import EditError, footage, pictures
+from spfem_dist.prepare.faces import CascadeFinder
 from spfem_dist.prepare.landmarks import converted
+
+FIELD = Path(__file__).resolve().parents[2] / ".." / "shared" / "field"
 
 
 def followed(path, topology="mesh468", faces="mesh", landmarks=None, size=64):
@@ -30,6 +36,41 @@ def test_the_largest_of_two_faces_is_edited_and_it_is_said(tmp_path, mesh):
     assert change[:, 86:106, 214:234].mean() > 25
     assert np.abs(change[:, :, :100]).mean() < 3
     assert any("2 faces" in remark and "largest" in remark for remark in done.remarks)
+
+
+def wide_shot(path, frames: int = 4):
+    """1080p in which a head takes a tenth of the width."""
+    heads = talking_head(1, 200).frames[:frames]
+    canvas = np.full((frames, 1080, 1920, 3), 110, np.uint8)
+    canvas[:, 300:500, 1100:1300] = heads
+    return film(path, canvas, sound=None)
+
+
+def test_a_small_face_in_a_wide_picture_is_found(tmp_path, mesh):
+    track = followed(wide_shot(tmp_path / "a.mp4"))
+    assert track.lost == 0
+    assert track.faces == 1
+    for region in track.regions:
+        assert (region.x, region.y) == pytest.approx((1200, 400), abs=30)
+        assert 100 < region.side < 300
+
+
+def test_the_cascade_finds_a_small_face_too(tmp_path):
+    source = wide_shot(tmp_path / "a.mp4")
+    track = CascadeFinder().track([picture.rgb() for picture in pictures(footage(source))])
+    assert track.found.all()
+    assert track.poses[:, :2].mean(0) == pytest.approx((1200, 400), abs=40)
+
+
+def test_a_film_without_a_face_is_answered_with_what_helps(tmp_path, mesh):
+    grey = np.full((3, 128, 128, 3), 110, np.uint8)
+    with pytest.raises(EditError, match=r"a\.mp4.*no face in any of 3 frames.*-vf crop="):
+        followed(film(tmp_path / "a.mp4", grey, sound=None))
+
+
+@pytest.mark.skipif(not FIELD.is_dir(), reason="the field's inputs are not beside the repository")
+def test_the_wide_shot_from_the_field_shows_its_face(mesh):
+    assert followed(FIELD / "wide_shot.mp4").lost == 0
 
 
 def test_another_face_is_not_taken_for_the_one_that_left(tmp_path, mesh):
@@ -129,6 +170,37 @@ def test_landmarks_of_another_clip_are_refused(tmp_path, known):
     source = film(tmp_path / "a.mp4", talking_head().frames[:20], sound=None)
     with pytest.raises(EditError, match=r"head\.npy.*30 frames.*a\.mp4 has 20"):
         followed(source, "ibug68", "aligned", known)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda p: p / 128, r"normalised.*numpy\.load\('p\.npy'\) \* \[128, 128\]"),
+        (lambda p: p / 64 - 1, "normalised"),
+        (lambda p: p * np.nan, "no frame has landmarks"),
+        (lambda p: np.full_like(p, 64.0), "no frame has landmarks"),
+        (lambda p: p * 0.03 + 60, "pixels large"),
+        (lambda p: p * 8, "outside of the film"),
+        (lambda p: (p - 64) * 1e6 + 64, "outside of the film"),
+        (lambda p: p + 500, r"outside of the film.*128 x 128"),
+    ],
+)
+def test_landmarks_that_cannot_be_pixels_of_the_film_are_refused(tmp_path, given, said):
+    source = film(tmp_path / "a.mp4", talking_head().frames, sound=None)
+    np.save(tmp_path / "p.npy", given(talking_head().landmarks))
+    with pytest.raises(EditError, match=rf"p\.npy.*{said}"):
+        followed(source, "ibug68", "aligned", tmp_path / "p.npy")
+
+
+def test_zeros_in_place_of_landmarks_are_frames_without_the_face(tmp_path):
+    points = talking_head().landmarks.copy()
+    points[10:20] = 0
+    np.save(tmp_path / "p.npy", points)
+    source = film(tmp_path / "a.mp4", talking_head().frames, sound=None)
+    track = followed(source, "ibug68", "aligned", tmp_path / "p.npy")
+    assert list(np.flatnonzero(track.weights == 0)) == list(range(10, 20))
+    np.testing.assert_allclose(track.face.landmarks[:10], points[:10] / 2, atol=1e-3)
+    assert track.face.landmarks[10:20].min() > 0
 
 
 def test_a_file_that_holds_no_landmarks_is_refused(tmp_path):
