@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -27,7 +28,10 @@ def prepare(settings: tyro.conf.OmitArgPrefixes[PrepareSettings]) -> None:
     """Turn recordings into shards: `spfem prepare mead ROOT --out shards/mead`."""
     from spfem_dist.prepare import job
 
-    job.run(settings)
+    try:
+        job.run(settings)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; finished shards are kept, and the same call goes on") from None
 
 
 @evaluate.command(name="priors")
@@ -97,7 +101,7 @@ def edit(
     try:
         failed = job.run(request, load_generator).failed
     except KeyboardInterrupt:
-        sys.exit("stopped; clips that were whole are kept, and no half file is left")
+        raise KeyboardInterrupt("stopped; clips that were whole are kept, and no half file is left") from None
     sys.exit(1 if failed else 0)
 
 
@@ -238,6 +242,8 @@ def plan(recipe: tyro.conf.Positional[str]) -> None:
 def main() -> None:
     """Entry point of `spfem`; an error is one message, with its origin under SPFEM_TRACEBACK=1."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text, and is to end nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     with errors_in_words("bad settings"):
         if sys.argv[1:2] == ["train"]:
             from spfem_dist.training import launch

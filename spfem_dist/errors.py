@@ -22,7 +22,8 @@ class RefusedStorage(UnreachableStorage, PermissionError):
 def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
     """End the process with one message: status 2 for a bad value (named, under `title`), 1 for what failed.
 
-    With SPFEM_TRACEBACK=1 what failed is raised as it is. Defects (TypeError, KeyError, ...) are never caught.
+    Ctrl-C ends it with one line and status 130. With SPFEM_TRACEBACK=1 what failed is raised as it is. Defects (TypeError,
+    KeyError, ...) are never caught.
     """
     try:
         yield
@@ -33,6 +34,9 @@ def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
         ]
         print(f"{title}:\n" + "\n".join(lines), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # `spfem ... | head`: whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -20,6 +20,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from spfem_dist.config import Run, Stage2Run
+from spfem_dist.console import plain_console
 from spfem_dist.model_card import model_card
 from spfem_dist.rooms import kinds
 from spfem_dist.runs import read_configuration, run_of
@@ -38,7 +39,7 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
     `latest`, or a step. `out` appears when it is whole.
     Raises FileNotFoundError or ValueError that says what is there instead.
     """
-    console = console or Console(soft_wrap=True)
+    console = console or plain_console()
     configured = read_configuration(location)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: choose another --out, or remove it first")
@@ -189,7 +190,7 @@ def export_to_bucket(location: str, out: str, checkpoint: str = "", console: Con
 
     Returns an address for each network. Raises ValueError where `out` is another kind of address, or holds something already.
     """
-    console = console or Console(soft_wrap=True)
+    console = console or plain_console()
     if not out.startswith(("s3://", "s3a://")):
         raise ValueError(f"--out {out}: an export is written to a folder or to s3://bucket/prefix")
     fs, root = open_filesystem(out)
@@ -203,5 +204,5 @@ def export_to_bucket(location: str, out: str, checkpoint: str = "", console: Con
             fs.put_file(str(file), f"{root}/{file.relative_to(whole).as_posix()}")
         written = [f"{out.rstrip('/')}/{folder.relative_to(whole).as_posix()}".removesuffix("/.") for folder in folders]
     for address in written:
-        console.print(f"{address}: written, and it loads on a CPU", highlight=False, markup=False)
+        console.print(f"{address}: written, and it loads on a CPU")
     return written

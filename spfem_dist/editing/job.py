@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,10 +12,11 @@ from pathlib import Path
 import cv2
 from rich.console import Console
 
+from spfem_dist.console import plain_console
 from spfem_dist.editing.clip import Edited, Settings, Wish, edit_clip
 from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.progress import Progress
-from spfem_dist.editing.request import EditRequest, Task, checked_emotion, is_done, tasks
+from spfem_dist.editing.request import EditRequest, Task, checked_emotion, find, is_done
 from spfem_dist.editing.video import footage
 from spfem_dist.generators.generator import Face, Generator
 
@@ -44,16 +46,19 @@ def run(request: EditRequest, load: Load, console: Console | None = None) -> Edi
     Raises ValueError or OSError, with one message that names the fix, for a bad request or a single clip that cannot be
     edited; the bad clips of a folder are in the summary instead. A file appears when it is whole.
     """
-    console = console or Console(soft_wrap=True)
+    console = console or plain_console()
     started = time.monotonic()
     emotion = checked_emotion(request)
     finder_for(request.faces, request.landmarks is not None)  # raises before a generator is loaded
-    found = tasks(request)
-    todo = [task for task in found if not is_done(request, task)]
-    summary = EditSummary([], [], len(found) - len(todo))
+    found = find(request)
+    if found.aside:
+        console.print(f"left aside, no films by their names: {_some(found.aside, request.source)}")
+    todo = [task for task in found.tasks if not is_done(request, task)]
+    summary = EditSummary([], [Failed(Path(r.path), r.detail) for r in found.closed], len(found.tasks) - len(todo))
     if summary.kept:
-        console.print(f"{summary.kept} of {len(found)} done already and kept (--overwrite makes them again)")
+        console.print(f"{summary.kept} of {len(found.tasks)} done already and kept (--overwrite makes them again)")
     if not todo:
+        _say_failed(summary, console)
         return summary
     work = _Work(request, Wish(emotion, None, request.strength), load, request.generator)
     if request.reference is not None:
@@ -70,15 +75,24 @@ def run(request: EditRequest, load: Load, console: Console | None = None) -> Edi
             (summary.edited if isinstance(done, Edited) else summary.failed).append(done)  # type: ignore[arg-type]
             progress.advance("editing", 1, done.frames if request.ray and isinstance(done, Edited) else 0)
             if isinstance(done, Edited) and done.remarks:
-                console.print(f"{done.out.name}: {'; '.join(done.remarks)}")
+                console.print(f"{os.path.relpath(done.out, request.out)}: {'; '.join(done.remarks)}")
     frames, seconds = sum(e.frames for e in summary.edited), time.monotonic() - started
     console.print(
         f"{len(summary.edited)} clips edited into {request.out}, {frames:,} frames in {seconds:,.1f} s "
         f"({frames / max(seconds, 1e-3):,.1f} frames/s)"
     )
-    for failure in summary.failed:
-        console.print(f"not edited: {failure.message}", markup=False)
+    _say_failed(summary, console)
     return summary
+
+
+def _say_failed(summary: EditSummary, console: Console) -> None:
+    for failure in summary.failed:
+        console.print(f"not edited: {failure.message}")
+
+
+def _some(files: list[Path], folder: Path) -> str:
+    named = ", ".join(str(file.relative_to(folder)) for file in files[:5])
+    return f"{named} and {len(files) - 5} more" if len(files) > 5 else named
 
 
 @dataclass(frozen=True)

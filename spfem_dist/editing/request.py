@@ -8,15 +8,15 @@ from typing import Literal
 
 import av
 
+from spfem_dist.corpora.files import visible_files
 from spfem_dist.editing.film import CONTAINERS, refuse_unfit_sound, suffix_for
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.prepare.media import FILM_SUFFIXES
+from spfem_dist.records import Reject
 from spfem_dist.storage import is_address
 
 Faces = Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"]
-#: Names under which films are sought in a folder.
-_FILMS = FILM_SUFFIXES
 #: The strongest edit that is not a slip of the finger.
 STRONGEST = 10.0
 
@@ -101,25 +101,41 @@ def _refuse_missing(request: EditRequest) -> None:
             raise EditError(f"{flag} {path} does not exist: give one file")
 
 
-def tasks(request: EditRequest) -> list[Task]:
+@dataclass(frozen=True)
+class Found:
+    """What a call is about. aside: files of the folder whose names are no films'. closed: what there cannot be read."""
+
+    tasks: list[Task]
+    aside: list[Path]
+    closed: list[Reject]
+
+
+def find(request: EditRequest) -> Found:
     """What is to be edited, a clip or a folder of them in order of names. Raises EditError where names do not fit."""
     if not request.source.is_dir():
         single = Task(request.source, request.out, request.landmarks, request.preview)
         _refuse_names(request, single)
-        refuse_unfit_sound(footage(request.source), request.out)
-        return [single]
+        film = footage(request.source)
+        for path in (request.out, request.preview):
+            if path is not None:
+                refuse_unfit_sound(film, path)
+        return Found([single], [], [])
     for flag, path in (("--out", request.out), ("--preview", request.preview)):
         if path is not None and (path.is_file() or path.suffix.lower() in CONTAINERS):
             raise EditError(f"{request.source} is a folder, so {flag} {path} must be one too")
     written = [path.resolve() for path in (request.out, request.preview) if path is not None]
-    clips = [
+    written = [folder for folder in written if folder != request.source.resolve()]
+    closed: list[Reject] = []
+    files = [
         path
-        for path in sorted(request.source.rglob("*"))
-        if path.suffix.lower() in _FILMS and path.is_file() and not path.name.startswith(".")
-        if not any(folder in path.resolve().parents for folder in written if folder != request.source.resolve())
+        for path in visible_files(request.source, closed)
+        if not path.name.startswith(".") and not any(folder in path.resolve().parents for folder in written)
     ]
+    clips = [path for path in files if path.suffix.lower() in FILM_SUFFIXES]
     if not clips:
-        raise EditError(f"{request.source}: no films in it ({', '.join(sorted(_FILMS))})")
+        raise EditError(
+            closed[0].detail if closed else f"{request.source}: no films in it (mp4, mov, mkv, webm, avi, ...)"
+        )
     found = [_in_folder(request, clip) for clip in clips]
     by_name: dict[Path, Task] = {}
     for task in found:
@@ -127,7 +143,8 @@ def tasks(request: EditRequest) -> list[Task]:
         other = by_name.setdefault(task.out, task)
         if other is not task:
             raise EditError(f"{other.source} and {task.source} would both become {task.out}: rename one of them")
-    return found
+    aside = [path for path in files if path.suffix.lower() not in (*FILM_SUFFIXES, ".npy")]
+    return Found(found, aside, closed)
 
 
 def is_done(request: EditRequest, task: Task) -> bool:

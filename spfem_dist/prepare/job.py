@@ -26,6 +26,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from spfem_dist import weights
+from spfem_dist.console import plain_console
 from spfem_dist.corpora.splits import PARTS, Split, own_split
 from spfem_dist.files import file_sha256, write_whole
 from spfem_dist.inventory import groups_of, lacking_pairs
@@ -80,7 +81,7 @@ def run(settings: PrepareSettings, console: Console | None = None) -> PrepareSum
     Raises ValueError where `out` holds shards of other settings or nothing can be used, `DiskFull` where there is no
     room, FileNotFoundError where `root` or weights are missing. Finished shards survive every error and Ctrl-C.
     """
-    console = console or Console()
+    console = console or plain_console()
     started = time.monotonic()
     settings = _resolved(settings, console)
     settings.out.mkdir(parents=True, exist_ok=True)

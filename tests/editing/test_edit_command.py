@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -245,6 +246,73 @@ def test_the_synthetic_corpus_is_edited_from_a_folder_with_its_landmarks(tmp_pat
     assert "2 of 2 done already" in well(edit(tmp_path / "clips", tmp_path / "clips" / "edited", *flags)).said
 
 
+def test_a_folder_as_it_comes_from_a_camera_is_edited_and_the_rest_is_named(tmp_path):
+    clips = tmp_path / "clips"
+    for name in ("00001.MTS", "two.Mov", "take [/red].mp4", os.fsdecode(b"caf\xe9.avi")):
+        suffix = Path(name).suffix.lower()
+        made = film(tmp_path / f"made{suffix}", talking_head().frames[:6], sound=None)
+        (clips / name).parent.mkdir(exist_ok=True, parents=True)
+        made.rename(clips / name)
+        np.save((clips / name).with_suffix(".npy"), talking_head().landmarks[:6])
+    (clips / "notes [1].txt").write_text("about them")
+    (clips / "._two.Mov").write_bytes(b"what a Mac leaves")
+    (clips / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (clips / "list.mp4").write_text("ffconcat version 1.0\nfile two.Mov\n")
+    flags = ["--emotion", "happy", "--faces", "aligned", "--landmarks", clips]
+    done = edit(clips, tmp_path / "out", *flags)
+    assert done.code == 1, done.said
+    assert "Traceback" not in done.err
+    assert "4 clips edited" in done.said
+    assert "notes [1].txt" in done.said
+    assert "take [/red].mp4: there was no sound to copy" in done.said
+    for name in ("gone.mp4", "list.mp4"):
+        assert f"not edited: {clips / name}" in done.said
+    assert len(list((tmp_path / "out").rglob("*.mp4"))) == 4
+
+
+def without_rights() -> None:
+    """The superuser may read everything; the tests of permissions are another user's."""
+    toys_are_loaded()
+    if os.geteuid() == 0:
+        os.setegid(65534)
+        os.seteuid(65534)
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_is_edited(tmp_path, known):
+    with tempfile.TemporaryDirectory() as scratch:  # pytest's own folders are closed to others
+        folder = Path(scratch)
+        folder.chmod(0o777)
+        for name in ("a.mp4", "closed.mp4", "inner/b.mp4", "shut/c.mp4"):
+            film(folder / "clips" / name, talking_head().frames[:6], sound=None)
+            np.save((folder / "clips" / name).with_suffix(".npy"), talking_head().landmarks[:6])
+        (folder / "clips" / "closed.mp4").chmod(0)
+        (folder / "clips" / "shut").chmod(0)
+        flags = ["--emotion", "happy", "--faces", "aligned", "--landmarks", folder / "clips"]
+        words = ["spfem", "edit", folder / "clips", "--out", folder / "out", "--generator", "toy-ibug68", *flags]
+        done = command(*words, before=without_rights, cwd=folder)
+        (folder / "clips" / "shut").chmod(0o755)
+        assert done.code == 1, done.said
+        assert "2 clips edited" in done.said
+        for name in ("closed.mp4", "shut"):
+            assert f"not edited: {folder / 'clips' / name}" in done.said
+        assert done.said.count("Permission denied") == 2
+
+
+def test_addresses_are_refused_before_anything_is_read(tmp_path, talk, aligned):
+    refused(edit(talk, "s3://bucket/e.mp4", *aligned, cwd=tmp_path), "--out s3:/bucket/e.mp4", "aws s3 cp")
+    refused(edit(talk, "e.mp4", *aligned, "--preview", "s3://b/p.mp4", cwd=tmp_path), "--preview s3:/b/p.mp4")
+    refused(edit("s3://bucket/talk.mp4", "e.mp4", *aligned, cwd=tmp_path), "copy it first")
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.mp4"]
+
+
+def test_sound_that_does_not_fit_is_said_before_the_generator_is_loaded(tmp_path, aligned):
+    source = film(tmp_path / "a.mov", talking_head().frames, sound="pcm_mulaw")
+    for more in ([], ["--preview", tmp_path / "p.mp4"]):
+        out = tmp_path / ("e.mov" if more else "e.mp4")
+        done = spfem("edit", source, "--out", out, "--generator", "/not/there", *aligned, *more)
+        refused(done, "pcm_mulaw", "give --out" if not more else "cannot be copied into .mp4")
+
+
 SLOW = """
 import sys, time
 sys.path.insert(0, {tests!r})
@@ -273,8 +341,9 @@ def test_an_interrupted_edit_leaves_no_half_file(tmp_path, talk, aligned, how):
         said = process.communicate(timeout=30)[1].decode()
     finally:
         process.kill()
-    assert process.returncode not in (0, None)
+    assert process.returncode == 128 + how
     assert "Traceback" not in said
+    assert len(said.split("\n")) <= 3
     assert list(out.parent.iterdir()) == []
 
 
