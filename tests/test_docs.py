@@ -94,6 +94,7 @@ RUN_BY = {
         f"{EXPORT}::test_an_unfinished_run_is_exported_from_its_checkpoints"
     ),
     "spfem export runs/cdrl-stage1 --out priors": f"{EXPORT}::test_a_stage_one_run_gives_a_folder_for_each_prior",
+    "spfem export runs/cdrl-stage2 --out s3://bucket/model": f"{EXPORT}::test_a_run_in_a_bucket_is_exported",
     "spfem doctor recipes/cdrl_stage1.py": (
         "tests/doctor/test_doctor.py::test_the_doctor_looks_at_this_machine_through_a_recipes_flags"
     ),

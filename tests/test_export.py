@@ -17,6 +17,7 @@ from spfem_dist.priors.prior import load_prior
 
 FINISHED = "spfem export runs/cdrl-stage2 --out model"
 UNFINISHED = "spfem export runs/cdrl-stage2 --out model --checkpoint latest"
+TO_S3 = "spfem export runs/cdrl-stage2 --out s3://bucket/model"
 PRIORS = "spfem export runs/cdrl-stage1 --out priors"
 BRIEF = ["--ned.steps", "2", "--validation.every-steps", "0"]
 
@@ -118,7 +119,8 @@ def test_a_run_in_a_bucket_is_exported(finished, tmp_path, monkeypatch):
         export("s3://faces/runs/r", tmp_path / "end")
         export("s3://faces/runs/r/", tmp_path / "checkpoint", checkpoint="2")
         words = ["spfem", "export", finished, "--out"]
-        assert "s3://faces/model: written" in well(command(*words, "s3://faces/model", cwd=tmp_path)).said
+        documented = words_of(TO_S3, {"runs/cdrl-stage2": finished, "s3://bucket/model": "s3://faces/model"})
+        assert "s3://faces/model: written" in well(command(*documented, cwd=tmp_path)).said
         assert load_generator("s3://faces/model").size == 32
         assert "s3://faces/model is there already" in command(*words, "s3://faces/model", cwd=tmp_path).said
         assert "or to s3://" in command(*words, "https://faces/model", cwd=tmp_path).said
