@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # importing it takes seconds, and most that name emotions compute nothing
+    import torch
 
 
 class Emotion(StrEnum):
@@ -41,3 +46,15 @@ SEVEN: tuple[Emotion, ...] = (
 
 #: The same seven in the alphabetical order of the published CERL code and checkpoints.
 CERL_ORDER: tuple[Emotion, ...] = tuple(sorted(SEVEN, key=str))
+
+
+def class_of(emotion: torch.Tensor) -> torch.Tensor:
+    """Index into `list(Emotion)` (int64, any shape) -> index into SEVEN, -1 for emotions outside it; on the same device."""
+    return _classes(emotion.device)[emotion]
+
+
+@cache
+def _classes(device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.tensor([SEVEN.index(e) if e in SEVEN else -1 for e in Emotion], device=device)

@@ -154,7 +154,7 @@ class Batch:
     position: int64 [B, R, K], frame index within its recording. emotion: int64 [B, R], index into `spfem_dist.emotions`
     `list(Emotion)`; never stored. valid: bool [B, R, K]; False marks frames without a found face and padding.
     sample: int64 [B], global sample numbers; seed: int64 [B], the key of all randomness of that sample.
-    keys: the group key of each sample. landmarks: float32 [B, R, K, L, 2], pixels of the frames, where they were asked for.
+    keys: the group key of each sample; speakers: who speaks in it, where the loader said so. landmarks: float32 [B, R, K, L, 2], pixels of the frames, where they were asked for.
     """
 
     frames: torch.Tensor
@@ -166,6 +166,7 @@ class Batch:
     seed: torch.Tensor
     keys: list[str]
     landmarks: torch.Tensor | None = None
+    speakers: list[str] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device` (asynchronously where the memory is pinned)."""

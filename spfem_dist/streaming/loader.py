@@ -249,6 +249,7 @@ class Loader:
             samples=[d.ref.sample for d in drawn],
             seeds=[d.ref.seed for d in drawn],
             keys=[d.group.key for d in drawn],
+            speakers=[d.group.speaker for d in drawn],
         )
         return _pinned(batch) if self.device is not None and self.device.type == "cuda" else batch
 
@@ -364,7 +365,7 @@ def whole_recordings(
                 source.reader.count_bad(s, g, error)
                 continue
             for recording, choice, pictures in zip(group.recordings, choices, frames, strict=True):
-                yield group, recording, collate([choice], [[pictures]], data, [-1], [0], [group.key])
+                yield group, recording, collate([choice], [[pictures]], data, [-1], [0], [group.key], [group.speaker])
 
 
 def _at(recording: Recording, scale: float) -> Recording:

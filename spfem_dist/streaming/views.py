@@ -225,6 +225,7 @@ def collate(
     samples: Sequence[int],
     seeds: Sequence[int],
     keys: Sequence[str],
+    speakers: Sequence[str],
 ) -> Batch:
     """One Batch of B choices that agree in R and K.
 
@@ -258,6 +259,7 @@ def collate(
         sample=torch.tensor(samples, dtype=torch.int64),
         seed=torch.tensor(seeds, dtype=torch.int64),
         keys=list(keys),
+        speakers=list(speakers),
         landmarks=None if landmarks is None else torch.from_numpy(landmarks),
     )
 

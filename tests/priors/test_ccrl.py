@@ -62,7 +62,7 @@ def test_the_finished_embedding_has_one_mean_for_all_emotions(prior, content_bat
         return float((means[0] - means[1]).norm())
 
     erased = apart(True), apart(False)
-    prior.blind = torch.nn.ModuleDict()
+    prior.eraser = torch.nn.ModuleDict()
     plain = apart(True), apart(False)
     assert erased[0] < 0.5 * plain[0]
     assert erased[1] < 0.5 * plain[1]
@@ -118,8 +118,8 @@ def test_speech_selects_positions(prior, content_batch):
     faces = prior.cropped(content_batch.frames[0, 0])
     keys, _ = prior.look(faces)
     with torch.no_grad():
-        prior.ask.weight.mul_(30.0)
-    heard, other = (prior.weights(prior.asked(content_batch.speech[0, r], 6)[0], keys) for r in (0, 1))
+        prior.query.weight.mul_(30.0)
+    heard, other = (prior.weights(prior.queries(content_batch.speech[0, r], 6)[0], keys) for r in (0, 1))
     torch.testing.assert_close(heard.sum(-1), torch.ones(6, 8))
     assert (heard.argmax(-1) != other.argmax(-1)).any()
 

@@ -178,7 +178,8 @@ def test_padding_becomes_black_and_silent():
     group = make_group("S00", "000", SEVEN[:1], 0)
     choice = emotion_view(group, np.random.default_rng(0), DATA)
     white = torch.full((2, 32, 32, 3), 255, dtype=torch.uint8)
-    batch = collate([choice], [[white] + [None] * 6], DATA, [3], [4], ["S00_000"])
+    batch = collate([choice], [[white] + [None] * 6], DATA, [3], [4], ["S00_000"], ["S00"])
+    assert batch.speakers == ["S00"]
     assert batch.frames[0, 0].min() == 255
     assert batch.frames[0, 1:].max() == 0
     assert batch.speech[0, 1:].abs().max() == 0

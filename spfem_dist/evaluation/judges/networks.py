@@ -13,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spfem_dist.emotions import SEVEN
+from spfem_dist.emotions import SEVEN, class_of
 from spfem_dist.evaluation.judges.disturb import crop_matrix, cropped, disturbed, to_crop, to_frame
 from spfem_dist.evaluation.judges.settings import Identity, JudgeSettings, Oracle, Synchrony
 from spfem_dist.nets.augment import flip, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d, BatchNorm2d
 from spfem_dist.nets.small import to_unit_range
 from spfem_dist.prepare.landmarks import mouth_opening
-from spfem_dist.priors.cerl.clean import CLASS_OF_EMOTION
 from spfem_dist.records import Batch
 from spfem_dist.stage import Losses
 from spfem_dist.streaming.views import EMOTION, MOTION
@@ -94,13 +93,12 @@ class OracleNetwork(nn.Module):
         # Targets are learnt in units of their own spread, which these keep.
         self.opening_scale = BatchNorm1d(1, affine=False)
         self.landmark_scale = BatchNorm1d(2 * self.points, affine=False)
-        self.register_buffer("class_of_emotion", CLASS_OF_EMOTION.clone(), persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
         """Cross-entropy of the emotion, smooth L1 of opening and landmarks in units of their spread."""
         s = self.settings
         faces, matrix = shown(batch, s, "oracle", self.training)
-        classes = self.class_of_emotion[batch.emotion][..., None].expand_as(batch.valid).flatten()
+        classes = class_of(batch.emotion)[..., None].expand_as(batch.valid).flatten()
         counted = batch.valid.flatten() & (classes >= 0)
         faces, matrix, classes = faces[counted], matrix[counted.cpu()], classes[counted]
         assert batch.landmarks is not None

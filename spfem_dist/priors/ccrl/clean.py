@@ -32,10 +32,10 @@ SPEECH_WIDTH, KEY_WIDTH, VALUE_WIDTH = 128, 16, 32
 
 
 class CleanCCRL(nn.Module):
-    """Content embedding E_c(face, speech): speech asks, the face answers.
+    """Content embedding E_c(face, speech): speech is the query, the face gives keys and values.
 
     Speech gives one query for each head, the face gives keys and values at each position of its map; the attended values
-    become one unit vector. Without speech a learned query asks instead.
+    become one unit vector. Without speech a learned null query takes its place.
     """
 
     view = CONTENT
@@ -60,21 +60,21 @@ class CleanCCRL(nn.Module):
             self.side, self.face = SIDE, FaceEncoder()
             self.speech = SpeechEncoder(feature_dim, data.speech_window, SPEECH_WIDTH)
         channels, positions = self.face.channels, self.face.map_side**2
-        self.ask = nn.Linear(SPEECH_WIDTH, heads * KEY_WIDTH)
-        self.tell = nn.Linear(SPEECH_WIDTH, heads * VALUE_WIDTH)
-        self.ask_unheard = nn.Parameter(0.02 * torch.randn(heads, KEY_WIDTH))
+        self.query = nn.Linear(SPEECH_WIDTH, heads * KEY_WIDTH)
+        self.speech_value = nn.Linear(SPEECH_WIDTH, heads * VALUE_WIDTH)
+        self.null_query = nn.Parameter(0.02 * torch.randn(heads, KEY_WIDTH))
         self.key = nn.Conv2d(channels, heads * KEY_WIDTH, 1)
         self.value = nn.Conv2d(channels, heads * VALUE_WIDTH, 1)
         self.spatial_bias = nn.Parameter(settings.spatial_bias * torch.randn(heads, positions))
-        self.place = nn.Parameter(0.3 * torch.randn(heads, positions, VALUE_WIDTH))
+        self.position_embedding = nn.Parameter(0.3 * torch.randn(heads, positions, VALUE_WIDTH))
         self.head = ContentHead(heads * VALUE_WIDTH, settings.embedding)
-        # What is heard and what is seen alone have means of their own, as in the head.
-        self.blind = nn.ModuleDict(
-            {name: LinearErasure(settings.embedding, len(Emotion)) for name in ("heard", "unheard")}
+        # Embeddings with and without speech have means of their own, as in the head.
+        self.eraser = nn.ModuleDict(
+            {name: LinearErasure(settings.embedding, len(Emotion)) for name in ("with_speech", "without_speech")}
             if settings.erase_emotion
             else {}
         )
-        self.sound = nn.Sequential(
+        self.audio_projection = nn.Sequential(
             nn.Linear(SPEECH_WIDTH, settings.embedding, bias=False), BatchNorm1d(settings.embedding)
         )
 
@@ -87,39 +87,40 @@ class CleanCCRL(nn.Module):
             )
         keys, values = self.look(self.augmented(batch))
         code = self.speech(batch.speech.flatten(0, 2).to(self.spatial_bias.dtype))
-        ask = self.ask(code).view(b, 2, k, self.heads, KEY_WIDTH)
-        told = self.tell(code).view(b, 2, k, -1)
+        query = self.query(code).view(b, 2, k, self.heads, KEY_WIDTH)
+        value = self.speech_value(code).view(b, 2, k, -1)
         keys, values = (t.view(b, 2, k, self.heads, *t.shape[2:]) for t in (keys, values))
         if self.training:
             hidden = uniform(batch.seed, "ccrl/speech", 2, k) < self.settings.speech_dropout
-            heard = torch.where(hidden[..., None, None], self.ask_unheard, ask)
-            understood = told.masked_fill(hidden[..., None], 0.0)
+            kept_query = torch.where(hidden[..., None, None], self.null_query, query)
+            kept_value = value.masked_fill(hidden[..., None], 0.0)
         else:
-            heard, understood = ask, told
+            kept_query, kept_value = query, value
         # tables[r][i, j]: the face of frame j of recording r under the speech of frame i of the same recording, and
         # under the speech of frame i of the other recording, which is what stage 2 does.
         own = torch.stack(
-            [self.attend_table(heard[:, s], keys[:, s], values[:, s]) + understood[:, s, :, None] for s in (0, 1)], 1
+            [self.attend_table(kept_query[:, s], keys[:, s], values[:, s]) + kept_value[:, s, :, None] for s in (0, 1)],
+            1,
         )
         given = torch.stack(
-            [self.attend_table(ask[:, 1 - s], keys[:, s], values[:, s]) + told[:, 1 - s, :, None] for s in (0, 1)], 1
+            [self.attend_table(query[:, 1 - s], keys[:, s], values[:, s]) + value[:, 1 - s, :, None] for s in (0, 1)], 1
         )
-        content = self.vectors(torch.stack([own, given]).flatten(0, 4), heard=True).view(2, b, 2, k, k, -1)
+        content = self.vectors(torch.stack([own, given]).flatten(0, 4), with_speech=True).view(2, b, 2, k, k, -1)
         own, given = content[0], content[1]
-        unheard = self.attend(self.ask_unheard.expand(b * 2 * k, -1, -1), keys.flatten(0, 2), values.flatten(0, 2))
-        seen = self.vectors(unheard, heard=False).view(b, 2, k, -1)
-        if self.training and self.blind:
+        attended = self.attend(self.null_query.expand(b * 2 * k, -1, -1), keys.flatten(0, 2), values.flatten(0, 2))
+        image = self.vectors(attended, with_speech=False).view(b, 2, k, -1)
+        if self.training and self.eraser:
             emotion = batch.emotion[..., None].expand(b, 2, k)
             for name, shown, counted in (
-                ("heard", own.diagonal(dim1=2, dim2=3).transpose(2, 3), batch.valid & ~hidden),
-                ("unheard", seen, batch.valid),
+                ("with_speech", own.diagonal(dim1=2, dim2=3).transpose(2, 3), batch.valid & ~hidden),
+                ("without_speech", image, batch.valid),
             ):
-                self.blind[name].observe(shown.flatten(0, 2), emotion.flatten(), counted.flatten())
-        sound = unit(self.sound(code)).view(b, 2, k, -1)
-        return self.losses(own, given, seen, sound, batch.position, batch.valid)
+                self.eraser[name].observe(shown.flatten(0, 2), emotion.flatten(), counted.flatten())
+        audio = unit(self.audio_projection(code)).view(b, 2, k, -1)
+        return self.losses(own, given, image, audio, batch.position, batch.valid)
 
     def losses(
-        self, own: Tensor, given: Tensor, seen: Tensor, sound: Tensor, position: Tensor, valid: Tensor
+        self, own: Tensor, given: Tensor, image: Tensor, audio: Tensor, position: Tensor, valid: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         s = self.settings
         k = own.shape[2]
@@ -128,7 +129,7 @@ class CleanCCRL(nn.Module):
         both = (valid[:, 0] & valid[:, 1]).float()
         usable = (far & valid[:, :, None, :]) | same
         diagonal = own.diagonal(dim1=2, dim2=3).transpose(2, 3)  # [B, 2, K, D], each frame with its own speech
-        contrast, same_speech, image, sync = [], [], [], []
+        contrast, same_speech, image_only, sync = [], [], [], []
         hits = []
         for a, p in ((0, 1), (1, 0)):
             anchor = diagonal[:, a]
@@ -145,15 +146,15 @@ class CleanCCRL(nn.Module):
             stage_two = torch.einsum("bid,bijd->bij", anchor, given[:, p]).masked_fill(~usable[:, p], -torch.inf)
             same_speech.append(diagonal_cross_entropy(stage_two / s.image_temperature, both))
             hits.append(hit_rate(stage_two, both))
-            faces = torch.einsum("bid,bjd->bij", seen[:, a], seen[:, p]).masked_fill(~usable[:, p], -torch.inf)
-            image.append(diagonal_cross_entropy(faces / s.image_temperature, both))
-            heard = torch.einsum("bid,bjd->bij", seen[:, a], sound[:, a]).masked_fill(~usable[:, a], -torch.inf)
-            heard_back = torch.einsum("bid,bjd->bij", sound[:, a], seen[:, a]).masked_fill(~usable[:, a], -torch.inf)
-            sync += [diagonal_cross_entropy(t / s.image_temperature, both) for t in (heard, heard_back)]
+            faces = torch.einsum("bid,bjd->bij", image[:, a], image[:, p]).masked_fill(~usable[:, p], -torch.inf)
+            image_only.append(diagonal_cross_entropy(faces / s.image_temperature, both))
+            to_audio = torch.einsum("bid,bjd->bij", image[:, a], audio[:, a]).masked_fill(~usable[:, a], -torch.inf)
+            to_image = torch.einsum("bid,bjd->bij", audio[:, a], image[:, a]).masked_fill(~usable[:, a], -torch.inf)
+            sync += [diagonal_cross_entropy(t / s.image_temperature, both) for t in (to_audio, to_image)]
         losses = {"ccrl/contrast": torch.stack(contrast).mean()}
         for name, weight, terms in (
             ("ccrl/same_speech", s.same_speech_weight, same_speech),
-            ("ccrl/image", s.image_weight, image),
+            ("ccrl/image", s.image_weight, image_only),
             ("ccrl/sync", s.sync_weight, sync),
         ):
             if weight:
@@ -165,20 +166,20 @@ class CleanCCRL(nn.Module):
         picture = self.face(faces.to(self.spatial_bias.dtype))
         keys = self.key(picture).flatten(2).unflatten(1, (self.heads, KEY_WIDTH)).transpose(2, 3)
         values = self.value(picture).flatten(2).unflatten(1, (self.heads, VALUE_WIDTH)).transpose(2, 3)
-        return keys, values + self.place
+        return keys, values + self.position_embedding
 
-    def weights(self, ask: Tensor, keys: Tensor) -> Tensor:
+    def weights(self, query: Tensor, keys: Tensor) -> Tensor:
         """Where each head looks, [N, H, P]; rows sum to 1."""
-        logits = torch.einsum("nhd,nhpd->nhp", ask, keys) / KEY_WIDTH**0.5
+        logits = torch.einsum("nhd,nhpd->nhp", query, keys) / KEY_WIDTH**0.5
         return (logits + self.spatial_bias).softmax(-1)
 
-    def attend(self, ask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """ask [N, H, key], keys and values [N, H, P, .] -> attended values [N, H * value]."""
-        return torch.einsum("nhp,nhpd->nhd", self.weights(ask, keys), values).flatten(1)
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """query [N, H, key], keys and values [N, H, P, .] -> attended values [N, H * value]."""
+        return torch.einsum("nhp,nhpd->nhd", self.weights(query, keys), values).flatten(1)
 
-    def attend_table(self, ask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Every speech with every face: ask [B, I, H, key], keys [B, J, H, P, .] -> [B, I, J, H * value]."""
-        logits = torch.einsum("bihd,bjhpd->bijhp", ask, keys) / KEY_WIDTH**0.5
+    def attend_table(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Every speech with every face: query [B, I, H, key], keys [B, J, H, P, .] -> [B, I, J, H * value]."""
+        logits = torch.einsum("bihd,bjhpd->bijhp", query, keys) / KEY_WIDTH**0.5
         weights = (logits + self.spatial_bias).softmax(-1)
         return torch.einsum("bijhp,bjhpd->bijhd", weights, values).flatten(3)
 
@@ -200,46 +201,46 @@ class CleanCCRL(nn.Module):
         """The face of frames [N, 3, S, S] as the network sees it, float [N, 3, side, side] in [-1, 1]."""
         return resized(to_unit_range(face_crop(frames, self.settings.crop, self.settings.crop_row, offset)), self.side)
 
-    def asked(self, speech: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-        """Queries [N, H, key] and what the speech says by itself [N, H * value], nothing where it is not heard."""
+    def queries(self, speech: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+        """Queries [N, H, key] and the speech's own values [N, H * value]; the null query and zeros without speech."""
         if speech is None:
             nothing = self.spatial_bias.new_zeros(count, self.heads * VALUE_WIDTH)
-            return self.ask_unheard.expand(count, -1, -1), nothing
+            return self.null_query.expand(count, -1, -1), nothing
         code = self.speech(speech.to(self.spatial_bias.dtype))
-        return self.ask(code).view(-1, self.heads, KEY_WIDTH), self.tell(code)
+        return self.query(code).view(-1, self.heads, KEY_WIDTH), self.speech_value(code)
 
     def embed(self, frames: Tensor, speech: Tensor | None) -> Tensor:
-        """Content vectors [N, D], unit norm, of frames uint8 [N, 3, S, S] and speech [N, W, F] (None: not heard)."""
+        """Content vectors [N, D], unit norm, of frames uint8 [N, 3, S, S] and speech [N, W, F] (None: without speech)."""
         keys, values = self.look(self.cropped(frames))
-        ask, told = self.asked(speech, len(frames))
-        attended = self.attend(ask, keys, values) + told
-        return self.vectors(attended, heard=speech is not None)
+        query, value = self.queries(speech, len(frames))
+        attended = self.attend(query, keys, values) + value
+        return self.vectors(attended, with_speech=speech is not None)
 
     def guidance(self, edit: EditedFrames) -> dict[str, Tensor]:
         """`ccrl/content`: 1 - cos of source and generated face, both under the source's speech. See `Prior.guidance`."""
         speech = None if edit.speech is None else edit.speech.flatten(0, 1)
         with torch.no_grad():
             wanted = self.embed(edit.source.flatten(0, 1), speech)
-        found = self.embed(edit.generated.flatten(0, 1), speech)
-        return {"ccrl/content": edit.mean(1.0 - (wanted * found).sum(-1))}
+        embedding = self.embed(edit.generated.flatten(0, 1), speech)
+        return {"ccrl/content": edit.mean(1.0 - (wanted * embedding).sum(-1))}
 
     def embed_table(self, frames: Tensor, speech: Tensor) -> Tensor:
         """Every face under every speech: frames [J, 3, S, S], speech [I, W, F] -> unit vectors [I, J, D]."""
         keys, values = self.look(self.cropped(frames))
-        ask, told = self.asked(speech, len(speech))
-        table = self.attend_table(ask[None], keys[None], values[None])[0] + told[:, None]
-        return self.vectors(table.flatten(0, 1), heard=True).view(len(speech), len(frames), -1)
+        query, value = self.queries(speech, len(speech))
+        table = self.attend_table(query[None], keys[None], values[None])[0] + value[:, None]
+        return self.vectors(table.flatten(0, 1), with_speech=True).view(len(speech), len(frames), -1)
 
-    def vectors(self, attended: Tensor, heard: bool) -> Tensor:
+    def vectors(self, attended: Tensor, with_speech: bool) -> Tensor:
         """Attended values [N, H * value] -> unit vectors [N, D]. Out of training they tell no linear classifier the emotion."""
-        found = unit(self.head(attended, heard))
-        if self.training or not self.blind:
-            return found
-        return unit(self.blind["heard" if heard else "unheard"](found))
+        embedding = unit(self.head(attended, with_speech))
+        if self.training or not self.eraser:
+            return embedding
+        return unit(self.eraser["with_speech" if with_speech else "without_speech"](embedding))
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
-        """`attention`: where the first samples' faces are looked at, under their speech and unheard (one row each).
+        """`attention`: where the first samples' faces are looked at, with and without their speech (one row each).
         `retrieval`: faces, and below each the face of the other recording that is nearest under the same speech (green
         where it is the matching one).
         """
@@ -247,41 +248,41 @@ class CleanCCRL(nn.Module):
         self.eval()
         try:
             frames, speech = batch.frames[: min(3, len(batch))], batch.speech[: min(3, len(batch))]
-            looks, found = [], []
-            for sample, heard in zip(frames, speech, strict=True):
+            looks, retrieved = [], []
+            for sample, windows in zip(frames, speech, strict=True):
                 keys, _ = self.look(self.cropped(sample[0]))
                 shape = (-1, self.face.map_side, self.face.map_side)
-                for asked in (self.asked(heard[0], len(keys))[0], self.asked(None, len(keys))[0]):
-                    where = self.weights(asked, keys).float().mean(1).view(shape)
+                for query in (self.queries(windows[0], len(keys))[0], self.queries(None, len(keys))[0]):
+                    where = self.weights(query, keys).float().mean(1).view(shape)
                     looks.append([overlay(f, w) for f, w in zip(self.cropped(sample[0]), where, strict=True)])
                 similarity = torch.einsum(
-                    "id,ijd->ij", self.embed(sample[0], heard[0]), self.embed_table(sample[1], heard[0])
+                    "id,ijd->ij", self.embed(sample[0], windows[0]), self.embed_table(sample[1], windows[0])
                 )
                 nearest = similarity.argmax(1).tolist()
-                found.append([tile(f) for f in sample[0]])
-                found.append([framed(tile(sample[1, j]), i == j) for i, j in enumerate(nearest)])
+                retrieved.append([tile(f) for f in sample[0]])
+                retrieved.append([framed(tile(sample[1, j]), i == j) for i, j in enumerate(nearest)])
         finally:
             self.train(training)
-        return {"attention": grid(looks), "retrieval": grid(found)}
+        return {"attention": grid(looks), "retrieval": grid(retrieved)}
 
 
 class ContentHead(nn.Module):
     """Batch norm, projection, batch norm: removes what all embeddings have in common.
 
-    Heard and unheard embeddings share the projection; each keeps its own statistics, since their means differ.
+    Embeddings with and without speech share the projection; each keeps its own statistics, since their means differ.
     """
 
     def __init__(self, width: int, embedding: int):
         super().__init__()
         self.project = nn.Linear(width, embedding, bias=False)
-        self.heard_before, self.heard_after = BatchNorm1d(width), BatchNorm1d(embedding, affine=False)
-        self.unheard_before, self.unheard_after = BatchNorm1d(width), BatchNorm1d(embedding, affine=False)
+        self.with_speech_before, self.with_speech_after = BatchNorm1d(width), BatchNorm1d(embedding, affine=False)
+        self.without_speech_before, self.without_speech_after = BatchNorm1d(width), BatchNorm1d(embedding, affine=False)
 
-    def forward(self, attended: Tensor, heard: bool) -> Tensor:
+    def forward(self, attended: Tensor, with_speech: bool) -> Tensor:
         """attended: [N, width] -> [N, embedding], not yet unit norm."""
-        if heard:
-            return self.heard_after(self.project(self.heard_before(attended)))
-        return self.unheard_after(self.project(self.unheard_before(attended)))
+        if with_speech:
+            return self.with_speech_after(self.project(self.with_speech_before(attended)))
+        return self.without_speech_after(self.project(self.without_speech_before(attended)))
 
 
 def diagonal_cross_entropy(logits: Tensor, counted: Tensor) -> Tensor:

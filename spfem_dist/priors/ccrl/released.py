@@ -304,10 +304,10 @@ class ReleasedCCRL(nn.Module):
     def guidance(self, edit: EditedFrames) -> dict[str, torch.Tensor]:
         """`ccrl/content`: the published stage-2 loss between source and generated frames. See `Prior.guidance`."""
         source, generated = edit.source.flatten(0, 1), edit.generated.flatten(0, 1)
-        heard = self._heard(None if edit.speech is None else edit.speech.flatten(0, 1), len(source))
+        vectors = self._speech_or_zeros(None if edit.speech is None else edit.speech.flatten(0, 1), len(source))
         with torch.no_grad():
-            wanted = self.content(self.images(source), heard)
-        found = self.content(self.images(generated), heard)
+            wanted = self.content(self.images(source), vectors)
+        found = self.content(self.images(generated), vectors)
         return {"ccrl/content": edit.mean(content_entropy(wanted, found, reduction="none"))}
 
     def forward(self, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -338,7 +338,7 @@ class ReleasedCCRL(nn.Module):
         monitors = {"ccrl/cosine_positive": mean(positive.detach()), "ccrl/cosine_negative": mean(negative.detach())}
         return {"ccrl/contrast": mean(loss)}, monitors
 
-    def _heard(self, speech: torch.Tensor | None, count: int) -> torch.Tensor:
+    def _speech_or_zeros(self, speech: torch.Tensor | None, count: int) -> torch.Tensor:
         if speech is None:
             return torch.zeros(
                 count, 1, SPEECH_DIM, device=self.mask_learning.linear_q.weight.device, dtype=self._dtype
@@ -350,7 +350,7 @@ class ReleasedCCRL(nn.Module):
 
         frames: [N, 3, S, S] RGB, uint8 or [-1, 1]. speech: windows [N, W, F]; None gives zero speech vectors.
         """
-        content = self.content(self.images(frames), self._heard(speech, len(frames)))
+        content = self.content(self.images(frames), self._speech_or_zeros(speech, len(frames)))
         return F.normalize(at_least_float32(content).flatten(1), dim=1)
 
     def embed_table(self, frames: torch.Tensor, speech: torch.Tensor) -> torch.Tensor:
@@ -366,7 +366,7 @@ class ReleasedCCRL(nn.Module):
     def attention(self, frames: torch.Tensor, speech: torch.Tensor | None = None) -> torch.Tensor:
         """How much each position is looked at, the mean over queries, [N, h, w]; each map sums to 1. For pictures."""
         maps = self.img_encoder.feature_map(self.images(frames), "layer3")
-        query = self.mask_learning.query(self._heard(speech, len(frames)))
+        query = self.mask_learning.query(self._speech_or_zeros(speech, len(frames)))
         attention = self.mask_learning.attention(query, self.mask_learning.keys(maps))
         return attention.float().mean(1).unflatten(1, (self.mask_learning.side,) * 2)
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.config import Data
-from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.emotions import SEVEN, Emotion, class_of
 from spfem_dist.nets.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d
 from spfem_dist.nets.small import CHANNELS, MAP_SIDE, SIDE, FaceEncoder, resized, to_unit_range, unit
@@ -27,8 +27,6 @@ from spfem_dist.streaming.views import EMOTION
 
 #: Where the mouth is in the face crop: centre and radius as (row, column) shares of its side.
 MOUTH_CENTRE, MOUTH_RADIUS = (0.71, 0.5), (0.22, 0.3)
-#: Index in `list(Emotion)` -> index in SEVEN, -1 for emotions outside the seven.
-CLASS_OF_EMOTION = torch.tensor([SEVEN.index(e) if e in SEVEN else -1 for e in Emotion])
 
 
 class CleanCERL(nn.Module):
@@ -49,7 +47,6 @@ class CleanCERL(nn.Module):
             self.side, self.network = PAPER_SIDE, ClipEmotion(pretrained)
         else:
             self.side, self.network = SIDE, SmallEmotion(settings.embedding)
-        self.register_buffer("class_of_emotion", CLASS_OF_EMOTION.clone(), persistent=False)
 
     def priors(self) -> Tensor:
         """The emotion priors T [7, D], unit norm, in the order of `emotions.SEVEN`."""
@@ -64,7 +61,7 @@ class CleanCERL(nn.Module):
         s = self.settings
         each = batch.valid.shape[1:]
         faces, mixed = self.augmented(batch)
-        classes = self.class_of_emotion[batch.emotion][..., None].expand(-1, *each)
+        classes = class_of(batch.emotion)[..., None].expand(-1, *each)
         counted = batch.valid & (classes >= 0)
         both = self.see(torch.cat([faces, mixed]))
         plain, twin = (t.view(len(batch), *each, -1) for t in both.chunk(2))
@@ -137,7 +134,7 @@ class CleanCERL(nn.Module):
     def guidance(self, edit: EditedFrames) -> dict[str, Tensor]:
         """`cerl/emotion`: 1 - cos of reference and generated face, each times the target's prior. See `Prior.guidance`."""
         emotion = edit.emotion.repeat_interleave(edit.generated.shape[1])
-        classes = self.class_of_emotion[emotion]
+        classes = class_of(emotion)
         if bool((classes < 0).any()):
             strange = list(Emotion)[int(emotion[classes < 0][0])]
             raise ValueError(f"CERL has no prior for {strange.value!r}; it knows {', '.join(SEVEN)}")
@@ -157,7 +154,7 @@ class CleanCERL(nn.Module):
         try:
             shown = batch.valid.flatten()
             frames = batch.frames.flatten(0, 2)[shown]
-            classes = self.class_of_emotion[batch.emotion][..., None].expand_as(batch.valid).flatten()[shown]
+            classes = class_of(batch.emotion)[..., None].expand_as(batch.valid).flatten()[shown]
             vectors = self.embed(frames)
             scores = self.priors() @ vectors.T
         finally:
