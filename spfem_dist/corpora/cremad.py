@@ -12,7 +12,7 @@ import re
 from os.path import isdir
 from pathlib import Path
 
-from spfem_dist.corpora.files import AUDIO, keep_first, stray, visible_files
+from spfem_dist.corpora.files import AUDIO, VIDEO, keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -28,7 +28,7 @@ SENTENCES = ("DFA", "IEO", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE
 #: XX (no level asked for) is 1, as in every corpus with one level; one published name has a single X.
 LEVELS = {"LO": 1, "MD": 2, "HI": 3, "XX": 1, "X": 1}
 _NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})")
-_VIDEO, _AUDIO = (".flv", ".mp4", ".avi", ".mkv"), (".wav", ".mp3")
+_AUDIO = (".wav", ".mp3")
 
 
 def find_clips(root: Path | str) -> tuple[list[Clip], list[Reject]]:
@@ -44,7 +44,7 @@ def find_clips(root: Path | str) -> tuple[list[Clip], list[Reject]]:
     clips: list[Clip] = []
     rejects: list[Reject] = []
     files = visible_files(root, rejects)
-    videos = {p.stem for p in files if p.suffix.lower() in _VIDEO}
+    videos = {p.stem for p in files if p.suffix.lower() in VIDEO}
     wav = root / "AudioWAV"
     sounds = {p.stem: p for p in files if p.parent == wav and p.suffix.lower() in AUDIO} if isdir(wav) else None
     for path in files:
@@ -58,7 +58,7 @@ def find_clips(root: Path | str) -> tuple[list[Clip], list[Reject]]:
 
 def _read_name(path: Path, wav: Path, sounds: dict[str, Path] | None) -> Clip | Reject:
     match = _NAME.fullmatch(path.stem)
-    if not match or path.suffix.lower() not in _VIDEO + _AUDIO:
+    if not match or path.suffix.lower() not in (*VIDEO, *_AUDIO):
         return stray(path, "no CREMA-D name; expected such as 1001_DFA_ANG_XX.flv")
     actor, sentence, emotion, level = match.groups()
     if path.suffix.lower() in _AUDIO:

@@ -10,6 +10,12 @@ from spfem_dist.records import Clip, Reject
 
 #: Sound files beside a video, the corpora's own kinds first.
 AUDIO = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")
+#: Ends of the names of films, in small letters.
+VIDEO = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".flv", ".f4v", ".3gp", ".3g2", ".ogv"),
+    *(".wmv", ".asf", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".ts", ".mts", ".m2t", ".m2ts", ".tod", ".mod"),
+    *(".mxf", ".dv", ".rm", ".rmvb", ".nut", ".wtv", ".y4m", ".h264", ".hevc"),
+)
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".rar", ".7z")
 
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spfem_dist.corpora.files import keep_first, stray, visible_files
+from spfem_dist.corpora.files import VIDEO, keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -34,22 +34,6 @@ SYNONYMS = {
     **{"joy": Emotion.HAPPY, "hap": Emotion.HAPPY, "neu": Emotion.NEUTRAL, "sadness": Emotion.SAD},
     **{"surprise": Emotion.SURPRISED, "sur": Emotion.SURPRISED, "contemptuous": Emotion.CONTEMPT},
 }
-_VIDEO = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".flv",
-    ".mpg",
-    ".mpeg",
-    ".mts",
-    ".m2ts",
-    ".ts",
-    ".wmv",
-    ".3gp",
-)
 _NEEDED, _OPTIONAL = ("path", "speaker", "sentence", "emotion"), ("start", "end", "audio", "level", "take")
 _FIELDS = {"speaker": "[^/]+", "sentence": "[^/]+", "emotion": "[A-Za-z]+", "level": r"\d{1,2}", "take": r"\d{1,3}"}
 #: Speaker and sentence make a key of at most 64 characters together.
@@ -82,8 +66,8 @@ def _from_folder(root: Path, pattern: str) -> tuple[list[Clip], list[Reject]]:
     rejects: list[Reject] = []
     names, clips = _Names(), []
     for path in visible_files(root, rejects):
-        if path.suffix.lower() not in _VIDEO:
-            rejects.append(stray(path, f"no film; expected {', '.join(_VIDEO[:5])} or the like"))
+        if path.suffix.lower() not in VIDEO:
+            rejects.append(stray(path, "no film; expected .mp4, .mov, .mkv, .avi, .mts or the like"))
             continue
         inside = path.relative_to(root).with_suffix("").as_posix()
         for _, expression in patterns:

@@ -16,7 +16,7 @@ from os.path import isdir, isfile  # unlike Path's, False where a folder above m
 from pathlib import Path
 from typing import Literal
 
-from spfem_dist.corpora.files import AUDIO, displaced, entries, keep_first, stray, visible_files
+from spfem_dist.corpora.files import AUDIO, VIDEO, displaced, entries, keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -32,7 +32,6 @@ EMOTIONS = (
     Emotion.SURPRISED,
 )
 SHARED = ("001", "002", "003")
-_VIDEO = (".mp4", ".mov", ".mkv", ".avi")
 _SPEAKER = re.compile(r"[MW]\d{3}")
 
 
@@ -96,7 +95,7 @@ def _speaker_clips(speaker: Path, view, levels, sentences, clips: list[Clip], re
         sounds = _sounds(speaker / "audio" / emotion.value / f"level_{level}", rejects) if has_audio else {}
         for file in entries(path, rejects):
             number = re.fullmatch(r"\d{3}", file.stem)
-            if not file.is_file() or not number or file.suffix.lower() not in _VIDEO:
+            if not file.is_file() or not number or file.suffix.lower() not in VIDEO:
                 rejects.append(stray(file, "a clip such as 001.mp4 is expected here"))
                 continue
             audio = next((path for path in sounds.get(file.stem, []) if path.suffix.lower() in AUDIO), None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from spfem_dist.corpora.files import keep_first, stray, visible_files
+from spfem_dist.corpora.files import VIDEO, keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
 from spfem_dist.records import Clip, Reject
 
@@ -27,7 +27,7 @@ EMOTIONS = {
 }
 STATEMENTS = {"01": "kids", "02": "dogs"}
 _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
-_VIDEO, _AUDIO = (".mp4", ".mov", ".mkv"), (".wav",)
+_AUDIO = (".wav",)
 
 
 def find_clips(root: Path | str, songs: bool = False) -> tuple[list[Clip], list[Reject]]:
@@ -50,7 +50,7 @@ def find_clips(root: Path | str, songs: bool = False) -> tuple[list[Clip], list[
 
 def _read_name(path: Path, songs: bool) -> Clip | Reject:
     match = _NAME.fullmatch(path.stem)
-    if not match or path.suffix.lower() not in _VIDEO + _AUDIO:
+    if not match or path.suffix.lower() not in (*VIDEO, *_AUDIO):
         return stray(path, "no RAVDESS name; expected MM-VC-EM-IN-ST-RE-AC.mp4")
     modality, channel, emotion, intensity, statement, repetition, actor = match.groups()
     known = {

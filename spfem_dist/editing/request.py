@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import av
-
-from spfem_dist.corpora.files import visible_files
+from spfem_dist.corpora.files import VIDEO, visible_files
 from spfem_dist.editing.film import CONTAINERS, refuse_unfit_sound, suffix_for
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.emotions import SEVEN, Emotion
-from spfem_dist.prepare.media import FILM_SUFFIXES
-from spfem_dist.records import Reject
+from spfem_dist.prepare.media import open_media
+from spfem_dist.records import Reject, Unusable
 from spfem_dist.storage import is_address
 
 Faces = Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"]
@@ -131,7 +129,7 @@ def find(request: EditRequest) -> Found:
         for path in visible_files(request.source, closed)
         if not path.name.startswith(".") and not any(folder in path.resolve().parents for folder in written)
     ]
-    clips = [path for path in files if path.suffix.lower() in FILM_SUFFIXES]
+    clips = [path for path in files if path.suffix.lower() in VIDEO]
     if not clips:
         raise EditError(
             closed[0].detail if closed else f"{request.source}: no films in it (mp4, mov, mkv, webm, avi, ...)"
@@ -143,7 +141,7 @@ def find(request: EditRequest) -> Found:
         other = by_name.setdefault(task.out, task)
         if other is not task:
             raise EditError(f"{other.source} and {task.source} would both become {task.out}: rename one of them")
-    aside = [path for path in files if path.suffix.lower() not in (*FILM_SUFFIXES, ".npy")]
+    aside = [path for path in files if path.suffix.lower() not in (*VIDEO, ".npy")]
     return Found(found, aside, closed)
 
 
@@ -186,9 +184,9 @@ def _refuse_names(request: EditRequest, task: Task) -> None:
 
 def _comment(path: Path) -> str | None:
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             # Matroska spells its names in capitals.
             found = {name.lower(): value for name, value in container.metadata.items()}
-    except (OSError, ValueError):
+    except Unusable:
         return None
     return found.get("comment")

@@ -55,44 +55,6 @@ _FORMATS = (
     ),
 )
 _SAFE = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
-#: Ends of the names of films, in small letters.
-FILM_SUFFIXES = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".qt",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".divx",
-        ".flv",
-        ".f4v",
-        ".3gp",
-        ".3g2",
-        ".ogv",
-        ".wmv",
-        ".asf",
-    ),
-    *(
-        ".mpg",
-        ".mpeg",
-        ".mpe",
-        ".m2v",
-        ".vob",
-        ".ts",
-        ".mts",
-        ".m2t",
-        ".m2ts",
-        ".tod",
-        ".mod",
-        ".mxf",
-        ".dv",
-        ".rm",
-        ".rmvb",
-    ),
-    *(".nut", ".wtv", ".y4m", ".h264", ".hevc"),
-)
 #: H.273 and FFmpeg number the order of fields; 1 is progressive and 0 unknown.
 _INTERLACED = (2, 3, 4, 5)
 

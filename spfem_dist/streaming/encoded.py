@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import av
 
 Decoder = Literal["pyav", "dali-cpu", "dali-gpu"]
+#: What shards hold. Other demuxers, playlists for one, could be made to open other files.
+KNOWN_FORMATS = {"format_whitelist": "mov,matroska,flac"}
 
 
 class DamagedVideo(ValueError):
@@ -40,7 +42,7 @@ def codec_of(video: bytes) -> str:
 def opened(request: Request, number: int) -> av.container.InputContainer:
     """The video of a request, opened; DamagedVideo with `number` where it cannot be."""
     try:
-        container = av.open(io.BytesIO(request.video), mode="r")
+        container = av.open(io.BytesIO(request.video), mode="r", options=KNOWN_FORMATS)
     except (av.FFmpegError, ValueError) as error:
         raise DamagedVideo(f"{request.name} cannot be opened ({error}): cut or not a video", number) from None
     if not container.streams.video:

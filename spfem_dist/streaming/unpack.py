@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from spfem_dist.records import Recording
+from spfem_dist.streaming.encoded import KNOWN_FORMATS
 
 
 def unpack(recording: Recording, file: Path) -> tuple[Path, Path | None]:
@@ -21,7 +22,9 @@ def unpack(recording: Recording, file: Path) -> tuple[Path, Path | None]:
         raise ValueError(f"recording {recording.name} was read without its sound: read the whole group")
     file.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(file), "w") as film:
-        inputs = [av.open(io.BytesIO(content), "r") for content in (recording.video, recording.speech)]
+        inputs = [
+            av.open(io.BytesIO(content), "r", options=KNOWN_FORMATS) for content in (recording.video, recording.speech)
+        ]
         pairs = [(each, film.add_stream_from_template(each.streams[0])) for each in inputs]
         for each, stream in pairs:
             for packet in each.demux(each.streams[0]):

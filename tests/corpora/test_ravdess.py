@@ -24,6 +24,14 @@ def test_codes_are_read(tmp_path):
     assert not rejects
 
 
+@pytest.mark.parametrize("suffix", [".MP4", ".avi", ".MTS", ".webm", ".m4v"])
+def test_films_of_other_containers_are_taken(tmp_path, suffix):
+    put(tmp_path, f"01-01-06-02-02-01-03{suffix}")
+    clips, rejects = ravdess.find_clips(tmp_path)
+    assert [clip.video.suffix for clip in clips] == [suffix]
+    assert not rejects
+
+
 def test_one_statement_in_all_emotions_intensities_and_takes_is_one_group(tmp_path):
     put(tmp_path, *(f"01-01-{e:02d}-{i:02d}-01-{r:02d}-03.mp4" for e in range(2, 9) for i in (1, 2) for r in (1, 2)))
     put(tmp_path, "01-01-01-01-01-01-03.mp4", "01-01-01-01-01-02-03.mp4")

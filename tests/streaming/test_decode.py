@@ -114,6 +114,13 @@ def test_a_broken_video_is_named(videos, decoder):
     assert read_code(decode(good, [4], decoder)[0]) == (77, 4)  # and the decoder goes on
 
 
+def test_a_playlist_in_place_of_a_video_opens_nothing(videos, tmp_path):
+    (tmp_path / "neighbour.mp4").write_bytes(videos["h264"])
+    playlist = f"ffconcat version 1.0\nfile {tmp_path}/neighbour.mp4\n".encode()
+    with pytest.raises(DamagedVideo, match="cannot be opened"):
+        decode(playlist, [0])
+
+
 def test_a_truncated_mp4_is_named(videos):
     video = videos["h264"]
     for cut in (0, 20, len(video) // 2):
