@@ -19,6 +19,8 @@ from spfem_dist.prepare.plan import PrepareSettings
 app = tyro.extras.SubcommandApp()
 evaluate = tyro.extras.SubcommandApp()
 weights = tyro.extras.SubcommandApp()
+data = tyro.extras.SubcommandApp()
+app.command(data, name="data")
 app.command(evaluate, name="evaluate")
 app.command(weights, name="weights")
 
@@ -32,6 +34,28 @@ def prepare(settings: tyro.conf.OmitArgPrefixes[PrepareSettings]) -> None:
         job.run(settings)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; finished shards are kept, and the same call goes on") from None
+
+
+@data.command(name="show")
+def show_data(
+    shards: tyro.conf.Positional[str],
+    json: bool = False,
+    sheet: Path | None = None,
+    sample: str = "",
+    out: Path | None = None,
+) -> None:
+    """Look into shards: speakers by emotions, durations, time-warps, what was not used; a picture of all, or one recording as a film.
+
+    Args:
+        shards: Folder of shards, or s3://bucket/prefix.
+        json: Print the findings as JSON.
+        sheet: Also write a contact sheet (.jpg or .png): each speaker in each emotion.
+        sample: Write one recording as a film to --out: M003_001/happy-3-1, or M003_001 for the first of its group.
+        out: That film (.mp4 or .mkv), with its sound.
+    """
+    from spfem_dist.data_show import show
+
+    show(shards, json, sheet, sample, out)
 
 
 @evaluate.command(name="priors")

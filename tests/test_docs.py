@@ -51,6 +51,13 @@ RUN_BY = {
         "tests/prepare/test_prepare_folder.py::test_a_table_becomes_shards_with_a_split_that_trains"
     ),
     **dict.fromkeys(commands_in(recordings_block()), RECORDINGS),
+    "spfem data show shards/mead": "tests/test_data_show.py::test_tables_say_what_is_there_in_80_columns",
+    "spfem data show shards/mead --sheet sheet.jpg": (
+        "tests/test_data_show.py::test_the_contact_sheet_shows_each_speaker_in_each_emotion"
+    ),
+    "spfem data show shards/mead --sample M003_001/happy-3-1 --out clip.mp4": (
+        "tests/test_data_show.py::test_a_sample_is_played_out_to_a_film_with_sound"
+    ),
     "spfem evaluate priors runs/cdrl-stage1": f"{STAGE1}::test_the_priors_are_scored_and_reported",
     "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/demo-stage2": (
         f"{EDITING}::test_a_clip_takes_on_the_manner_of_a_reference"
