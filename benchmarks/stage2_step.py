@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 import tyro
+from cdrl_stage2 import CDRLGenerator
 from figures import print_line
 from rich.console import Console
 
-from spfem_dist.config import Stage2Run
-from spfem_dist.generators.ned.stage import Stage2
+from spfem_dist.generators import ned
 from spfem_dist.prepare import job as prepare
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors import ccrl, cerl
@@ -31,11 +31,11 @@ from spfem_dist.training import engines
 from spfem_dist.training.loop import Sums, optimiser_step
 
 
-def shards_and_priors(folder: Path) -> Stage2Run:
+def shards_and_priors(folder: Path) -> CDRLGenerator:
     """A run on a corpus of three speakers, rendered into `folder`, with priors as they are before training."""
     corpus = PrepareSettings(out=folder / "shards", identities=3, synthetic_sentences=3, local=True)
     prepare.run(corpus, Console(quiet=True))
-    run = Stage2Run(priors=(str(folder / "ccrl"), str(folder / "cerl")))
+    run = CDRLGenerator(priors=(str(folder / "ccrl"), str(folder / "cerl")))
     run.data.shards, run.data.split, run.scaling.workers, run.tracking.uri = str(corpus.out), "none", 1, ""
     for name, settings in (("ccrl", ccrl.Settings()), ("cerl", cerl.Settings())):
         prior = build_prior(settings, run.data, 160)
@@ -53,7 +53,7 @@ def main(steps: int = 20, smoke: bool = False) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         run = shards_and_priors(Path(scratch))
         torch.manual_seed(0)
-        job = Stage2().job(run, "ned", 0, 1, device)
+        job = ned.Stage().job(run, "ned", 0, 1, device)
         plain = {name: copy.deepcopy(network).to(device) for name, network in job.networks.items()}
         optimizers = {
             n: engines.optimizer_for(list(plain[n].parameters()), s, "none") for n, s in job.optimizers.items()

@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
-from cdrl_stage2 import cdrl_stage2
+from cdrl_stage2 import CDRLGenerator, cdrl_stage2
 from rich.console import Console
 
-from spfem_dist.config import Stage2Run
 from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation import ablation as paired
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.saved import load_judges
-from spfem_dist.generators.ned.stage import Stage2
+from spfem_dist.generators import ned
 from spfem_dist.training import usage
 from spfem_dist.training.launch import start
 
@@ -41,7 +40,9 @@ ARMS = {"baseline": (), "content": ("ccrl",), "emotion": ("cerl",), "both": ("cc
 class Ablation:
     """Train, score and compare the arms."""
 
-    run: Annotated[Stage2Run, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=cdrl_stage2)
+    run: Annotated[CDRLGenerator, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(
+        default_factory=cdrl_stage2
+    )
     judges: str = "runs/judges"
     """Folder of a finished run of recipes/metric_nets.py."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -60,7 +61,7 @@ def ablation(asked: Ablation, console: Console) -> None:
     for arm, seed in ((arm, seed) for seed in asked.seeds for arm in ("baseline", *asked.arms)):
         run = configured(asked.run, arm, seed)
         console.rule(run.name)
-        if start(run, Stage2(), local=asked.local) != "finished":
+        if start(run, ned.Stage(), local=asked.local) != "finished":
             sys.exit(130)
         folders[arm, seed] = run.folder()
         if not paired.is_scored(run.folder(), arm, str(panel)):
@@ -71,7 +72,7 @@ def ablation(asked: Ablation, console: Console) -> None:
     console.print(f"table    {storage}/ablation.md\nnumbers  {storage}/ablation.json", soft_wrap=True)
 
 
-def configured(run: Stage2Run, arm: str, seed: int) -> Stage2Run:
+def configured(run: CDRLGenerator, arm: str, seed: int) -> CDRLGenerator:
     """One arm's run: it differs from the others in name, seed and the weights of guidance, and in nothing else."""
     run = run.model_copy(deep=True)
     run.name, run.seed, run.tracking.experiment = f"ablation-{arm}-{seed}", seed, "ablation"

@@ -8,17 +8,29 @@
     torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors runs/cdrl-stage1
 """
 
-from spfem_dist.config import Scaling, Stage2Run, Zero
-from spfem_dist.generators.ned.stage import Stage2
+from pydantic import Field
+
+from spfem_dist.config import Data, GuidedRun, Scaling, Zero
+from spfem_dist.generators.ned import Settings as NED
+from spfem_dist.generators.ned import Stage
 from spfem_dist.training.launch import main
 
 
-def cdrl_stage2() -> Stage2Run:
+class CDRLGenerator(GuidedRun):
+    """Stage 2 of CDRL: a generator, trained under the frozen priors of stage 1."""
+
+    name: str = Field("cdrl-stage2", description="Run name; the same name and storage resumes, a new name starts anew.")
+    recipe: str = Field("cdrl_stage2", description="Recipe that made this configuration.")
+    data: Data = Field(default_factory=lambda: Data(frames_per_recording=10))
+    ned: NED = Field(default_factory=NED)
+
+
+def cdrl_stage2() -> CDRLGenerator:
     """NED with both priors of CDRL in the clean form, on shards in shards/synthetic."""
-    run = Stage2Run(name="cdrl-stage2", recipe="cdrl_stage2", scaling=Scaling(workers=2), zero=Zero(stage=1))
+    run = CDRLGenerator(scaling=Scaling(workers=2), zero=Zero(stage=1))
     run.data.shards, run.data.split = "shards/synthetic", "synthetic"
     return run
 
 
 if __name__ == "__main__":
-    main(cdrl_stage2, Stage2())
+    main(cdrl_stage2, Stage())

@@ -19,7 +19,7 @@ from spfem_dist.editing.example import edit_example
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.stage import JudgeStage
 from spfem_dist.evaluation.runs import evaluate_run
-from spfem_dist.generators.ned.stage import Stage2
+from spfem_dist.generators import ned
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.prepare.synthetic import folder_of
@@ -70,7 +70,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     headline("6/7 stage 2: NED under the frozen priors, two DeepSpeed workers under Ray Train")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
     generator.priors = (priors,)
-    edits = finished(generator, Stage2())
+    edits = finished(generator, ned.Stage())
 
     headline("7/7 scores of its edits, and one edited clip")
     evaluate_generator(edits, "both", judges, also=priors, console=console)

@@ -92,7 +92,7 @@ def edit(
     Args:
         source: A clip (mp4, mov, mkv, webm), or a folder of clips.
         out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done already is kept.
-        generator: A finished stage-2 run, an exported generator, or models:/ned@champion (of the store in MLFLOW_TRACKING_URI).
+        generator: A finished stage-2 run, an exported generator, or models:/NAME@champion (of the store in MLFLOW_TRACKING_URI).
         reference: A clip of anybody, whose manner the face takes on; it needs no sound.
         emotion: neutral, angry, disgusted, fear, happy, sad or surprised.
         strength: 0 leaves the face as it is, 1 is the full edit, more exaggerates.
@@ -142,7 +142,7 @@ def evaluate_generator(
     """Edit held-out clips with the generator of a finished run, and score what it drew.
 
     Args:
-        run: Folder of the run, for instance runs/ned or s3://bucket/runs/ned.
+        run: Folder of the run, for instance runs/cdrl-stage2 or s3://bucket/runs/cdrl-stage2.
         judges: Folder of a finished run of recipes/metric_nets.py.
         arm: What the figures are called: stage2/<arm>/... in summary.json.
         by: Drive the generator by reference clips, by the emotion's name, or by both.

@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 
 from spfem_dist.faults.grammar import check_faults
 from spfem_dist.job_settings import (  # noqa: F401  # all settings are to be had from here
-    NED,
     Guidance,
     JobSettings,
     Natural,
@@ -295,12 +294,3 @@ class GuidedRun(Run):
         description="The frozen priors: the folder of a stage-1 run, folders of single priors, or registered ones (models:/NAME). "
         "Empty trains without guidance.",
     )
-
-
-class Stage2Run(GuidedRun):
-    """Stage 2: a generator under frozen priors."""
-
-    name: str = Field("cdrl-stage2", description="Run name; the same name and storage resumes, a new name starts anew.")
-    recipe: str = Field("cdrl_stage2", description="Recipe that made this configuration.")
-    data: Data = Field(default_factory=lambda: Data(frames_per_recording=10))
-    ned: NED = Field(default_factory=NED)

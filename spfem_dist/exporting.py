@@ -19,17 +19,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor, nn
 
-from spfem_dist.config import Run, Stage2Run
+from spfem_dist.config import Run
 from spfem_dist.console import plain_console
 from spfem_dist.model_card import model_card
 from spfem_dist.rooms import kinds
 from spfem_dist.runs import read_configuration, run_of
+from spfem_dist.saved import what_of, write_config
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.manifest import Shelf, checkpoint_name, committed, fetched
-
-#: Generators whose networks can be exported.
-GENERATORS = ("ned",)
 
 
 def export(location: str, out: Path, checkpoint: str = "", console: Console | None = None) -> list[Path]:
@@ -43,14 +41,14 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
     configured = read_configuration(location)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: choose another --out, or remove it first")
-    priors = [name for name, job in configured.items() if isinstance(job, dict) and job.get("kind") in kinds("priors")]
-    jobs = [name for name in (*GENERATORS, *priors) if configured.get(name, {}).get("enabled")]
+    generators, priors = (_enabled(configured, package) for package in ("generators", "priors"))
+    jobs = [*generators, *priors]
     if not jobs:
         raise ValueError(f"the run {location} trains neither a generator nor priors: give a run of stage 1 or stage 2")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as scratch:
         whole = Path(scratch) / "model"
-        places = {name: whole if name in GENERATORS else whole / name for name in jobs}
+        places = {name: whole if name in generators else whole / name for name in jobs}
         for name, place in places.items():
             place.mkdir(parents=True)
             if checkpoint:
@@ -60,13 +58,19 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
             config = json.loads((place / "config.json").read_text())
             card = model_card(configured, config, _dataset(config), _summary(location))
             (place / "README.md").write_text(card, encoding="utf-8")
-            _check_loads(name, place)
+            _check_loads(what_of(config), place)
         os.replace(whole, out)
-    written = [out if name in GENERATORS else out / name for name in jobs]
+    written = [out if name in generators else out / name for name in jobs]
     for name, folder in zip(jobs, written, strict=True):
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         console.print(f"{name}: {folder}, {size / 1e6:.1f} MB; it loads on a CPU", highlight=False)
     return written
+
+
+def _enabled(configured: dict[str, Any], package: str) -> list[str]:
+    """The run's enabled jobs whose kinds are rooms of `package`."""
+    known, jobs = kinds(package), {name: job for name, job in configured.items() if isinstance(job, dict)}
+    return [name for name, job in jobs.items() if job.get("kind") in known and job.get("enabled")]
 
 
 def _finished(location: str, name: str, place: Path) -> None:
@@ -107,18 +111,16 @@ def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked
         job.close()
     config = json.loads((place / "config.json").read_text())
     config["facts"] |= {"steps": state["step"], "samples": state["samples"]}
-    (place / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_config(place, config)
 
 
 def _run_and_stage(location: str, configured: dict[str, Any], name: str) -> tuple[Run, Any]:
+    from spfem_dist.generators.generator import find
+    from spfem_dist.priors.stage import Stage1
+
     try:
-        if name in GENERATORS:
-            from spfem_dist.generators.ned.stage import Stage2
-
-            return Stage2Run.model_validate(configured), Stage2()
-        from spfem_dist.priors.stage import Stage1
-
-        return run_of(configured), Stage1()
+        run, kind = run_of(configured), configured[name]["kind"]
+        return run, find(kind).Stage() if kind in kinds("generators") else Stage1()
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(
@@ -174,8 +176,8 @@ def _summary(location: str) -> dict[str, Any]:
     return json.loads(fs.cat_file(f"{root}/summary.json")) if fs.exists(f"{root}/summary.json") else {}
 
 
-def _check_loads(name: str, place: Path) -> None:
-    if name in GENERATORS:
+def _check_loads(what: str, place: Path) -> None:
+    if what == "generator":
         from spfem_dist.generators.load import load_generator
 
         load_generator(place)

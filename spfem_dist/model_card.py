@@ -6,19 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from spfem_dist import rooms
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
-from spfem_dist.priors.prior import find
+from spfem_dist.saved import what_of
 
-TITLES = {
-    "ned": "a generator that changes the emotion of a talking face and keeps its speech",
-}
-WHAT = {
-    "ned": "A manipulator of 51 expression coefficients, a renderer of face crops and a face model, in the form of Neural Emotion Director "
-    "(NED) that this project calls clean. It edits crops of {size} x {size} pixels by {topology} landmarks; `spfem edit` finds them, "
-    "edits whole clips and copies their sound.",
-}
 USE = {
-    "ned": "    spfem edit talk.mp4 --emotion happy --out edited.mp4 --generator FOLDER\n\n"
+    "generator": "    spfem edit talk.mp4 --emotion happy --out edited.mp4 --generator FOLDER\n\n"
     "or, in Python, `spfem_dist.generators.load.load_generator(FOLDER)`.",
     "prior": "    python recipes/cdrl_stage2.py --priors FOLDER\n\nor, in Python, `spfem_dist.priors.prior.load_prior(FOLDER)`.",
 }
@@ -40,18 +33,18 @@ def model_card(
     they cannot be read. summary: the run's summary.json, empty where nothing was scored.
     """
     settings, facts = config["settings"], config["facts"]
-    generator = config.get("name") == "ned"
-    name = "ned" if generator else config["kind"]
+    what, name = what_of(config), config["kind"]
+    generator = what == "generator"
     data = config["data"]
-    about, title = (WHAT[name], TITLES[name]) if generator else (find(name).CARD.about, find(name).CARD.title)
-    about = about.format(size=data["size"], topology=config.get("topology", ""), form=settings["form"])
+    card = rooms.find(f"{what}s", name).CARD
+    about = card.about.format(size=data["size"], topology=config.get("topology", ""), form=settings["form"])
     figures = list(_generator_figures(summary) if generator else _prior_figures(summary, name))
     parts = [
         f"---\nlibrary_name: spfem-dist\ntags: [talking-face, facial-expression, {name}]\n---",
-        f"# {run.get('name', facts.get('run', name))}: {title}",
+        f"# {run.get('name', facts.get('run', name))}: {card.title}",
         about,
         "## Use",
-        USE["ned" if generator else "prior"],
+        USE[what],
         "## Training",
         "\n".join(_training(facts, data, dataset)),
     ]
@@ -86,13 +79,14 @@ def _priors(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[s
     if not sources:
         yield "None: it was trained without guidance."
         return
-    weights = settings["guidance"]
+    weights = settings.get("guidance", {})
     yield "| prior | from | weight | sha256 |"
     yield "|---|---|---|---|"
     for name, source in sources.items():
         where = source["from"].rstrip("/").rsplit("/", 1)[-1]
         yield f"| {name} | {where} | {weights.get(name, 1.0)} | `{source['sha256']}` |"
-    yield f"\nPlacement: {settings['guidance_placement']}. They stood still: the sums were checked when training ended."
+    placement = f"Placement: {settings['guidance_placement']}. " if "guidance_placement" in settings else ""
+    yield f"\n{placement}They stood still: the sums were checked when training ended."
 
 
 def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -113,7 +107,7 @@ def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _prior_figures(summary: Mapping[str, Any], name: str) -> Iterator[str]:
-    family = find(name).CARD.family or name
+    family = rooms.find("priors", name).CARD.family or name
     own, spans = (part.get("priors", {}).get(family, {}) for part in (summary, summary.get("intervals", {})))
     if own:
         yield "Held-out speakers and sentences.\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from cdrl_stage1 import CDRLPriors
+from cdrl_stage2 import CDRLGenerator
 from documented import DOCS, ROOT, blocks, commands_in, documented, recordings_block
 from doors import command, well
 
-from spfem_dist.config import Stage2Run
 from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.prepare.plan import PrepareSettings
 
@@ -202,7 +202,7 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (CDRLPriors, Stage2Run, JudgesRun)
+RUNS = (CDRLPriors, CDRLGenerator, JudgesRun)
 
 
 def known_flags() -> set[str]:

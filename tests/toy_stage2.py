@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from cdrl_stage2 import CDRLGenerator
 from documented import words_of
 from doors import ROOT, Ended, command
 from rich.console import Console
 from small_corpus import SPLIT
 
-from spfem_dist.config import Data, Stage2Run
+from spfem_dist.config import Data
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors import ccrl, cerl
@@ -55,9 +56,9 @@ class Toy:
         """A documented command with these priors and flags."""
         return words_of(line, {STAGE1: self.stage1}, *self.flags(storage, *more))
 
-    def run(self, **changes) -> Stage2Run:
+    def run(self, **changes) -> CDRLGenerator:
         """The same as a configuration, for tests within this process."""
-        run = Stage2Run(name="r", data=self.data, priors=(str(self.stage1),))
+        run = CDRLGenerator(name="r", data=self.data, priors=(str(self.stage1),))
         run.tracking.uri, run.ned.global_batch, run.scaling.workers = "", 4, 1
         return run.model_copy(update=changes)
 
@@ -115,11 +116,11 @@ def losses(storage) -> dict[tuple[int, str], float]:
 
 def killed_after_step_five() -> None:
     """For `command(before=...)`: the process kills itself once it has said that step 5 is done."""
-    say = PlainWorld.say
+    show = PlainWorld.show
 
-    def say_and_die(world, line):
-        say(world, line)
-        if "ned 5/" in line:
+    def show_and_die(world, status):
+        show(world, status)
+        if status.step == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    PlainWorld.say = say_and_die
+    PlainWorld.show = show_and_die

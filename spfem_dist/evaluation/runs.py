@@ -26,10 +26,10 @@ from spfem_dist.evaluation.priors import evaluate_priors, meanings, targets
 from spfem_dist.evaluation.report import figures_table, numbers, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Figure
 from spfem_dist.prepare.landmarks import mouth_opening
-from spfem_dist.priors.frozen import is_prior
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.records import Batch, Recording, UtteranceGroup
 from spfem_dist.runs import read_run
+from spfem_dist.saved import is_saved
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.shares import share_of
 from spfem_dist.storage import open_filesystem
@@ -102,7 +102,7 @@ def exported(location: str) -> dict[str, nn.Module]:
     fs, root = open_filesystem(location)
     priors = {}
     for file in sorted(fs.glob(f"{root}/*/model/config.json")):
-        if is_prior(fs.cat_file(file)):
+        if is_saved(fs.cat_file(file), "prior"):
             with tempfile.TemporaryDirectory() as scratch:
                 fs.get(f"{file.rsplit('/', 1)[0]}/", scratch, recursive=True)
                 inside = Path(scratch) / "model"

@@ -1,1 +1,1 @@
-"""What stage 2 trains, guided by frozen priors. NED is the first room; ICface and SSERD have a door here."""
+"""What stage 2 trains, guided by frozen priors: each method is a package of its own, its room (see `generator.py`)."""

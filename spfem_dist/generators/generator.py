@@ -1,12 +1,24 @@
-"""What editing and evaluation ask of a generator, whoever trained it: a motion for the face, then its pictures."""
+"""What a generator is: editing and evaluation ask it for a motion of the face, then for its pictures.
+
+A generator's method is a package `spfem_dist.generators.<kind>`, its room, which exports
+
+    Settings        a `JobSettings` whose `kind` is the package's name: a field of the recipe's run
+    Stage           what trains it (see `spfem_dist.stage`)
+    load(folder)    the trained generator that the stage exported, a `Generator`
+    CARD            a `GeneratorCard`, what a model card says of it
+
+`find` gives the room, `load.load_generator` a trained generator from wherever it lies.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 
+from spfem_dist import rooms
 from spfem_dist.emotions import Emotion
 
 
@@ -61,3 +73,8 @@ class Generator(Protocol):
         [N, size, size] in [0, 1]: where the crop was redrawn (soft at the edge; 0 leaves the source's pixel).
         """
         ...
+
+
+def find(kind: str) -> ModuleType:
+    """The room of the generators of this kind: `spfem_dist.generators.<kind>`. ValueError lists the rooms there are."""
+    return rooms.find("generators", kind)

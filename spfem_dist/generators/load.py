@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from spfem_dist.config import Tracking
-from spfem_dist.generators.generator import Generator
+from spfem_dist.generators.generator import Generator, find
+from spfem_dist.saved import CONFIG, is_saved, misfit, read_config
 from spfem_dist.storage import open_filesystem
-
-#: Files of an exported generator.
-FILES = ("config.json", "model.safetensors", "face.safetensors")
 
 
 def load_generator(location: str | Path) -> Generator:
     """The generator of a finished stage-2 run, the one exported to `location`, or models:/NAME, frozen, on the CPU.
 
     A registered model is sought in the store that MLFLOW_TRACKING_URI names, or in a run's own default.
-    Raises FileNotFoundError that says what is there instead, ValueError for a format or method that is not known.
+    Raises FileNotFoundError that says what is there instead, ValueError for a damaged one, another version or an unknown kind.
     """
     if str(location).startswith("models:/"):
         from spfem_dist.tracking.models import fetch_model
 
         location = fetch_model(location, os.environ.get("MLFLOW_TRACKING_URI") or Tracking().uri)
     fs, root = open_filesystem(str(location))
-    inside = next((p for p in (f"{root}/ned/model", root) if fs.exists(f"{p}/face.safetensors")), None)
-    if inside is None:
-        if fs.exists(f"{root}/run.json"):
-            raise FileNotFoundError(
-                f"the run {location} holds no finished generator: train it to its end first (python recipes/cdrl_stage2.py)"
-            )
-        raise FileNotFoundError(
-            f"no generator in {location}: give the folder of a stage-2 run, for instance runs/cdrl-stage2, or of an exported model"
-        )
+    inside = _folder(fs, root, str(location))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for file in FILES:
-            fs.get_file(f"{inside}/{file}", str(folder / file))
-        name = json.loads((folder / "config.json").read_text()).get("name")
-        if name != "ned":
-            raise ValueError(f"{location} holds a generator called {name!r}; this version knows ned")
-        from spfem_dist.generators.ned.saved import load_ned
+        folder = Path(scratch) / "generator"
+        folder.mkdir()
+        for path in fs.ls(inside, detail=False):
+            fs.get_file(path, str(folder / path.rstrip("/").rsplit("/", 1)[-1]))
+        try:
+            kind = read_config(folder, "generator")["kind"]
+            try:
+                load = find(kind).load
+            except ValueError as error:
+                raise misfit(folder, "generator", error) from None
+            return load(folder)
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(str(error).replace(str(folder), inside)) from None
 
-        return load_ned(folder)
+
+def _folder(fs: Any, root: str, location: str) -> str:
+    """The folder of the one generator in `root`."""
+    inside = [path.rsplit("/", 1)[0] for path in (f"{root}/{CONFIG}", *sorted(fs.glob(f"{root}/*/model/{CONFIG}")))]
+    found = [
+        path
+        for path in inside
+        if fs.exists(f"{path}/{CONFIG}") and is_saved(fs.cat_file(f"{path}/{CONFIG}"), "generator")
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise FileNotFoundError(f"{location} holds {len(found)} generators: name one, {' or '.join(found)}")
+    if fs.exists(f"{root}/run.json"):
+        raise FileNotFoundError(
+            f"the run {location} holds no finished generator: train it to its end first (python recipes/cdrl_stage2.py)"
+        )
+    raise FileNotFoundError(
+        f"no generator in {location}: give the folder of a stage-2 run, for instance runs/cdrl-stage2, or of an exported model"
+    )

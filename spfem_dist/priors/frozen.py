@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from spfem_dist.config import Data
 from spfem_dist.files import cache_folder, whole_file
 from spfem_dist.job_settings import Guidance
-from spfem_dist.priors.prior import FORMAT, EditedFrames, load_prior
+from spfem_dist.priors.prior import EditedFrames, load_prior
 from spfem_dist.rooms import kinds
+from spfem_dist.saved import is_saved, parameters_sha256
 from spfem_dist.storage import open_filesystem
 from spfem_dist.training.engines import freeze
 
@@ -35,7 +36,7 @@ class FrozenPriors:
     sources: dict[str, dict[str, str]]
 
     def check_weights(self, weights: Guidance, flag: str) -> None:
-        """Raise PriorMismatch where the table `weights` weighs a prior that was not given. flag: where it is set, `--ned.guidance`."""
+        """Raise PriorMismatch where the table `weights` weighs a prior that was not given. flag: where it is set, `--JOB.guidance`."""
         for kind, weight in weights.items():
             if kind not in self.networks and weight not in (0.0, 1.0):  # 1 is what nobody said
                 given = f"gives {', '.join(self.networks)}" if self.networks else "gives none"
@@ -75,7 +76,7 @@ class FrozenPriors:
     def check_untouched(self) -> None:
         """Raise RuntimeError where a parameter or buffer is not bit for bit what was loaded."""
         for name, network in self.networks.items():
-            if digest(network) != self.sources[name]["sha256"]:
+            if parameters_sha256(network.state_dict()) != self.sources[name]["sha256"]:
                 raise RuntimeError(
                     f"the frozen prior {name} changed during stage 2; nothing was exported: this is a defect, report it"
                 )
@@ -94,16 +95,6 @@ def softened(pictures: Tensor) -> Tensor:
     taps = taps / taps.sum()
     x = F.pad(pictures.reshape(n * c, 1, h, w), [reach] * 4, mode="replicate")
     return F.conv2d(F.conv2d(x, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1)).view(n, c, h, w)
-
-
-def digest(network: nn.Module) -> str:
-    """sha256 over names, types and bytes of all parameters and buffers."""
-    whole = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        value = tensor.detach().cpu().contiguous()
-        whole.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()
 
 
 def frozen_priors(
@@ -130,7 +121,7 @@ def frozen_priors(
             _check(asked, config, data, width)
             network = freeze(prior.to(device))
             networks[name] = network.double() if double else network
-            sources[name] = {"from": str(asked), "sha256": digest(networks[name])}
+            sources[name] = {"from": str(asked), "sha256": parameters_sha256(networks[name].state_dict())}
     return FrozenPriors(networks, sources)
 
 
@@ -143,7 +134,7 @@ def _folders(asked: str, tracking_uri: str) -> list[Path]:
     if asked.startswith("s3://"):
         return _fetched(asked)
     root = Path(asked)
-    inside = [file.parent for file in sorted(root.glob("*/model/config.json")) if is_prior(file.read_bytes())]
+    inside = [file.parent for file in sorted(root.glob("*/model/config.json")) if is_saved(file.read_bytes(), "prior")]
     if inside:
         run = (root / "run.json").read_text() if (root / "run.json").is_file() else "{}"
         _check_whole(asked, run, [folder.parent.name for folder in inside])
@@ -165,7 +156,7 @@ def _fetched(location: str) -> list[Path]:
     inside = {
         file.split("/")[-3]: file.rsplit("/", 1)[0]
         for file in sorted(fs.glob(f"{root}/*/model/config.json"))
-        if is_prior(fs.cat_file(file))
+        if is_saved(fs.cat_file(file), "prior")
     }
     if inside and fs.exists(f"{root}/run.json"):
         _check_whole(location, fs.cat_file(f"{root}/run.json").decode(), list(inside))
@@ -198,14 +189,6 @@ def _check_whole(asked: str, run: str, finished: Sequence[str]) -> None:
             f"the run {asked} has not finished {lacking[0]}: train it to its end first (python recipes/cdrl_stage1.py), "
             f"or name the finished prior alone: --priors {asked}/{finished[0]}/model"
         )
-
-
-def is_prior(config: bytes) -> bool:
-    """Whether a model's config.json is of a prior, of this version or another."""
-    try:
-        return str(json.loads(config).get("format", "")).startswith(FORMAT.split("/")[0] + "/")
-    except (ValueError, AttributeError):
-        return True  # damaged: whoever loads it says so
 
 
 def _check(asked: str, config: dict[str, Any], data: Data, width: int) -> None:

@@ -13,25 +13,20 @@ that holds everything needed to rebuild it).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spfem_dist import rooms
 from spfem_dist.config import Data
 from spfem_dist.job_settings import PriorSettings
 from spfem_dist.records import Batch
+from spfem_dist.saved import load_weights, misfit, read_config, save_model
 from spfem_dist.streaming.views import View
-
-FORMAT = "spfem-prior/2"
-AGAIN = "train it again (python recipes/cdrl_stage1.py), or use the version that saved it"
 
 
 @dataclass(frozen=True)
@@ -139,21 +134,14 @@ def save_prior(
 
     facts: JSON values that say where the prior comes from (run name, samples seen, figures); `load_prior` returns them.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in prior.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors")
-    config = {
-        "format": FORMAT,
-        "kind": settings.kind,
+    described = {
         "hears": prior.hears,
         "settings": settings.model_dump(mode="json"),
         "data": data.model_dump(mode="json"),
         "feature_dim": feature_dim,
         "facts": facts or {},
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return folder
+    return save_model(folder, "prior", settings.kind, prior, described)
 
 
 def load_prior(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
@@ -161,47 +149,11 @@ def load_prior(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
     """
-    folder = Path(folder)
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise FileNotFoundError(f"no {file} in {folder}: give the folder of one prior, as a finished run saved it")
-    config = _read_config(folder / "config.json")
+    config = read_config(folder, "prior")
     try:
         settings = find(config["kind"]).Settings(**config["settings"])
         prior = build_prior(settings, Data(**config["data"]), config["feature_dim"], pretrained=False)
     except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{folder / 'config.json'} describes no prior of this version ({reason}): {AGAIN}") from None
-    _load_tensors(prior, folder / "model.safetensors")
+        raise misfit(folder, "prior", error) from None
+    load_weights(prior, folder, "prior")
     return prior.eval().requires_grad_(False), config
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}): copy the prior again, or {AGAIN}") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else config
-        raise ValueError(f"{file} has format {found!r}, expected {FORMAT!r}: {AGAIN}")
-    return config
-
-
-def _load_tensors(prior: nn.Module, file: Path) -> None:
-    """Give the prior the tensors in `file`, every one of them and no other."""
-    try:
-        saved = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is damaged ({error}): copy the prior again, or {AGAIN}") from None
-    wanted = prior.state_dict()
-    differs = {
-        "lacks": sorted(wanted.keys() - saved.keys()),
-        "has, unknown here,": sorted(saved.keys() - wanted.keys()),
-        "has in another shape": sorted(k for k in wanted.keys() & saved.keys() if wanted[k].shape != saved[k].shape),
-    }
-    if any(differs.values()):
-        told = "; ".join(
-            f"{how} {', '.join(names[:3])}{' ...' * (len(names) > 3)}" for how, names in differs.items() if names
-        )
-        raise ValueError(f"{file.parent} holds a prior of another version, which {told}: {AGAIN}")
-    prior.load_state_dict(saved)

@@ -1,6 +1,6 @@
 """A generator as an MLflow model from code: this file is the model's script, the weights beside it are safetensors, no pickle.
 
-`mlflow.pyfunc.load_model("models:/ned@champion").predict({"source": ["talk.mp4"], "emotion": ["happy"], "out": ["edited.mp4"]})`
+`mlflow.pyfunc.load_model("models:/NAME@champion").predict({"source": ["talk.mp4"], "emotion": ["happy"], "out": ["edited.mp4"]})`
 edits clips as `spfem edit` does.
 """
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from spfem_dist.redact import redact
+from spfem_dist.saved import PARAMETERS
 
 log = logging.getLogger(__name__)
 
 #: The alias of the version to use.
 CHAMPION = "champion"
-#: The tag by which a generator's priors are found among the registered versions: sha256 over their parameters and buffers.
-PARAMETERS = "parameters_sha256"
 
 
-def tags_of(config: Mapping[str, Any], folder: Path, kind: str) -> dict[str, str]:
+def tags_of(config: Mapping[str, Any], kind: str) -> dict[str, str]:
     """What the export's config.json says of its origin, as tags of the version: run, seed, form, shards, priors with their sums."""
     facts, settings, data = (config.get(key) or {} for key in ("facts", "settings", "data"))
     told = {"kind": kind, "form": settings.get("form"), "network": settings.get("network")}
@@ -25,11 +23,7 @@ def tags_of(config: Mapping[str, Any], folder: Path, kind: str) -> dict[str, str
     told |= {"data.shards": data.get("shards"), "data.split": data.get("split")}
     for name, source in facts.get("priors", {}).items():
         told |= {f"prior.{name}": source["from"], f"prior.{name}.sha256": source["sha256"]}
-    if kind == "prior":
-        from spfem_dist.priors.frozen import digest
-        from spfem_dist.priors.prior import load_prior
-
-        told[PARAMETERS] = digest(load_prior(folder)[0])
+    told[PARAMETERS] = config.get(PARAMETERS)
     return {key: redact(value) for key, value in told.items() if value not in (None, "")}
 
 

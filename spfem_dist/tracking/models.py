@@ -1,4 +1,4 @@
-"""Trained priors and generators as registered models, named `models:/ccrl`, `models:/ned@champion`, `models:/ccrl/3`."""
+"""Trained priors and generators as registered models, named `models:/NAME`, `models:/NAME@champion`, `models:/NAME/3`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from spfem_dist.files import cache_folder, file_sha256
 from spfem_dist.redact import redact
+from spfem_dist.saved import what_of
 from spfem_dist.tracking import lineage
 from spfem_dist.tracking.outbox import now
 from spfem_dist.tracking.store import TrackingUnavailable, open_client, reachable
@@ -64,8 +65,10 @@ def register_model(
         raise FileNotFoundError(
             f"no model.safetensors in {folder}: give the folder of one prior or generator, as a finished run saved it"
         )
-    kind = "generator" if (folder / "face.safetensors").is_file() else "prior"
     config = json.loads((folder / "config.json").read_text())
+    kind = what_of(config)
+    if kind not in KINDS:
+        raise ValueError(f"{folder} holds a {kind or 'model without a format'}: priors and generators are registered")
     client = _answering(uri)
     digest = file_sha256(weights)
     for known in client.search_model_versions(f"name = '{name}' and tags.sha256 = '{digest}'"):
@@ -92,7 +95,7 @@ def register_model(
     guides = lineage.registered_priors(client, config)
     if run_id and guides:
         _descend(client, run_id, guides)
-    told = {"sha256": digest, "samples": str(samples)} | lineage.tags_of(config, folder, kind)
+    told = {"sha256": digest, "samples": str(samples)} | lineage.tags_of(config, kind)
     told |= {f"prior.{key}": f"models:/{key}/{version.version}" for key, version in guides.items()}
     told |= {key: redact(value) for key, value in (tags or {}).items()}
     with _process_uses(uri):

@@ -1,6 +1,6 @@
 """A prior as an MLflow model from code: this file is the model's script, the weights beside it are safetensors, no pickle.
 
-`mlflow.pyfunc.load_model("models:/ccrl@candidate").predict({"frames": ..., "speech": ...})` gives embeddings.
+`mlflow.pyfunc.load_model("models:/NAME@candidate").predict({"frames": ..., "speech": ...})` gives embeddings.
 """
 
 from __future__ import annotations

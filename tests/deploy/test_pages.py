@@ -57,11 +57,11 @@ def test_a_recipes_flags_are_understood(line):
     tree = ast.parse((ROOT / words[place]).read_text())
     made = next(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
     from cdrl_stage1 import CDRLPriors
+    from cdrl_stage2 import CDRLGenerator
 
-    from spfem_dist.config import Stage2Run
     from spfem_dist.training.launch import parse
 
-    parse(Stage2Run if made == "cdrl_stage2" else CDRLPriors, words[place + 1 :])  # a bad one ends the process
+    parse(CDRLGenerator if made == "cdrl_stage2" else CDRLPriors, words[place + 1 :])  # a bad one ends the process
 
 
 @pytest.mark.parametrize("line", [one for one in LINES if re.search(r"(^| )ray ", one.values[0])])

@@ -8,9 +8,9 @@ import torch
 from doors import command, well
 from toy_stage2 import DRY, TORCHRUN, alone, killed_after_step_five, losses, started, two_workers
 
-from spfem_dist.generators.ned.stage import Stage2
-from spfem_dist.priors.frozen import digest
+from spfem_dist.generators import ned
 from spfem_dist.priors.prior import load_prior
+from spfem_dist.saved import parameters_sha256
 from spfem_dist.training import engines
 
 #: In single precision rounding grows with every step of networks that train against each other, whoever trains them.
@@ -57,7 +57,7 @@ def test_the_dry_run_says_what_would_happen(toy, tmp_path):
 def test_a_finished_run_records_the_very_priors_of_stage_one(name, toy, finished):
     config = json.loads((finished / "r" / "ned" / "model" / "config.json").read_text())
     prior, _ = load_prior(toy.stage1 / name / "model")
-    assert config["facts"]["priors"][name] == {"from": str(toy.stage1), "sha256": digest(prior)}
+    assert config["facts"]["priors"][name] == {"from": str(toy.stage1), "sha256": parameters_sha256(prior.state_dict())}
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def lesson(toy):
         placement = {key: guidance.pop(key) for key in ("guidance_placement",) if key in guidance}
         run.ned = run.ned.model_copy(update={"guidance": run.ned.guidance | guidance} | placement)
         torch.manual_seed(0)
-        stage = Stage2()
+        stage = ned.Stage()
         jobs.append(stage.job(run, "ned", 0, 1, torch.device("cpu")))
         stir(jobs[-1].networks)
         return jobs[-1], stage.lesson, next(jobs[-1].batches(0))[0]

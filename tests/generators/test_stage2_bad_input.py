@@ -59,7 +59,7 @@ def test_a_stage_one_run_that_has_not_finished_is_named(toy, priors, tmp_path):
 
 def test_a_stage_one_run_of_which_one_prior_has_finished_is_not_taken_for_whole(toy, priors, tmp_path):
     shutil.rmtree(priors / "cerl")
-    run = {"ccrl": {"enabled": True}, "cerl": {"enabled": True}}
+    run = {kind: {"kind": kind, "enabled": True} for kind in ("ccrl", "cerl")}
     (priors / "run.json").write_text(json.dumps(run))
     refused(train(toy, tmp_path, priors), "has not finished cerl", f"--priors {priors}/ccrl/model")
 
@@ -87,7 +87,7 @@ def empty(folder: Path) -> None:
 
 def of_no_known_kind(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"name": "asccl"}))
+    (folder / "config.json").write_text(json.dumps(config | {"kind": "unheard_of"}))
 
 
 def with_a_setting_that_is_gone(folder: Path) -> None:
@@ -111,9 +111,9 @@ def cut_short(folder: Path) -> None:
     ("harm", "phrases"),
     [
         (empty, ["config.json is damaged", "copy the prior again"]),
-        (of_no_known_kind, ["config.json describes no prior of this version", "asccl", "train it again"]),
+        (of_no_known_kind, ["config.json describes no prior of this version", "unheard_of", "train it again"]),
         (with_a_setting_that_is_gone, ["describes no prior of this version", "margin", "train it again"]),
-        (of_an_older_version, ["holds a prior of another version, which lacks", "train it again"]),
+        (of_an_older_version, ["holds a prior of another version", "lacks", "train it again"]),
         (cut_short, ["model.safetensors is damaged", "copy the prior again"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

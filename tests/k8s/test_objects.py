@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import yaml
 from cdrl_stage1 import CDRLPriors
+from cdrl_stage2 import CDRLGenerator
 from charts import (
     MODES,
     PRESETS,
@@ -25,7 +26,6 @@ from charts import (
 )
 from test_valid import EVERYTHING
 
-from spfem_dist.config import Stage2Run
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.training.launch import parse
 
@@ -330,7 +330,7 @@ def test_stage_two_takes_the_priors_and_flags_of_every_kind():
             "ned.enabled": True,
         },
     )
-    run = parse(lambda: Stage2Run(), words[2:]).run
+    run = parse(lambda: CDRLGenerator(), words[2:]).run
     assert run.name == "ned"
     assert run.priors == ("models:/ccrl", "models:/cerl")
     assert (run.ned.optimizer.lr, run.ned.steps, run.ned.optimizer.milestones) == (2e-5, 1_000_000, (10, 20))

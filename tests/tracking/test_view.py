@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cdrl_stage1 import CDRLPriors
+from cdrl_stage2 import CDRLGenerator
 from mlflow.artifacts import download_artifacts
 
-from spfem_dist.config import Stage2Run
 from spfem_dist.tracking import environment, tracker, view
 from spfem_dist.training.launch import parse, recipe_at
 
@@ -90,7 +90,7 @@ def test_the_parent_names_the_data_too(run, client):
     assert [entry.dataset.name for entry in client.get_run(parent).inputs.dataset_inputs] == ["synthetic"]
 
 
-@pytest.mark.parametrize("made", [CDRLPriors(), Stage2Run(priors=("runs/a b", "models:/cerl@champion"))])
+@pytest.mark.parametrize("made", [CDRLPriors(), CDRLGenerator(priors=("runs/a b", "models:/cerl@champion"))])
 def test_the_kept_command_starts_the_same_run(made):
     run = made.absolute()
     run.scaling.workers, run.tracking.uri, run.data.maximum_warp_cost = (1, 3), "http://me:sesame@host:5000", 0.25

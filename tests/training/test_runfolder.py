@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from cdrl_stage1 import CDRLPriors
+from cdrl_stage2 import CDRLGenerator
 
-from spfem_dist.config import Stage2Run
 from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.training.runfolder import RunConflict, RunFolder, binding_changes, changed_fields, set_aside
 
@@ -44,7 +44,7 @@ def test_where_a_run_trains_may_change(tmp_path):
     assert RunFolder(run_in(tmp_path, scaling={"workers": 1}, tracking={"uri": ""})).open() is True
 
 
-@pytest.mark.parametrize("kind", [CDRLPriors, Stage2Run, JudgesRun])
+@pytest.mark.parametrize("kind", [CDRLPriors, CDRLGenerator, JudgesRun])
 def test_how_any_job_is_cut_and_whether_it_trains_may_change(kind, tmp_path):
     known = kind.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}})
     for job in known.jobs():
@@ -58,7 +58,7 @@ def test_how_any_job_is_cut_and_whether_it_trains_may_change(kind, tmp_path):
 
 def test_a_name_that_another_recipe_used_is_refused(tmp_path):
     RunFolder(run_in(tmp_path)).open()
-    other = Stage2Run.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}})
+    other = CDRLGenerator.model_validate({"name": "r", "checkpoint": {"storage": str(tmp_path)}})
     with pytest.raises(RunConflict, match=r"is of another recipe or version .*: give another --name"):
         RunFolder(other).open()
 

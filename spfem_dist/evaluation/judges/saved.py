@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spfem_dist.evaluation.judges.networks import IdentityNetwork, OracleNetwork, SynchronyNetwork
 from spfem_dist.evaluation.judges.published import published_judges
 from spfem_dist.evaluation.judges.settings import Identity, JudgeSettings, Oracle, Synchrony
 from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.saved import load_weights, misfit, read_config, save_model
 from spfem_dist.storage import open_filesystem
 
-FORMAT = "spfem-judge/1"
 NAMES = ("oracle", "identity", "synchrony")
 
 
@@ -75,14 +73,9 @@ def save_judge(
     facts: dict[str, Any],
 ) -> Path:
     """Write `model.safetensors` and `config.json` into `folder` (made if missing) and return the folder."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in judge.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors")
     kept = {key: value for key, value in shape.items() if key != "speaker_of"}
-    config = {"format": FORMAT, "name": name, "settings": settings.model_dump(mode="json"), "shape": kept}
-    (folder / "config.json").write_text(json.dumps(config | {"facts": facts}, indent=2, sort_keys=True) + "\n")
-    return folder
+    described = {"settings": settings.model_dump(mode="json"), "shape": kept, "facts": facts}
+    return save_model(folder, "judge", name, judge, described)
 
 
 def load_judge(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
@@ -90,20 +83,13 @@ def load_judge(folder: Path | str) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises FileNotFoundError where a file is missing and ValueError where the folder holds something else.
     """
-    folder = Path(folder)
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise FileNotFoundError(
-                f"no {file} in {folder}: give the folder of one judge, as recipes/metric_nets.py left it"
-            )
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder / 'config.json'} has format {config.get('format')!r}, expected {FORMAT!r}: train it again"
-        )
-    kind = {"oracle": Oracle, "identity": Identity, "synchrony": Synchrony}[config["name"]]
-    judge = build_judge(config["name"], kind(**config["settings"]), config["shape"])
-    judge.load_state_dict(load_file(folder / "model.safetensors"))
+    config = read_config(folder, "judge")
+    try:
+        settings = {"oracle": Oracle, "identity": Identity, "synchrony": Synchrony}[config["kind"]]
+        judge = build_judge(config["kind"], settings(**config["settings"]), config["shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise misfit(folder, "judge", error) from None
+    load_weights(judge, folder, "judge")
     return judge.eval().requires_grad_(False), config
 
 

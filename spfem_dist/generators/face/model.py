@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+import torch
 from scipy.ndimage import gaussian_filter1d
 
 from spfem_dist.generators.face.topology import Topology, topology
+from spfem_dist.saved import load_tensors, save_tensors
 
 #: Expression coefficients of one frame, and with the jaw's opening before them.
 EXPRESSION, COEFFICIENTS = 50, 51
@@ -56,15 +57,15 @@ class FaceModel:
     """The model. mean, basis: see `learn_face_model`.
 
     mean: [L, 2], the average speaker at rest. depth: [L], towards the camera. basis: [51, L, 2], what one unit of each coefficient
-    moves. identity, moods: covariances [2 L, 2 L] of rest shapes over speakers, and of a clip's mean expression.
+    moves. identity_covariance, expression_covariance: [2 L, 2 L], of rest shapes over speakers, and of a clip's mean expression.
     """
 
     topology: Topology
     mean: np.ndarray
     depth: np.ndarray
     basis: np.ndarray
-    identity: np.ndarray
-    moods: np.ndarray
+    identity_covariance: np.ndarray
+    expression_covariance: np.ndarray
 
     @property
     def openings(self) -> float:
@@ -112,8 +113,8 @@ class FaceModel:
         """The most likely rest shape [L, 2] of a speaker whose clip has this mean shape: the mean of a Gaussian posterior."""
         seen = (shape - self.mean).reshape(-1)
         noise = _UNSEEN * np.eye(len(seen))
-        of_identity = self.identity + noise
-        other = noise if neutral else self.moods + noise
+        of_identity = self.identity_covariance + noise
+        other = noise if neutral else self.expression_covariance + noise
         return self.mean + (of_identity @ np.linalg.solve(of_identity + other, seen)).reshape(-1, 2)
 
     def seen_from_the_front(self, points: np.ndarray) -> tuple[np.ndarray, Pose]:
@@ -129,15 +130,28 @@ class FaceModel:
 
     def save(self, file: Path) -> None:
         """Write the model as safetensors."""
-        arrays = {
-            name: getattr(self, name).astype(np.float32) for name in ("mean", "depth", "basis", "identity", "moods")
-        }
-        save_file(arrays, file, metadata={"topology": self.topology.name})
+        arrays = {name: getattr(self, name).astype(np.float32) for name in _shapes(self.topology)}
+        save_tensors({name: torch.from_numpy(array) for name, array in arrays.items()}, file)
 
     @classmethod
     def load(cls, file: Path, name: str) -> FaceModel:
-        """The model in `file`, of the landmark order `name`."""
-        return cls(topology(name), **load_file(file))
+        """The model in `file`, of the landmark order `name`. Raises ValueError where the file is damaged or holds something else."""
+        order = topology(name)
+        wanted = {key: torch.empty(shape, device="meta") for key, shape in _shapes(order).items()}
+        return cls(order, **{key: value.numpy() for key, value in load_tensors(file, wanted, "generator").items()})
+
+
+def _shapes(order: Topology) -> dict[str, tuple[int, ...]]:
+    """What a saved model holds."""
+    points = order.points
+    square = (2 * points, 2 * points)
+    return {
+        "mean": (points, 2),
+        "depth": (points,),
+        "basis": (COEFFICIENTS, points, 2),
+        "identity_covariance": square,
+        "expression_covariance": square,
+    }
 
 
 def similarity(points: np.ndarray, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,12 +197,12 @@ def learn_face_model(clips: Iterable[TrainingClip], order: Topology) -> tuple[Fa
     depth = _learnt_depth([clip.landmarks.astype(np.float64) for clip in clips], mean, order)
     model = FaceModel(order, mean, depth, np.zeros((COEFFICIENTS, order.points, 2)), np.zeros(0), np.zeros(0))
     shapes = [model.seen_from_the_front(clip.landmarks.astype(np.float64))[0] for clip in clips]
-    rests: dict[str, np.ndarray] = {}
+    neutral_shapes: dict[str, np.ndarray] = {}
     for speaker in sorted({clip.speaker for clip in clips}):
         own = [(clip.neutral, shape) for clip, shape in zip(clips, shapes, strict=True) if clip.speaker == speaker]
-        rests[speaker] = np.concatenate([s for neutral, s in own if neutral] or [s for _, s in own]).mean(0)
-    model.mean = np.mean(list(rests.values()), 0)
-    shifts = [shape - rests[clip.speaker] for clip, shape in zip(clips, shapes, strict=True)]
+        neutral_shapes[speaker] = np.concatenate([s for neutral, s in own if neutral] or [s for _, s in own]).mean(0)
+    model.mean = np.mean(list(neutral_shapes.values()), 0)
+    shifts = [shape - neutral_shapes[clip.speaker] for clip, shape in zip(clips, shapes, strict=True)]
     moved = np.concatenate(shifts)
     opening = _opening(moved, order)
     spread = opening.std() + 1e-9
@@ -209,10 +223,11 @@ def learn_face_model(clips: Iterable[TrainingClip], order: Topology) -> tuple[Fa
         # The sign is the solver's choice: the largest entry is made positive, so that every machine learns the same model.
         mode = modes[number] * np.sign(modes[number][np.abs(modes[number]).argmax()])
         model.basis[1 + number] = (mode * unit).reshape(-1, 2)
-    rest = np.stack([r - model.mean for r in rests.values()]).reshape(len(rests), -1)
-    moods = np.stack([s.mean(0) for s in shifts]).reshape(len(shifts), -1)
-    model.identity, model.moods = rest.T @ rest / len(rest), moods.T @ moods / len(moods)
-    return model, rests
+    rest = np.stack([r - model.mean for r in neutral_shapes.values()]).reshape(len(neutral_shapes), -1)
+    expressions = np.stack([s.mean(0) for s in shifts]).reshape(len(shifts), -1)
+    model.identity_covariance = rest.T @ rest / len(rest)
+    model.expression_covariance = expressions.T @ expressions / len(expressions)
+    return model, neutral_shapes
 
 
 def _principal(flat: np.ndarray) -> tuple[None, np.ndarray, np.ndarray]:

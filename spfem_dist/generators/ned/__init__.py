@@ -1,7 +1,8 @@
 """NED (Papantoniou et al., CVPR 2022): a manipulator rewrites expression coefficients, a renderer redraws the face."""
 
-from spfem_dist import job_settings
+from spfem_dist.generators.ned.card import CARD
+from spfem_dist.generators.ned.saved import load
+from spfem_dist.generators.ned.settings import Settings
+from spfem_dist.generators.ned.stage import Stage
 
-__all__ = ["Settings"]
-
-Settings = job_settings.NED
+__all__ = ["CARD", "Settings", "Stage", "load"]

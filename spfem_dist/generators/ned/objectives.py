@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spfem_dist.config import NED
 from spfem_dist.generators.ned.manipulator import JAW, correlation
 from spfem_dist.generators.ned.networks import Manipulator
 from spfem_dist.generators.ned.renderer import feature_matching
+from spfem_dist.generators.ned.settings import Settings
 from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Prepared, Scene, slow
 from spfem_dist.nets.vgg import VGG19
 from spfem_dist.priors.prior import EditedFrames
@@ -32,7 +32,7 @@ def edited_windows(manipulator: Manipulator | nn.Module, prepared: Prepared) -> 
 
 
 def manipulator_losses(
-    settings: NED, manipulator: nn.Module, critic: nn.Module, prepared: Prepared, edited: Tensor, style: Tensor
+    settings: Settings, manipulator: nn.Module, critic: nn.Module, prepared: Prepared, edited: Tensor, style: Tensor
 ) -> dict[str, Tensor]:
     """NED's losses, and the distance to the same words as the speaker said them in the target emotion.
 
@@ -57,7 +57,9 @@ def manipulator_losses(
     }
 
 
-def window_critic_losses(settings: NED, critic: nn.Module, prepared: Prepared, edited: Tensor) -> dict[str, Tensor]:
+def window_critic_losses(
+    settings: Settings, critic: nn.Module, prepared: Prepared, edited: Tensor
+) -> dict[str, Tensor]:
     """Real windows of their own emotion against edits, and against real windows called by another emotion."""
     real = prepared.windows[:, SOURCE]
     losses = {}
@@ -89,7 +91,7 @@ def reconstruction_error(prepared: Prepared, picture: Tensor) -> Tensor:
 
 
 def renderer_losses(
-    settings: NED, critic: nn.Module, prepared: Prepared, picture: Tensor, perceptual: VGG19 | None = None
+    settings: Settings, critic: nn.Module, prepared: Prepared, picture: Tensor, perceptual: VGG19 | None = None
 ) -> dict[str, Tensor]:
     """Redraw real frames as they are, and so that they look real."""
     whole = prepared.redrawn.composed(picture, prepared.wanted)
@@ -108,14 +110,14 @@ def renderer_losses(
     return losses
 
 
-def edit_adversarial(settings: NED, critic: nn.Module, scene: Scene, edited: Tensor) -> dict[str, Tensor]:
+def edit_adversarial(settings: Settings, critic: nn.Module, scene: Scene, edited: Tensor) -> dict[str, Tensor]:
     """Edited frames [B, 3, S, S] look real."""
     return {
         "ned/edit_adversarial": settings.picture_adversarial_weight * _looks_real(critic(scene.maps.detach(), edited))
     }
 
 
-def edit_tone(settings: NED, scene: Scene, painted: Tensor) -> dict[str, Tensor]:
+def edit_tone(settings: Settings, scene: Scene, painted: Tensor) -> dict[str, Tensor]:
     """An emotion draws lines and moves features; it lays no patches of light or colour on a face.
 
     Without this the renderer paints whatever pleases the emotion prior: bright foreheads, white lids.
@@ -128,7 +130,7 @@ def edit_tone(settings: NED, scene: Scene, painted: Tensor) -> dict[str, Tensor]
 
 
 def picture_critic_losses(
-    settings: NED, critic: nn.Module, prepared: Prepared, picture: Tensor, edit: tuple[Scene, Tensor]
+    settings: Settings, critic: nn.Module, prepared: Prepared, picture: Tensor, edit: tuple[Scene, Tensor]
 ) -> dict[str, Tensor]:
     """Real frames against redrawn and edited ones."""
     scene, edited = edit

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spfem_dist.config import Stage2Run
+from spfem_dist.config import GuidedRun, Run
 from spfem_dist.emotions import Emotion
 from spfem_dist.generators.face.maps import FaceMaps
 from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model
 from spfem_dist.generators.face.topology import topology
 from spfem_dist.generators.ned import objectives
 from spfem_dist.generators.ned.networks import build_networks
-from spfem_dist.generators.ned.saved import save_ned
+from spfem_dist.generators.ned.saved import save
+from spfem_dist.generators.ned.settings import Settings
 from spfem_dist.generators.ned.windows import MATCHED, Prepared, Scene, edited_scene, prepare
 from spfem_dist.nets.vgg import VGG19
 from spfem_dist.pictures import grid, tile
@@ -30,28 +31,29 @@ from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import MOTION
 
 
-class Stage2:
+class Stage:
     """NED learns from windows of utterance groups; the priors of stage 1 stand still."""
 
     name = "stage2"
 
-    def jobs(self, run: Stage2Run) -> list[str]:
+    def jobs(self, run: Run) -> list[str]:
         """The generator."""
         return list(run.jobs())
 
-    def job(self, run: Stage2Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """NED with its training stream and held-out samples, as worker `rank` of `size` sees it."""
-        settings = run.ned
+        run, settings = _checked(run, name)
         source = Source(run.data, device, landmarks=True)
         feed = Feed(run, settings, MOTION, source, rank, size, device)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
-        model, rests = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
+        model, neutral_shapes = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
         perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
         if perceptual is not None and run.zero.precision == "fp64":
             perceptual.double()
         priors.check_weights(settings.guidance, f"--{name}.guidance")
-        lesson = Lesson(run, model, rests, speakers_of(source), priors, feed.share.steps, perceptual)
-        self.lesson = lesson
+        self.losses = losses = NEDLosses(
+            settings, model, neutral_shapes, speakers_of(source), priors, feed.share.steps, perceptual
+        )
         return Job(
             name,
             build_networks(settings.network),
@@ -61,51 +63,54 @@ class Stage2:
                 "renderer_critic": settings.renderer_critic,
                 "renderer": settings.optimizer,
             },
-            lesson.phases(),
+            losses.phases(),
             settings,
             feed.batches,
             feed.validation,
             feed.facts,
-            judge=lesson.judged,
-            pictures=lesson.pictures,
+            judge=losses.judged,
+            pictures=losses.pictures,
             close=feed.close,
         )
 
-    def check(self, run: Stage2Run, name: str) -> None:
+    def check(self, run: Run, name: str) -> None:
         """Raise what would keep NED from training: no landmarks, no groups to draw from, priors or weights that are not here."""
+        run, settings = _checked(run, name)
         check_groups(run, MOTION, landmarks=True)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
-        priors.check_weights(run.ned.guidance, f"--{name}.guidance")
-        if run.ned.perceptual_weight:
+        priors.check_weights(settings.guidance, f"--{name}.guidance")
+        if settings.perceptual_weight:
             VGG19.pretrained()
 
-    def export(self, run: Stage2Run, name: str, networks: Networks, folder: Path) -> None:
+    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
         """Write manipulator, renderer and face model, loadable on a CPU. The priors are checked to be what they were."""
-        self.lesson.priors.check_untouched()
+        run, settings = _checked(run, name)
+        self.losses.priors.check_untouched()
         facts = {
             "run": run.name,
             "seed": run.seed,
-            "steps": run.ned.steps,
-            "samples": run.ned.steps * run.ned.global_batch,
-            "priors": self.lesson.priors.sources,
+            "steps": settings.steps,
+            "samples": settings.steps * settings.global_batch,
+            "priors": self.losses.priors.sources,
         }
-        save_ned(folder, networks, self.lesson.model, run.ned, run.data, facts)
+        save(folder, networks, self.losses.model, settings, run.data, facts)
 
 
-class Lesson:
+class NEDLosses:
     """What a step computes: the phases' losses, the held-out judgement, the pictures."""
 
     def __init__(
         self,
-        run: Stage2Run,
+        settings: Settings,
         model: FaceModel,
-        rests: dict[str, np.ndarray],
+        neutral_shapes: dict[str, np.ndarray],
         speakers: dict[str, str],
         priors: FrozenPriors,
         micro_batches: int,
         perceptual: VGG19 | None = None,
     ):
-        self.settings, self.model, self.rests, self.speakers, self.priors = run.ned, model, rests, speakers, priors
+        self.settings, self.model, self.neutral_shapes = settings, model, neutral_shapes
+        self.speakers, self.priors = speakers, priors
         self.maps, self.micro_batches = FaceMaps(model), micro_batches
         self.perceptual = perceptual
         self._kept: OrderedDict[int, tuple[Batch, Prepared]] = OrderedDict()
@@ -124,8 +129,8 @@ class Lesson:
         if (kept := self._kept.get(id(batch))) is not None and kept[0] is batch:
             return kept[1]
         dtype = next(networks["renderer"].parameters()).dtype
-        rests = [self.rests.get(self.speakers[key]) for key in batch.keys]
-        made = prepare(batch, self.model, self.maps, rests, dtype)
+        neutral_shapes = [self.neutral_shapes.get(self.speakers[key]) for key in batch.keys]
+        made = prepare(batch, self.model, self.maps, neutral_shapes, dtype)
         self._kept[id(batch)] = (batch, made)
         while len(self._kept) > self.micro_batches:
             self._kept.popitem(last=False)
@@ -241,6 +246,13 @@ class Lesson:
         return {"edits": grid(rows)}
 
 
+def _checked(run: Run, name: str) -> tuple[GuidedRun, Settings]:
+    settings = run.jobs()[name]
+    if not isinstance(run, GuidedRun) or not isinstance(settings, Settings):
+        raise TypeError(f"{name} of run {run.name!r} is a {type(settings).__module__}.Settings: it has another stage")
+    return run, settings
+
+
 def speakers_of(source: Source) -> dict[str, str]:
     """Who speaks in each group, by the group's key."""
     return {entry.key: entry.speaker for shard in source.reader.index.shards for entry in shard.groups}
@@ -249,7 +261,7 @@ def speakers_of(source: Source) -> dict[str, str]:
 def learnt_face(
     source: Source, accept: Callable[[GroupEntry], bool], speakers: int, clips: int
 ) -> tuple[FaceModel, dict[str, np.ndarray]]:
-    """The face model of the accepted groups, and every speaker's rest shape: a function of the shards alone, so equal on every worker."""
+    """The face model of the accepted groups, and every speaker's neutral shape: a function of the shards alone, so equal on every worker."""
     index = source.reader.index
     places = [
         (entry.speaker, s, g)
