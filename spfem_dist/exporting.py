@@ -27,7 +27,7 @@ from spfem_dist.runs import read_configuration, run_of
 from spfem_dist.saved import what_of, write_config
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
-from spfem_dist.training.manifest import Shelf, checkpoint_name, committed, fetched
+from spfem_dist.training.manifest import CheckpointStore, checkpoint_name, committed, fetched
 
 
 def export(location: str, out: Path, checkpoint: str = "", console: Console | None = None) -> list[Path]:
@@ -101,7 +101,7 @@ def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked
     torch.manual_seed(run.seed)
     job = stage.job(run, name, 0, 1, torch.device("cpu"))
     try:
-        zero_stage = Shelf(storage).manifest(checkpoint_name(step), 0)["zero_stage"]
+        zero_stage = CheckpointStore(storage).manifest(checkpoint_name(step), 0)["zero_stage"]
         with fetched(f"{storage}/{checkpoint_name(step)}") as folder:
             state = json.loads((folder / "state.json").read_text())
             for key, network in job.networks.items():

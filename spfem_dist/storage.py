@@ -28,7 +28,7 @@ _TORCH_FULL = ("No space left on device", "iostream error", "file write failed",
 _policy = Storage(patience_s=60.0)
 
 
-def be_patient(policy: Storage) -> None:
+def set_retry_policy(policy: Storage) -> None:
     """From now on, storage opened in this process is waited for as `policy` says (at first: one minute)."""
     global _policy
     _policy = policy

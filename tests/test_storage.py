@@ -17,7 +17,7 @@ from spfem_dist import backoff, s3, storage
 from spfem_dist.config import Storage
 from spfem_dist.errors import RefusedStorage, UnreachableStorage
 from spfem_dist.s3 import PatientS3
-from spfem_dist.storage import be_patient, open_filesystem
+from spfem_dist.storage import open_filesystem, set_retry_policy
 
 SECRET = "a-secret-that-no-message-holds"
 
@@ -96,7 +96,7 @@ def test_what_is_not_there_is_said_at_once(server):
 
 
 def test_when_patience_ends_the_error_names_place_reason_and_fix(server):
-    be_patient(Storage(patience_s=1.0))
+    set_retry_policy(Storage(patience_s=1.0))
     fs, root = open_filesystem("s3://runs/away")
     server.share, server.kinds = 1.0, ("busy",)
     with pytest.raises(
@@ -110,7 +110,7 @@ def test_when_patience_ends_the_error_names_place_reason_and_fix(server):
 
 def test_a_wait_is_announced(server, monkeypatch, caplog):
     monkeypatch.setattr(s3, "SAY_AFTER", 0.2)
-    be_patient(Storage(patience_s=1.5))
+    set_retry_policy(Storage(patience_s=1.5))
     fs, root = open_filesystem("s3://runs/away")
     assert not fs.exists(f"{root}/it")  # making the client can take a second
     server.down = True
@@ -155,7 +155,7 @@ def test_missing_credentials_are_named(server, monkeypatch, tmp_path):
 
 def test_ray_trains_own_copies_are_as_patient(server, tmp_path):
     """Ray Train copies checkpoints through Arrow, in processes to which the file system was pickled."""
-    be_patient(Storage(patience_s=17))
+    set_retry_policy(Storage(patience_s=17))
     fs = pickle.loads(pickle.dumps(open_filesystem("s3://runs")[0]))
     assert fs.patience_s == 17
     arrow = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
@@ -173,7 +173,7 @@ def test_ray_trains_own_copies_are_as_patient(server, tmp_path):
 
 
 def test_an_upload_that_failed_is_no_upload(server, tmp_path):
-    be_patient(Storage(patience_s=0.3))
+    set_retry_policy(Storage(patience_s=0.3))
     fs, root = open_filesystem("s3://runs/failing")
     (tmp_path / "part").write_bytes(b"1")
     server.share, server.kinds = 1.0, ("busy",)

@@ -10,7 +10,7 @@ from typing import Any
 from spfem_dist.config import Data, Storage
 from spfem_dist.doctor import node
 from spfem_dist.doctor.finding import public
-from spfem_dist.storage import be_patient, open_filesystem
+from spfem_dist.storage import open_filesystem, set_retry_policy
 
 #: Folder that the storage check makes and removes.
 MARKER = ".spfem-doctor"
@@ -80,7 +80,7 @@ class NodeProbe:
         from spfem_dist.streaming.reader import ShardReader
         from spfem_dist.streaming.store import LocalStore
 
-        be_patient(Storage(patience_s=PATIENCE_S))
+        set_retry_policy(Storage(patience_s=PATIENCE_S))
         try:
             reader = ShardReader.of(Data.model_validate(data | {"retries": 2}))
             store, left, read, took = reader.store, megabytes << 20, 0, 0.0
@@ -137,5 +137,5 @@ def decode_on_gpu(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(storage: str) -> tuple[Any, str]:
-    be_patient(Storage(patience_s=PATIENCE_S))
+    set_retry_policy(Storage(patience_s=PATIENCE_S))
     return open_filesystem(storage)

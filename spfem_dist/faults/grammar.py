@@ -13,7 +13,7 @@
     s3 errors 0.2                            that share of requests to S3 is answered with 503 SlowDown
     s3 resets 0.2                            that share of connections to S3 is reset
 
-`in ccrl` at the end keeps a fault to that job; without it the first job that gets there is struck. Samples are counted over all
+`in ccrl` at the end keeps a fault to that job; without it the first job that gets there is hit. Samples are counted over all
 workers, as on every curve. Checkpoints are counted from 1 over the whole job.
 """
 
@@ -75,7 +75,7 @@ class Fault:
 
     @property
     def lasting(self) -> bool:
-        """Whether it is a condition that holds all along, and no event that strikes once."""
+        """Whether it is a condition that holds all along, and no event that fires once."""
         return self.moment == "s3" or self.action == "slow"
 
 
@@ -114,7 +114,7 @@ def _read(kind: type[Number], text: str | None) -> Number | None:
 
 
 def check_faults(faults: tuple[str, ...], workers: int, jobs: set[str]) -> None:
-    """Raises ValueError for faults that could never strike: a rank past `workers`, a job that is none of the trained `jobs`."""
+    """Raises ValueError for faults that could never fire: a rank past `workers`, a job that is none of the trained `jobs`."""
     for fault in map(parse_fault, faults):
         if fault.rank is not None and fault.rank >= workers:
             raise ValueError(f"fault {fault.text!r}: there are {workers} workers, so ranks 0 to {workers - 1}")

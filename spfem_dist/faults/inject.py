@@ -1,7 +1,7 @@
 """Faults on request: what a run's `faults` say, done to this very process, worker, node or checkpoint.
 
-The training loop calls `at_step`, `during` and `stream` at the places where a fault may strike; without faults they do nothing.
-A fault strikes once in a run, however often the run is started again: RUN/faults/ holds a mark for each that has, written first.
+The training loop calls `at_step`, `during` and `stream` at the places where a fault may fire; without faults they do nothing.
+A fault fires once in a run, however often the run is started again: RUN/faults/ holds a mark for each that has, written first.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Action = Callable[[], None]
 
 
 class FaultError(RuntimeError):
-    """A fault that cannot strike where the run is; the message says why."""
+    """A fault that cannot fire where the run is; the message says why."""
 
 
 @dataclass
 class _Armed:
-    """What this process has to know to strike."""
+    """What this process has to know to fire."""
 
     run: Run
     job: str
@@ -64,7 +64,7 @@ def armed(run: Run, job: str, world: World) -> Iterator[None]:
         if fault.job in ("", job) and (fault.moment == "s3" or world.rank == (fault.rank or 0))
     ]
     storage = [fault for _, fault in mine if fault.moment == "s3"]
-    _armed = _Armed(run, job, world, folder, [(m, f) for m, f in mine if f.lasting or not _struck(folder, m)])
+    _armed = _Armed(run, job, world, folder, [(m, f) for m, f in mine if f.lasting or not _fired(folder, m)])
     try:
         with disturbed_s3(storage, run.seed * 1000 + world.rank):
             _corrupt()
@@ -74,7 +74,7 @@ def armed(run: Run, job: str, world: World) -> Iterator[None]:
 
 
 def marked(faults: tuple[str, ...]) -> list[tuple[str, Fault]]:
-    """Every fault with the name of its mark; one that is given twice strikes twice, so the second has another name."""
+    """Every fault with the name of its mark; one that is given twice fires twice, so the second has another name."""
     found: list[tuple[str, Fault]] = []
     for fault in map(parse_fault, faults):
         mark, count = re.sub(r"\W+", "-", fault.text), sum(fault == other for _, other in found)
@@ -82,20 +82,20 @@ def marked(faults: tuple[str, ...]) -> list[tuple[str, Fault]]:
     return found
 
 
-def not_struck(run: Run) -> list[str]:
-    """The faults of `run` that should have struck and have not."""
+def not_fired(run: Run) -> list[str]:
+    """The faults of `run` that should have fired and have not."""
     folder = RunFolder(run)
-    return [fault.text for mark, fault in marked(run.faults) if not fault.lasting and not _struck(folder, mark)]
+    return [fault.text for mark, fault in marked(run.faults) if not fault.lasting and not _fired(folder, mark)]
 
 
 def at_step(samples: int, global_batch: int) -> None:
-    """A step begins that uses the samples from `samples` on: strike what is due in it."""
+    """A step begins that uses the samples from `samples` on: fire what is due in it."""
     if _armed is None:
         return
     _corrupt()
     for mark, fault in _due("step"):
         if fault.sample is not None and samples <= fault.sample < samples + global_batch:
-            _strike(mark, fault, samples=samples)
+            _trigger(mark, fault, samples=samples)
 
 
 def during(moment: str, step: int) -> None:
@@ -106,7 +106,7 @@ def during(moment: str, step: int) -> None:
     every = _armed.run.checkpoint.every_steps
     for mark, fault in _due(moment):
         if fault.checkpoint == _number(step, every):
-            _strike(mark, fault, step=step)
+            _trigger(mark, fault, step=step)
 
 
 def stream(batches: Iterator[Any], start: int, global_batch: int, accumulation: int) -> Iterator[Any]:
@@ -124,33 +124,33 @@ def _disturbed(batches: Iterator[Any], start: int, global_batch: int, accumulati
             if fault.action == "slow" and samples + global_batch > (fault.sample or 0):
                 time.sleep(fault.seconds or 0)
             elif fault.action == "hang" and samples <= (fault.sample or 0) < samples + global_batch:
-                _strike(mark, fault, samples=samples)
+                _trigger(mark, fault, samples=samples)
         yield batch, waited + time.perf_counter() - began
 
 
 def _due(moment: str) -> list[tuple[str, Fault]]:
-    """The faults of this moment that are this rank's to execute and have not struck."""
+    """The faults of this moment that are this rank's to execute and have not fired."""
     assert _armed is not None
     return [(mark, fault) for mark, fault in _armed.faults if fault.moment == moment]
 
 
-def _struck(folder: RunFolder, mark: str) -> bool:
+def _fired(folder: RunFolder, mark: str) -> bool:
     return folder.read(f"faults/{mark}.json") is not None
 
 
-def _strike(mark: str, fault: Fault, **where: Any) -> None:
+def _trigger(mark: str, fault: Fault, **where: Any) -> None:
     assert _armed is not None
     _armed.faults.remove((mark, fault))
-    if _struck(_armed.folder, mark):  # another job was there first
+    if _fired(_armed.folder, mark):  # another job was there first
         return
     act = _ACTIONS[fault.action](fault, where)
     place = {"job": _armed.job, "rank": _armed.world.rank, "host": socket.gethostname(), "pid": os.getpid()}
     _armed.folder.write(f"faults/{mark}.json", {"fault": fault.text, "time": time.time(), **place, **where})
-    print(f"fault: {fault.text!r} strikes rank {_armed.world.rank} of {_armed.job}", file=sys.stderr, flush=True)
+    print(f"fault: {fault.text!r} fires in rank {_armed.world.rank} of {_armed.job}", file=sys.stderr, flush=True)
     act()
 
 
-# --- what strikes: each looks first whether it can, and returns what to call -------------------------------------------
+# --- what fires: each looks first whether it can, and returns what to call -------------------------------------------
 
 
 def _kill(_fault: Fault, _where: Where) -> Action:
@@ -252,7 +252,7 @@ def _corrupt() -> None:
         for name in committed(f"{_armed.folder.location}/{_armed.job}"):
             if _number(int(name.rsplit("_", 1)[-1]), every) == fault.checkpoint:
                 path = max(_armed.folder.fs.find(f"{storage}/{name}"), key=_armed.folder.fs.size)
-                _strike(mark, fault, file=path)
+                _trigger(mark, fault, file=path)
 
 
 def _number(step: int, every: int) -> int:

@@ -14,7 +14,7 @@ from spfem_dist.faults.grammar import Fault
 def disturbed_s3(faults: list[Fault], seed: int) -> Iterator[None]:
     """Within, requests to S3 meet `faults`; which ones is drawn from `seed`. Nothing is touched where there are none.
 
-    They strike where a server's answer would, below all retries, so that what is tried again is what would be in earnest.
+    They fire where a server's answer would, below all retries, so that what is tried again is what would be in earnest.
     """
     if not faults:
         yield

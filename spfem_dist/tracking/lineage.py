@@ -37,7 +37,7 @@ def registered_priors(client: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def crown(client: Any, name: str, version: str, metric: str = "") -> bool:
+def promote_champion(client: Any, name: str, version: str, metric: str = "") -> bool:
     """Give `version` of model `name` the alias `champion` where the rule says so; returns whether it has it now.
 
     The first version gets it. A later one takes it over where its `metric` (a loss: lower is better) is below the champion's, both

@@ -54,7 +54,7 @@ def register_model(
 
     uri: tracking store. run_id: the MLflow run that trained it. metrics: its figures, shown beside the model, at `samples`.
     tags: of the version, beside those of its origin. alias: moved to the new version; '' moves none.
-    champion_metric: see `lineage.crown`. The same weights twice give one version: the first is returned.
+    champion_metric: see `lineage.promote_champion`. The same weights twice give one version: the first is returned.
     Raises TrackingUnavailable where the store does not answer, FileNotFoundError where `folder` holds no weights.
     """
     from mlflow.exceptions import MlflowException
@@ -108,7 +108,7 @@ def register_model(
             model_id=model.model_id,
         )
     _point(client, name, alias, made.version)
-    lineage.crown(client, name, str(made.version), champion_metric)
+    lineage.promote_champion(client, name, str(made.version), champion_metric)
     return str(made.version)
 
 

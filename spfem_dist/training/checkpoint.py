@@ -24,7 +24,7 @@ from spfem_dist.errors import UnreachableStorage
 from spfem_dist.faults import inject
 from spfem_dist.storage import is_full, wait_for_room
 from spfem_dist.training import heartbeat, universal
-from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, absent, checkpoint_name, fetched
+from spfem_dist.training.manifest import CheckpointStore, DamagedCheckpoint, absent, checkpoint_name, fetched
 from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import World, from_rank_zero, gathered
 
@@ -75,15 +75,15 @@ def newest(world: World, networks: Iterable[str], zero_stage: int) -> Iterator[F
     One that is damaged is named in a line, and the one before it is tried. Whatever is newer than the result or incomplete is
     removed: nobody writes it any more. Raises CheckpointError when there are committed ones and all are damaged.
     """
-    shelf = Shelf(world.storage)
-    names = from_rank_zero(world, partial(_candidates, shelf))
+    store = CheckpointStore(world.storage)
+    names = from_rank_zero(world, partial(_candidates, store))
     damaged = ""
     for name in reversed(names):
         with ExitStack() as held:
             part: Found | None = None
             problem = ("", "")
             try:
-                part = _own_part(held, shelf, name, world, zero_stage)
+                part = _own_part(held, store, name, world, zero_stage)
             except (CheckpointError, UnreachableStorage) as error:
                 problem = (type(error).__name__, f"worker {world.rank}: {error}")
             except DamagedCheckpoint as error:
@@ -93,40 +93,40 @@ def newest(world: World, networks: Iterable[str], zero_stage: int) -> Iterator[F
             if kind:  # nothing that the checkpoint before it could help with
                 raise (CheckpointError if kind == "CheckpointError" else UnreachableStorage)(damaged)
             if part is not None and not problems:
-                from_rank_zero(world, partial(_tidy, world, shelf, name))
+                from_rank_zero(world, partial(_tidy, world, store, name))
                 if part.reshard:
                     part = held.enter_context(_resharded(part, networks, world, zero_stage))
                 yield part
                 return
             if world.rank == 0:
-                world.say(f"{shelf.location}/{name} is damaged ({damaged}): the checkpoint before it is tried")
+                world.say(f"{store.location}/{name} is damaged ({damaged}): the checkpoint before it is tried")
     if names:
         raise CheckpointError(
-            f"every checkpoint in {shelf.location} is damaged (the oldest: {damaged}). Nothing was removed: bring one of "
+            f"every checkpoint in {store.location} is damaged (the oldest: {damaged}). Nothing was removed: bring one of "
             f"{', '.join(names)} back, or remove them to train from the beginning"
         )
-    from_rank_zero(world, partial(_tidy, world, shelf, ""))
+    from_rank_zero(world, partial(_tidy, world, store, ""))
     yield None
 
 
-def _candidates(shelf: Shelf) -> list[str]:
-    names = shelf.committed()
-    traces = [f"{name}/committed.json" for name in shelf.names()] + ["checkpoint_manager_snapshot.json"]
-    if not names and any(shelf.fs.exists(f"{shelf.root}/{trace}") for trace in traces):
+def _candidates(store: CheckpointStore) -> list[str]:
+    names = store.committed()
+    traces = [f"{name}/committed.json" for name in store.names()] + ["checkpoint_manager_snapshot.json"]
+    if not names and any(store.fs.exists(f"{store.root}/{trace}") for trace in traces):
         raise CheckpointError(
-            f"{shelf.location} holds checkpoints of an earlier version, without manifests: finish that run with that version, "
+            f"{store.location} holds checkpoints of an earlier version, without manifests: finish that run with that version, "
             "or start under another --name"
         )
     return names
 
 
-def _own_part(held: ExitStack, shelf: Shelf, name: str, world: World, zero_stage: int) -> Found:
+def _own_part(held: ExitStack, store: CheckpointStore, name: str, world: World, zero_stage: int) -> Found:
     """Fetch and verify what this worker reads of the checkpoint `name`.
 
     Of one that was written by another number of workers, or at another ZeRO stage, the first worker of each host takes everything.
     """
-    first = shelf.manifest(name, 0)
-    location, stages = f"{shelf.location}/{name}", (first["zero_stage"], zero_stage)
+    first = store.manifest(name, 0)
+    location, stages = f"{store.location}/{name}", (first["zero_stage"], zero_stage)
     if stages[0] != stages[1] and 0 in stages:
         raise CheckpointError(
             f"{location} was written with zero.stage {stages[0]}, this run has {stages[1]}: ZeRO 1, 2 and 3 can be exchanged, "
@@ -149,7 +149,7 @@ def _resharded(found: Found, names: Iterable[str], world: World, zero_stage: int
     with ExitStack() as held:
         mine, problem = "", ""
         if world.local_rank == 0:
-            heartbeat.doing("cutting a checkpoint anew")
+            heartbeat.beat("cutting a checkpoint anew")
             out = held.enter_context(scratch("universal"))
             try:
                 universal.convert(found.folder, names, out, found.zero_stage, zero_stage)
@@ -169,14 +169,14 @@ def _resharded(found: Found, names: Iterable[str], world: World, zero_stage: int
         gathered(world, None)  # until everybody has read it
 
 
-def _tidy(world: World, shelf: Shelf, chosen: str) -> None:
+def _tidy(world: World, store: CheckpointStore, chosen: str) -> None:
     """Remove what killed processes left: checkpoints that are incomplete, and those that are newer than the `chosen` one."""
     sweep()
-    complete = shelf.committed()
-    for name in shelf.names():
+    complete = store.committed()
+    for name in store.names():
         if name > chosen or name not in complete:
-            shelf.remove(name)
-            world.say(f"{shelf.location}/{name} was removed: {'incomplete' if name not in complete else 'damaged'}")
+            store.remove(name)
+            world.say(f"{store.location}/{name} was removed: {'incomplete' if name not in complete else 'damaged'}")
 
 
 def restore(trained: Mapping[str, Any], found: Found) -> Progress:
@@ -203,7 +203,7 @@ class Saver:
 
     def __init__(self, world: World, settings: config.Checkpoint) -> None:
         self.world, self.settings = world, settings
-        self.shelf = Shelf(world.storage)
+        self.store = CheckpointStore(world.storage)
         self.attempt = from_rank_zero(world, lambda: uuid.uuid4().hex)
         self.uploaded: list[tuple[dict[str, float], int]] = []
         self._upload: threading.Thread | None = None
@@ -226,7 +226,7 @@ class Saver:
         """Write every rank's part of a checkpoint and start its upload; returns the seconds that the loop waited. A collective."""
         started = time.perf_counter()
         self.wait()
-        heartbeat.doing("writing a checkpoint")
+        heartbeat.beat("writing a checkpoint")
         held = ExitStack()
         try:
             folder = held.enter_context(scratch("checkpoint"))
@@ -261,7 +261,7 @@ class Saver:
         """Wait for the upload in flight, if any. Raises what went wrong with it."""
         if self._upload is not None:
             while self._upload.is_alive():
-                heartbeat.doing("waiting for the upload of a checkpoint")  # storage that hangs has limits of its own
+                heartbeat.beat("waiting for the upload of a checkpoint")  # storage that hangs has limits of its own
                 self._upload.join(1.0)
             self._upload = None
         if self._failure is not None:
@@ -289,7 +289,7 @@ class Saver:
         name, started = checkpoint_name(facts["step"]), time.perf_counter()
         try:
             with held:
-                self.shelf.put(
+                self.store.put(
                     folder,
                     name,
                     self.world.rank,
@@ -307,9 +307,9 @@ class Saver:
 
     def _committed(self, name: str) -> dict[str, int] | None:
         """The checkpoint's files and their bytes once all workers' manifests are there; None where this worker fails meanwhile."""
-        until = time.monotonic() + self.shelf.patience_s
+        until = time.monotonic() + self.store.patience_s
         for pause in pauses(*_LOOKS):
-            there = self.shelf.files(name)
+            there = self.store.files(name)
             missing = absent(there, self.world.size)
             if not missing:
                 return there
@@ -317,8 +317,8 @@ class Saver:
                 return None
             if time.monotonic() > until:
                 raise UnreachableStorage(
-                    f"{name}: the files of workers {', '.join(map(str, missing))} did not arrive in {self.shelf.location} within "
-                    f"{self.shelf.patience_s:g} s: their logs say why; wait longer with --storage.patience-s"
+                    f"{name}: the files of workers {', '.join(map(str, missing))} did not arrive in {self.store.location} within "
+                    f"{self.store.patience_s:g} s: their logs say why; wait longer with --storage.patience-s"
                 )
         raise AssertionError("pauses have no end")
 
@@ -326,11 +326,11 @@ class Saver:
         """Remove what is neither among the newest nor among the best, now that `name` is committed."""
         if self._scores is None:  # what earlier attempts left; from then on nobody else adds to them
             self._scores = {
-                n: self._score(self.shelf.manifest(n, 0).get("metrics", {})) for n in self.shelf.committed()
+                n: self._score(self.store.manifest(n, 0).get("metrics", {})) for n in self.store.committed()
             }
         self._scores[name] = self._score(metrics)
         for old in set(self._scores) - kept(sorted(self._scores), self._scores.__getitem__, self.settings):
-            self.shelf.remove(old)
+            self.store.remove(old)
             del self._scores[old]
 
     def _score(self, metrics: dict[str, float]) -> float | None:

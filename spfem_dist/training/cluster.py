@@ -17,7 +17,7 @@ from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training import ready
-from spfem_dist.training.desk import Desk
+from spfem_dist.training.mailbox import DriverMailbox
 from spfem_dist.training.runfolder import LaunchError, RunFolder, announce, pending_jobs
 from spfem_dist.training.screen import Screen, Status
 from spfem_dist.training.worker import END, work, worker_environment
@@ -30,15 +30,15 @@ PERMANENT = (
 )
 
 
-class _ToDesk(logging.Handler):
+class _ToMailbox(logging.Handler):
     """Warnings of this package on any worker, as lines of the driver's terminal."""
 
-    def __init__(self, desk: Any, rank: int) -> None:
+    def __init__(self, mailbox: Any, rank: int) -> None:
         super().__init__(logging.WARNING)
-        self._desk, self._rank = desk, rank
+        self._mailbox, self._rank = mailbox, rank
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._desk.say.remote(f"worker {self._rank}: {record.getMessage()}")
+        self._mailbox.say.remote(f"worker {self._rank}: {record.getMessage()}")
 
 
 class _Nodes:
@@ -104,12 +104,12 @@ def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
         parent = tracking.start_parent(run, folder.read("state.json", {}).get("mlflow_run"), changed)
         folder.update_state(mlflow_run=parent)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # Beside the driver: on a node of workers the desk would go away with the node.
-        desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
+        # Beside the driver: on a node of workers the mailbox would go away with the node.
+        mailbox = ray.remote(DriverMailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         status = "failed"
         try:
             names = pending_jobs(run, stage, folder, screen)
-            status = _fit_all(run, stage, names, parent, desk, folder, gpu, resources, screen)
+            status = _fit_all(run, stage, names, parent, mailbox, folder, gpu, resources, screen)
         finally:
             tracking.finish_parent(run, parent, END[status])
         return status
@@ -129,7 +129,7 @@ def _fit_all(
     stage: Stage,
     names: list[str],
     parent: str | None,
-    desk: Any,
+    mailbox: Any,
     folder: RunFolder,
     gpu: bool,
     resources: dict[str, float],
@@ -141,53 +141,53 @@ def _fit_all(
     need, key = (run.scaling.most, "GPU") if gpu else (run.scaling.most * run.scaling.cpus_per_worker, "CPU")
     room = max(1, int(resources.get(key, 0) // need))
     done = threading.Event()
-    hurry = threading.Event()
+    stopping = threading.Event()
 
     def ask(_number: int, _frame: object) -> None:
-        if hurry.is_set():
+        if stopping.is_set():
             raise KeyboardInterrupt
-        hurry.set()
+        stopping.set()
         screen.say("stopping: a checkpoint is being written (once more to stop at once)")
-        desk.stop.remote()
+        mailbox.stop.remote()
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         with ThreadPoolExecutor(max_workers=min(room, len(names) or 1)) as pool:
-            futures = [pool.submit(_fit, run, stage, name, parent, desk, gpu) for name in names]
+            futures = [pool.submit(_fit, run, stage, name, parent, mailbox, gpu) for name in names]
             for future in futures:
                 future.add_done_callback(lambda _f: done.set() if all(f.done() for f in futures) else None)
             nodes = _Nodes() if run.scaling.least < run.scaling.most else None
             while futures and not done.wait(1.0):
-                _look(desk, screen)
+                _look(mailbox, screen)
                 if nodes is not None:
                     nodes.look()
-            _look(desk, screen)
+            _look(mailbox, screen)
             errors = [error for future in futures if (error := future.exception())]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if message := ray.get(desk.failure.remote()):
+    if message := ray.get(mailbox.failure.remote()):
         raise LaunchError(message)
     if errors:
         raise LaunchError(f"{run.name}: {_root_cause(errors[0])}") from errors[0]
     unfinished = [name for name in names if folder.read(f"{name}/state.json", {}).get("status") != "finished"]
-    if unfinished and not hurry.is_set():
+    if unfinished and not stopping.is_set():
         raise LaunchError(f"{', '.join(unfinished)} ended without finishing; the worker logs above say why")
     return "stopped" if unfinished else "finished"
 
 
-def _look(desk: Any, screen: Screen) -> None:
-    """Show what the workers left at the desk."""
+def _look(mailbox: Any, screen: Screen) -> None:
+    """Show what the workers left in the mailbox."""
     import ray
 
-    lines, statuses = ray.get(desk.take.remote())
+    lines, statuses = ray.get(mailbox.take.remote())
     for line in lines:
         screen.say(line)
     for status in statuses:
         screen.show(Status(**status))
 
 
-def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: bool) -> None:
+def _fit(run: Run, stage: Stage, name: str, parent: str | None, mailbox: Any, gpu: bool) -> None:
     """One job as one Ray Train run; Ray starts it again from its last committed checkpoint when a worker dies."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -195,12 +195,12 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
 
     from spfem_dist.training.handover import HandoverConfig
 
-    if ray.get(desk.stopping.remote()):
+    if ray.get(mailbox.stopping.remote()):
         return
     scaling = run.scaling
     TorchTrainer(
         # Bound, not in train_loop_config: Ray shows that one in its dashboard and writes it to its logs, and a URI may hold a password.
-        partial(_ray_worker, run, stage, name, parent, desk),
+        partial(_ray_worker, run, stage, name, parent, mailbox),
         torch_config=HandoverConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg]  # as RunConfig below
             num_workers=scaling.workers,  # type: ignore[arg-type]
@@ -218,19 +218,19 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, desk: Any, gpu: 
     ).fit()
 
 
-def _ray_worker(run: Run, stage: Stage, name: str, parent: str | None, desk: Any) -> None:
+def _ray_worker(run: Run, stage: Stage, name: str, parent: str | None, mailbox: Any) -> None:
     """Ray Train's entry into one worker."""
     import ray
 
-    if ray.get(desk.failure.remote()):
+    if ray.get(mailbox.failure.remote()):
         return
-    world = RayWorld(f"{run.folder()}/{name}", desk)
-    logging.getLogger("spfem_dist").addHandler(_ToDesk(desk, world.rank))
+    world = RayWorld(f"{run.folder()}/{name}", mailbox)
+    logging.getLogger("spfem_dist").addHandler(_ToMailbox(mailbox, world.rank))
     try:
         work(run, stage, name, world, parent)
     except Exception as error:
         if type(error).__name__ in PERMANENT:
-            ray.get(desk.fail.remote(str(error)))
+            ray.get(mailbox.fail.remote(str(error)))
         raise
 
 

@@ -55,7 +55,7 @@ def asked() -> bool:
     return _told.is_set() or _context().preemption_info is not None
 
 
-def hand_over() -> None:
+def yield_for_restart() -> None:
     """Have Ray Train end all workers at once and start the job again where there is room; does not return.
 
     Left alone it would wait until the drained node is gone. A worker that says that its time is up is a preemption, which does not count
@@ -70,7 +70,7 @@ def hand_over() -> None:
     )
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
-        heartbeat.doing("waiting for Ray Train to start again elsewhere")
+        heartbeat.beat("waiting for Ray Train to start again elsewhere")
         time.sleep(1.0)
     raise RuntimeError(
         f"process {os.getpid()} made room for another attempt, and Ray Train did not end it within {_PATIENCE_S:g} s"

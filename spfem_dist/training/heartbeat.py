@@ -24,7 +24,7 @@ def restart() -> None:
     activity = Activity()
 
 
-def doing(what: str) -> None:
+def beat(what: str) -> None:
     """Say what this process begins to do."""
     activity.what = what
     activity.count += 1

@@ -24,9 +24,9 @@ import tyro
 from spfem_dist import presets
 from spfem_dist.config import Run
 from spfem_dist.errors import errors_in_words
-from spfem_dist.faults.inject import not_struck
+from spfem_dist.faults.inject import not_fired
 from spfem_dist.stage import Stage
-from spfem_dist.storage import be_patient
+from spfem_dist.storage import set_retry_policy
 from spfem_dist.training import usage
 from spfem_dist.training.runfolder import LaunchError
 
@@ -75,8 +75,8 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
         if not options.quiet:
             _remark(run)
         status = start(run, stage, local=options.local, quiet=options.quiet)
-        for fault in not_struck(run) if status == "finished" else ():
-            print(f"fault that did not strike: {fault}")
+        for fault in not_fired(run) if status == "finished" else ():
+            print(f"fault that did not fire: {fault}")
     if status == "stopped":
         print(f"stopped; a checkpoint is kept. The same command continues run {run.name!r}.")
         sys.exit(130)
@@ -161,7 +161,7 @@ def start(run: Run, stage: Stage, local: bool = False, quiet: bool = False) -> s
     """Train every job of `run` to its end; returns `finished` or `stopped`. `run` has absolute paths. quiet: show no progress."""
     from spfem_dist.training import ready
 
-    be_patient(run.storage)
+    set_retry_policy(run.storage)
     ready.check(run, stage)
     # torchrun and `accelerate launch` (which uses torchrun, or for one process only sets variables) started us already.
     launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ

@@ -110,10 +110,10 @@ def train(
 
             last = progress.step == settings.steps
             if progress.step % look_every == 0 and not last:
-                asked = 2 * world.stop_requested() or int(world.leaving())
+                asked = 2 * world.stop_requested() or int(world.preempted())
                 asked, slow = highest([asked, int(meter.last > QUICK)], device)
                 look_every = 1 if slow else STOP_EVERY
-                status, last = ("finished", "leaving", "stopped")[asked], asked > 0
+                status, last = ("finished", "preempted", "stopped")[asked], asked > 0
             due = progress.step % run.checkpoint.every_steps == 0 or last
             if progress.step % run.tracking.log_every_steps == 0 or due:
                 _log(job, progress, running, meter, trained, device, recorder, terminal)
@@ -138,11 +138,11 @@ def train(
         if saved_at != progress.step:
             saver.save(trained, progress)
     _record_uploads(saver, recorder)
-    if status == "leaving":
+    if status == "preempted":
         terminal.say(
             f"{job.name}: this place is about to be taken away; the run goes on from step {progress.step} elsewhere"
         )
-        world.hand_over()
+        world.yield_for_restart()
     return Outcome(status, progress, trained)
 
 
@@ -178,7 +178,7 @@ def optimiser_step(
     def fetched() -> Iterator[Batch]:
         nonlocal waited
         for _ in range(share.steps):
-            heartbeat.doing("waiting for data")
+            heartbeat.beat("waiting for data")
             batch, wait = next(stream)
             waited += wait
             yield batch.to(device)
@@ -189,7 +189,7 @@ def optimiser_step(
         engine = trained[phase.trains]
         with engines.only(networks, phase.trains):
             for batch, weight in zip(batches, share.weights, strict=True):
-                heartbeat.doing(f"updating {phase.trains}")
+                heartbeat.beat(f"updating {phase.trains}")
                 losses, monitors = phase.losses(networks, batch)
                 total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
                 engine.backward(total if weight == 1 else total * weight)
@@ -250,7 +250,7 @@ def _validate(
     share = held_out_share(job.settings, run.validation.samples, world.rank, world.size)
     with evaluating(trained) as networks:
         for batch, weight in zip(batches, share.weights, strict=bool(batches)):
-            heartbeat.doing("validating")
+            heartbeat.beat("validating")
             sums.add(*job.judge(networks, batch.to(device)), weight)
     means = sums.mean()
     if not means:
@@ -266,7 +266,7 @@ def _picture(
     job: Job, trained: Mapping[str, Any], progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
 ) -> None:
     """Pictures of the first held-out micro-batch, drawn by the job itself. A collective under ZeRO-3."""
-    heartbeat.doing("drawing pictures")
+    heartbeat.beat("drawing pictures")
     batch = next(iter(job.validation()), None)
     if batch is None or job.pictures is None:
         return

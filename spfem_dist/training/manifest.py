@@ -56,7 +56,7 @@ def absent(files: Collection[str], workers: int) -> list[int]:
 
 def committed(location: str) -> list[str]:
     """Names of the complete checkpoints under `location`, oldest first."""
-    return Shelf(location).committed()
+    return CheckpointStore(location).committed()
 
 
 class _Each(Callback):
@@ -71,7 +71,7 @@ class _Each(Callback):
         self._call()
 
 
-class Shelf:
+class CheckpointStore:
     """The checkpoints of one job.
 
     Storage that fails is waited for as long as `storage.patience_s` says; then UnreachableStorage is raised, which names the file.
@@ -230,42 +230,42 @@ def fetched(location: str, patterns: Sequence[str] = ("*",), ranks: Collection[i
     worker reads its own shards and no others. Raises DamagedCheckpoint that names the file.
     """
     storage, name = location.rstrip("/").rsplit("/", 1)
-    shelf = Shelf(storage)
-    first = shelf.manifest(name, 0)
+    store = CheckpointStore(storage)
+    first = store.manifest(name, 0)
     writers = range(first["world"]) if ranks is None else sorted(ranks)
     wanted: dict[str, dict[str, Any]] = {}
     for rank in writers:
-        manifest = shelf.manifest(name, rank) if rank else first
+        manifest = store.manifest(name, rank) if rank else first
         if (manifest["world"], manifest.get("attempt")) != (first["world"], first.get("attempt")):
             raise DamagedCheckpoint(f"{manifest_name(rank)} is of another attempt than {manifest_name(0)}")
         wanted |= {
             file: entry for file, entry in manifest["files"].items() if any(Path(file).match(p) for p in patterns)
         }
-    if shelf._local:
-        folder = Path(shelf.root) / name
+    if store._local:
+        folder = Path(store.root) / name
         for file, entry in wanted.items():
             _check(folder / file, file, entry)
         yield folder
         return
     with scratch("restore") as folder:
-        sources = [f"{shelf.root}/{name}/{file}" for file in wanted]
+        sources = [f"{store.root}/{name}/{file}" for file in wanted]
         with suppress(FileNotFoundError):  # `_fetch` says which
-            shelf._persist(
-                lambda: shelf.fs.get(sources, [str(folder / file) for file in wanted]), f"reading {location}"
+            store._persist(
+                lambda: store.fs.get(sources, [str(folder / file) for file in wanted]), f"reading {location}"
             )
         for file, entry in wanted.items():
-            _fetch(shelf, f"{name}/{file}", folder / file, entry)
+            _fetch(store, f"{name}/{file}", folder / file, entry)
         yield folder
 
 
-def _fetch(shelf: Shelf, source: str, target: Path, entry: dict[str, Any]) -> None:
+def _fetch(store: CheckpointStore, source: str, target: Path, entry: dict[str, Any]) -> None:
     """See that `target` is the file `source`; get it where it is not, or not yet."""
     for attempt in range(1, _READS + 1):
         try:
             if attempt > 1 or not target.exists():
-                shelf._persist(
-                    lambda: shelf.fs.get_file(f"{shelf.root}/{source}", str(target)),
-                    f"reading {shelf.location}/{source}",
+                store._persist(
+                    lambda: store.fs.get_file(f"{store.root}/{source}", str(target)),
+                    f"reading {store.location}/{source}",
                 )
             _check(target, source.split("/", 1)[1], entry)
             return

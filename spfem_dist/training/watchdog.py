@@ -38,7 +38,7 @@ _LIBRARIES = ("site-packages", "threading.py", "concurrent")
 
 @dataclass(frozen=True)
 class Report:
-    """Where one rank stood when its watchdog struck.
+    """Where one rank stood when its watchdog fired.
 
     pending: collectives that it has begun and that have not ended. begun: collectives begun so far, by process group.
     place: innermost line of the training thread, and of that the innermost outside libraries.

@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from spfem_dist.config import Run
 from spfem_dist.faults import inject
 from spfem_dist.stage import Job, Stage
-from spfem_dist.storage import be_patient, open_filesystem
+from spfem_dist.storage import open_filesystem, set_retry_policy
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.tracking.models import register_model
 from spfem_dist.training import engines, gauges, loop
@@ -30,7 +30,7 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
 
     parent_run: MLflow id of the run that this job's curves belong under; None where tracking is off.
     """
-    be_patient(run.storage)
+    set_retry_policy(run.storage)
     device = device_of(world)
     if device.type == "cpu":
         torch.set_num_threads(run.scaling.threads_per_worker)

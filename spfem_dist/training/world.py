@@ -38,11 +38,11 @@ class World(Protocol):
         """Whether somebody asked this job to stop (Ctrl-C, SIGTERM); it stops when any rank says so."""
         ...
 
-    def leaving(self) -> bool:
+    def preempted(self) -> bool:
         """Whether this process or its host is about to be taken away, and the job is to go on elsewhere."""
         ...
 
-    def hand_over(self) -> None:
+    def yield_for_restart(self) -> None:
         """Make room for the next attempt, which goes on from the checkpoint just committed. Does not return. Every rank calls it."""
         ...
 
@@ -103,13 +103,13 @@ class RayWorld:
 
     launcher = "ray"
 
-    def __init__(self, storage: str, desk: Any) -> None:
+    def __init__(self, storage: str, mailbox: Any) -> None:
         import ray.train
 
         context = ray.train.get_context()
         self.rank, self.size = context.get_world_rank(), context.get_world_size()
         self.local_rank, self.node_rank = context.get_local_rank(), context.get_node_rank()
-        self.storage, self._desk = storage.rstrip("/"), desk
+        self.storage, self._mailbox = storage.rstrip("/"), mailbox
 
     def report(self, facts: dict[str, Any]) -> None:
         """See `World.report`. Which checkpoints there are is not said: Ray Train's word on that lags behind by one poll, and its
@@ -119,30 +119,30 @@ class RayWorld:
         ray.train.report(facts)
 
     def stop_requested(self) -> bool:
-        """See `World.stop_requested`; the driver leaves the request at the desk."""
+        """See `World.stop_requested`; the driver leaves the request in the mailbox."""
         import ray
 
-        return self.rank == 0 and bool(ray.get(self._desk.stopping.remote()))
+        return self.rank == 0 and bool(ray.get(self._mailbox.stopping.remote()))
 
-    def leaving(self) -> bool:
-        """See `World.leaving`: SIGTERM to this process, or Ray's notice that a node is being drained (on every worker)."""
+    def preempted(self) -> bool:
+        """See `World.preempted`: SIGTERM to this process, or Ray's notice that a node is being drained (on every worker)."""
         from spfem_dist.training import handover
 
         return handover.asked()
 
-    def hand_over(self) -> None:
-        """See `World.hand_over`."""
+    def yield_for_restart(self) -> None:
+        """See `World.yield_for_restart`."""
         from spfem_dist.training import handover
 
-        handover.hand_over()
+        handover.yield_for_restart()
 
     def say(self, line: str) -> None:
-        """See `World.say`; the driver prints what it finds at the desk."""
-        self._desk.say.remote(line)
+        """See `World.say`; the driver prints what it finds in the mailbox."""
+        self._mailbox.say.remote(line)
 
     def show(self, status: Status) -> None:
-        """See `World.show`; plain values, since the desk's process imports nothing."""
-        self._desk.show.remote(status.as_dict())
+        """See `World.show`; plain values, since the mailbox's process imports nothing."""
+        self._mailbox.show.remote(status.as_dict())
 
 
 class PlainWorld:
@@ -165,12 +165,12 @@ class PlainWorld:
         """See `World.stop_requested`; set by the signal handler of `stop_on_signals`."""
         return self._stopping.is_set()
 
-    def leaving(self) -> bool:
-        """See `World.leaving`: nobody would start this process elsewhere, so SIGTERM is a stop."""
+    def preempted(self) -> bool:
+        """See `World.preempted`: nobody would start this process elsewhere, so SIGTERM is a stop."""
         return False
 
-    def hand_over(self) -> None:
-        """See `World.hand_over`; never asked for."""
+    def yield_for_restart(self) -> None:
+        """See `World.yield_for_restart`; never asked for."""
         raise AssertionError("a process that nobody starts again does not hand over")
 
     def say(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""The cells of the kill matrix, and how one is run: the real recipe by its command, struck by a fault, held against one that was not."""
+"""The cells of the kill matrix, and how one is run: the real recipe by its command, hit by a fault, held against one that was not."""
 
 import json
 import re
@@ -134,22 +134,22 @@ def judged(cell: Cell, folder: Path, reference: Path) -> Result:
     marks = [json.loads(mark.read_text()) for mark in (folder / "runs" / "r" / "faults").glob("*.json")]
     for fault in cell.faults:
         words, step = FAULTS[fault]
-        struck = next((mark["time"] for mark in marks if mark["fault"] == words), None)
-        if struck is None:
-            wrong.append(f"{words}: did not strike")
+        fired = next((mark["time"] for mark in marks if mark["fault"] == words), None)
+        if fired is None:
+            wrong.append(f"{words}: did not fire")
             continue
-        goes_on_after, stepped = next_step(folder / "samples", cell.job, struck)
+        goes_on_after, stepped = next_step(folder / "samples", cell.job, fired)
         if goes_on_after != step:
             wrong.append(f"{words}: the run went on after step {goes_on_after}, not {step}")
         if stepped is not None:
-            seconds[fault] = stepped - struck
+            seconds[fault] = stepped - fired
     return Result(cell, proof, seconds, wrong)
 
 
-def next_step(samples: Path, job: str, struck: float) -> tuple[int | None, float | None]:
-    """After which step the run went on that was struck at that time, and when the first step after that was done."""
+def next_step(samples: Path, job: str, fired: float) -> tuple[int | None, float | None]:
+    """After which step the run went on that was hit at that time, and when the first step after that was done."""
     attempts = [[json.loads(line) for line in file.read_text().splitlines()] for file in samples.glob(f"{job}-*.jsonl")]
-    later = [rows for rows in attempts if rows and rows[0]["time"] > struck]
+    later = [rows for rows in attempts if rows and rows[0]["time"] > fired]
     if not later:
         return None, None
     rows = min(later, key=lambda rows: rows[0]["time"])

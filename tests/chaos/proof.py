@@ -1,4 +1,4 @@
-"""What a run that was struck has to show: the losses, the samples, the checkpoints and the MLflow points of one that was not."""
+"""What a run that was hit has to show: the losses, the samples, the checkpoints and the MLflow points of one that was not."""
 
 import json
 import sqlite3

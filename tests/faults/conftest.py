@@ -1,4 +1,4 @@
-"""The toy recipe of the training tests, for faults to strike."""
+"""The toy recipe of the training tests, for faults to fire."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A fault strikes where it says, once in a run, and leaves the losses what they were."""
+"""A fault fires where it says, once in a run, and leaves the losses what they were."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def run_with(tmp_path, *faults):
     return run
 
 
-def test_a_run_killed_at_every_turn_repeats_every_loss_and_is_struck_once_by_each(reference, tmp_path):
+def test_a_run_killed_at_every_turn_repeats_every_loss_and_is_hit_once_by_each(reference, tmp_path):
     faults = [
         "kill rank 0 during upload 1",
         "kill driver at sample 71",
@@ -30,7 +30,7 @@ def test_a_run_killed_at_every_turn_repeats_every_loss_and_is_struck_once_by_eac
         "corrupt checkpoint 2",
         "kill rank 0 at sample 111",
     ]
-    # Uploads that hold the steps: which checkpoint is whole when a fault strikes is then not a matter of speed.
+    # Uploads that hold the steps: which checkpoint is whole when a fault fires is then not a matter of speed.
     flags = ["--checkpoint.background", "False", "--faults", *faults]
     for goes_on_at in (None, None, 6, 6, 6):
         killed = alone(tmp_path, *flags)
@@ -45,7 +45,7 @@ def test_a_run_killed_at_every_turn_repeats_every_loss_and_is_struck_once_by_eac
     assert [mark["fault"] for mark in sorted(marks, key=lambda mark: mark["time"])] == faults
 
 
-def test_a_fault_that_comes_twice_strikes_twice():
+def test_a_fault_that_comes_twice_fires_twice():
     twice = marked(("kill rank 0 at sample 8", "kill rank 1 at sample 8", "kill rank 0 at sample 8"))
     assert [mark for mark, _ in twice] == [
         "kill-rank-0-at-sample-8",
@@ -56,29 +56,29 @@ def test_a_fault_that_comes_twice_strikes_twice():
 
 def test_a_fault_that_did_not_strike_is_named_at_the_end(tmp_path):
     done = well(alone(tmp_path, "--ccrl.steps", "2", "--faults", "kill rank 0 at sample 4000", "s3 slow 1 s"))
-    assert "did not strike: kill rank 0 at sample 4000" in done.said
-    assert "did not strike: s3" not in done.said
+    assert "did not fire: kill rank 0 at sample 4000" in done.said
+    assert "did not fire: s3" not in done.said
 
 
-def test_only_the_step_that_uses_the_sample_is_struck(tmp_path, monkeypatch):
-    struck = []
-    monkeypatch.setitem(inject._ACTIONS, "kill", lambda fault, where: lambda: struck.append(where["samples"]))
+def test_only_the_step_that_uses_the_sample_is_hit(tmp_path, monkeypatch):
+    fired = []
+    monkeypatch.setitem(inject._ACTIONS, "kill", lambda fault, where: lambda: fired.append(where["samples"]))
     with armed(run_with(tmp_path, "kill rank 0 at sample 23"), "ccrl", PlainWorld(str(tmp_path))):
         for samples in (0, 8, 16, 24, 16):
             inject.at_step(samples, 8)
-    assert struck == [16]
+    assert fired == [16]
 
 
 def test_the_fault_of_one_job_leaves_the_other_alone(tmp_path, monkeypatch):
-    struck = []
-    monkeypatch.setitem(inject._ACTIONS, "kill", lambda fault, where: lambda: struck.append(fault.text))
+    fired = []
+    monkeypatch.setitem(inject._ACTIONS, "kill", lambda fault, where: lambda: fired.append(fault.text))
     run = run_with(tmp_path)
     run.cerl.enabled = True
     run.faults = ("kill rank 0 at sample 0 in cerl",)
     for job in ("ccrl", "cerl"):
         with armed(run, job, PlainWorld(str(tmp_path))):
             inject.at_step(0, 8)
-            assert struck == (["kill rank 0 at sample 0 in cerl"] if job == "cerl" else [])
+            assert fired == (["kill rank 0 at sample 0 in cerl"] if job == "cerl" else [])
 
 
 def test_without_ray_no_node_can_be_dropped(tmp_path):

@@ -1,4 +1,4 @@
-"""Faults of S3 strike requests below the retries, so that a run outlives them and reads the same bytes."""
+"""Faults of S3 fire requests below the retries, so that a run outlives them and reads the same bytes."""
 
 import os
 
@@ -35,7 +35,7 @@ def test_what_is_written_through_faults_is_read_through_faults(bucket):
             for path, content in contents.items():
                 fs.pipe_file(path, content)
             assert {path: fs.cat_file(path) for path in contents} == contents
-        assert PatientS3.repeated >= before + 4, f"{words} did not strike"
+        assert PatientS3.repeated >= before + 4, f"{words} did not fire"
     after = PatientS3.repeated
     assert {path: fs.cat_file(path) for path in contents} == contents
     assert PatientS3.repeated == after, "the faults did not end with their run"

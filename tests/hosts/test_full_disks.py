@@ -12,7 +12,7 @@ import torch
 from spfem_dist import storage
 from spfem_dist.config import Storage
 from spfem_dist.errors import UnreachableStorage
-from spfem_dist.storage import be_patient, is_full, wait_for_room
+from spfem_dist.storage import is_full, set_retry_policy, wait_for_room
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_room_on_a_full_disk_is_waited_for(small_disk, monkeypatch, caplog):
     threading.Timer(0.5, (small_disk / "old").unlink).start()
     wait_for_room(small_disk, 2_000_000, "a checkpoint")
     assert "waiting for room" in caplog.text
-    be_patient(Storage(patience_s=0.2))
+    set_retry_policy(Storage(patience_s=0.2))
     with pytest.raises(
         UnreachableStorage, match=r"a checkpoint needs 9 MB in .*disk, and 3 MB are free there: free some"
     ):

@@ -16,7 +16,7 @@ from spfem_dist import backoff, storage
 from spfem_dist.config import Data, Storage
 from spfem_dist.errors import UnreachableStorage
 from spfem_dist.shard_format import DamagedShard
-from spfem_dist.storage import be_patient
+from spfem_dist.storage import set_retry_policy
 from spfem_dist.streaming.loader import Loader
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.streaming.store import MissingShard, RemoteStore
@@ -202,7 +202,7 @@ def test_a_missing_index_and_a_missing_bucket_are_named(bucket, tmp_path):
 
 def test_an_unreachable_endpoint_is_named(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    be_patient(Storage(patience_s=1))
+    set_retry_policy(Storage(patience_s=1))
     with pytest.raises(
         UnreachableStorage, match=r"index\.json could not be read: .* failed for \d s .*AWS_ENDPOINT_URL"
     ) as caught:

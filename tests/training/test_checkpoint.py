@@ -15,7 +15,7 @@ from spfem_dist.config import Checkpoint
 from spfem_dist.errors import UnreachableStorage
 from spfem_dist.s3 import PatientS3
 from spfem_dist.training.checkpoint import CheckpointError, Progress, Saver, kept, newest
-from spfem_dist.training.manifest import Shelf, checkpoint_name, committed
+from spfem_dist.training.manifest import CheckpointStore, checkpoint_name, committed
 from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import PlainWorld
 
@@ -85,7 +85,7 @@ def test_what_a_killed_worker_left_is_removed(world):
     save(world, 3, 6)
     os.remove(f"{world.storage}/{checkpoint_name(6)}/manifest_rank_0.json")
     assert found(world) == "3"
-    assert Shelf(world.storage).names() == [checkpoint_name(3)]
+    assert CheckpointStore(world.storage).names() == [checkpoint_name(3)]
     assert "incomplete" in world.said[0]
 
 
@@ -100,14 +100,14 @@ def test_where_every_checkpoint_is_damaged_nothing_is_removed_and_the_run_does_n
 
 def test_a_slow_upload_does_not_hold_the_steps_and_the_next_save_waits_for_it(world, monkeypatch):
     events, let_go = [], threading.Event()
-    put = Shelf.put
+    put = CheckpointStore.put
 
-    def slow(shelf, folder, name, *rest):
+    def slow(store, folder, name, *rest):
         assert let_go.wait(60)
-        put(shelf, folder, name, *rest)
+        put(store, folder, name, *rest)
         events.append(f"uploaded {name[-1]}")
 
-    monkeypatch.setattr(Shelf, "put", slow)
+    monkeypatch.setattr(CheckpointStore, "put", slow)
     with Saver(world, Checkpoint()) as saver:
         saver.save({"net": Engine()}, Progress(step=3))
         events.append("step 4")
@@ -126,7 +126,7 @@ def test_an_upload_that_failed_is_told_by_the_next_save(world, monkeypatch):
     def refused(*_arguments):
         raise UnreachableStorage("writing s3://bucket/x is refused")
 
-    monkeypatch.setattr(Shelf, "put", refused)
+    monkeypatch.setattr(CheckpointStore, "put", refused)
     saver = Saver(world, Checkpoint())
     saver.save({"net": Engine()}, Progress(step=3))
     with pytest.raises(UnreachableStorage, match="is refused"):
@@ -135,12 +135,12 @@ def test_an_upload_that_failed_is_told_by_the_next_save(world, monkeypatch):
 
 def test_files_of_another_worker_that_never_come_are_named(world):
     world.size, alone = 2, Saver.__new__(Saver)
-    alone.__dict__ |= {"world": world, "settings": Checkpoint(), "shelf": Shelf(world.storage)}
+    alone.__dict__ |= {"world": world, "settings": Checkpoint(), "store": CheckpointStore(world.storage)}
     alone.__dict__ |= {"attempt": "a", "uploaded": [], "_alone": threading.Event(), "_failure": None}
-    alone.shelf.patience_s = 0.1
+    alone.store.patience_s = 0.1
     with scratch("test") as folder:
         (folder / "state.json").write_text("{}")
-        alone.shelf.put(folder, checkpoint_name(3), 0, 2, {})
+        alone.store.put(folder, checkpoint_name(3), 0, 2, {})
     with pytest.raises(UnreachableStorage, match="the files of workers 1 did not arrive"):
         alone._committed(checkpoint_name(3))
 

@@ -12,7 +12,7 @@ from toy_runs import ENVIRONMENT, PATIENCE, RECIPE, alone, launched, losses, sta
 
 def test_workers_that_are_told_to_go_or_killed_are_replaced_and_no_loss_differs(reference, tmp_path):
     """The one told to go has a checkpoint made when none is due; that costs no failure, so the one that is allowed is left for the kill."""
-    marker = tmp_path / "struck"
+    marker = tmp_path / "fired"
     signals = {"SPFEM_TOY_SIGNAL": "8:TERM 15:KILL", "SPFEM_TOY_MARKER": str(marker)}
     ended = well(launched(tmp_path, "--scaling.max-failures", "1", **signals))
     told = re.search(r"the run goes on from step (\d+) elsewhere", ended.out)
@@ -20,7 +20,7 @@ def test_workers_that_are_told_to_go_or_killed_are_replaced_and_no_loss_differs(
     assert int(told[1]) % 6, "a step with a checkpoint of its own"
     assert f"at step {told[1]} ({8 * int(told[1])} samples seen)" in ended.out
     assert ended.out.count("resumed from") == 2
-    assert {file.suffix for file in tmp_path.glob("struck.*")} == {".8", ".15"}
+    assert {file.suffix for file in tmp_path.glob("fired.*")} == {".8", ".15"}
     assert sorted(losses(tmp_path)) == list(range(1, 21))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
 
@@ -78,6 +78,6 @@ def test_more_workers_than_the_cluster_holds_are_refused_before_anything_starts(
     assert "has 0 GPUs" in refused.err
 
 
-def test_the_desk_is_there_before_torch_would_be():
-    code = "import sys, spfem_dist.training.desk; assert not {'torch', 'deepspeed', 'mlflow'} & set(sys.modules)"
+def test_the_mailbox_is_there_before_torch_would_be():
+    code = "import sys, spfem_dist.training.mailbox; assert not {'torch', 'deepspeed', 'mlflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

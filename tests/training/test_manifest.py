@@ -6,7 +6,14 @@ import fsspec
 import pytest
 
 from spfem_dist.errors import UnreachableStorage
-from spfem_dist.training.manifest import DamagedCheckpoint, Shelf, checkpoint_name, committed, fetched, manifest_name
+from spfem_dist.training.manifest import (
+    CheckpointStore,
+    DamagedCheckpoint,
+    checkpoint_name,
+    committed,
+    fetched,
+    manifest_name,
+)
 
 NAME = checkpoint_name(6)
 
@@ -32,7 +39,7 @@ def location(request, tmp_path):
 def written(location, tmp_path):
     """A whole checkpoint of two workers."""
     for rank in (0, 1):
-        Shelf(location).put(part(tmp_path, rank), NAME, rank, 2, {"attempt": "a"})
+        CheckpointStore(location).put(part(tmp_path, rank), NAME, rank, 2, {"attempt": "a"})
     return location
 
 
@@ -42,12 +49,12 @@ def rewrite(location, name, text):
 
 
 def test_a_checkpoint_is_committed_by_the_last_manifest_whoever_writes_it(location, tmp_path):
-    shelf = Shelf(location)
+    store = CheckpointStore(location)
     assert committed(location) == []
-    shelf.put(part(tmp_path, 1), NAME, 1, 2, {})
+    store.put(part(tmp_path, 1), NAME, 1, 2, {})
     assert committed(location) == []
-    assert shelf.missing(NAME) is None
-    shelf.put(part(tmp_path, 0), NAME, 0, 2, {})
+    assert store.missing(NAME) is None
+    store.put(part(tmp_path, 0), NAME, 0, 2, {})
     assert committed(location) == [NAME]
 
 
@@ -88,27 +95,27 @@ def test_parts_of_two_attempts_are_no_checkpoint(written):
 
 
 def test_a_storage_that_fails_for_a_while_is_waited_for(location, tmp_path, monkeypatch):
-    shelf, failures = Shelf(location), iter([OSError("reset"), TimeoutError("slow")])
-    put = shelf.fs.put_file
+    store, failures = CheckpointStore(location), iter([OSError("reset"), TimeoutError("slow")])
+    put = store.fs.put_file
 
     def flaky(*arguments, **options):
         if (error := next(failures, None)) is not None:
             raise error
         return put(*arguments, **options)
 
-    monkeypatch.setattr(shelf.fs, "put_file", flaky)
-    shelf.put(part(tmp_path, 0), NAME, 0, 1, {})
+    monkeypatch.setattr(store.fs, "put_file", flaky)
+    store.put(part(tmp_path, 0), NAME, 0, 1, {})
     assert committed(location) == [NAME]
 
 
 def test_a_storage_that_goes_on_failing_is_named_with_the_fix(location, tmp_path, monkeypatch):
-    shelf = Shelf(location)
-    shelf.patience_s = 0.1
+    store = CheckpointStore(location)
+    store.patience_s = 0.1
 
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shelf.fs, "put_file", full)
+    monkeypatch.setattr(store.fs, "put_file", full)
     with pytest.raises(UnreachableStorage, match=rf"{NAME}/net/shard_0 failed .* free some space"):
-        shelf.put(part(tmp_path, 0), NAME, 0, 1, {})
+        store.put(part(tmp_path, 0), NAME, 0, 1, {})
     assert committed(location) == []

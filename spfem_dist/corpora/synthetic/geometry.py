@@ -72,8 +72,8 @@ def _outline(person: Identity, drop: np.ndarray) -> np.ndarray:
     y = np.sin(angle) ** 0.9 * person.chin
     jaw = np.stack(np.broadcast_arrays(x, y + _column(drop) * np.sin(angle) ** 2), axis=-1)
     top = np.linspace(0, np.pi, 14)[1:-1]
-    crown = np.stack([np.cos(top) * person.face_width, -np.sin(top) * 1.18], axis=-1)
-    ring = np.concatenate([jaw, np.broadcast_to(crown, (len(drop), *crown.shape))], axis=1)
+    promote_champion = np.stack([np.cos(top) * person.face_width, -np.sin(top) * 1.18], axis=-1)
+    ring = np.concatenate([jaw, np.broadcast_to(promote_champion, (len(drop), *promote_champion.shape))], axis=1)
     return np.concatenate([ring, np.full((*ring.shape[:2], 1), 0.15)], axis=-1)
 
 

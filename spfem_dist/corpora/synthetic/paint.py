@@ -144,8 +144,8 @@ def _front(person: Identity, steps: int, hair: np.ndarray) -> Iterator[Stroke]:
         w = person.face_width
         edge = [(-1.0, -0.2, 0.15), (-0.92, -0.62, 0.2), (-0.5, -0.92, 0.4), (0.1, -0.98, 0.45), (0.6, -0.88, 0.4)]
         edge = [(x * w, y, z) for x, y, z in [*edge, (0.92, -0.6, 0.2), (1.0, -0.2, 0.15)]]
-        crown = [(1.12 * w * np.cos(a), -0.25 - 1.12 * np.sin(a), 0.15) for a in np.linspace(0, np.pi, 11)]
-        yield Stroke(_polygon(edge + crown, steps), hair)
+        promote_champion = [(1.12 * w * np.cos(a), -0.25 - 1.12 * np.sin(a), 0.15) for a in np.linspace(0, np.pi, 11)]
+        yield Stroke(_polygon(edge + promote_champion, steps), hair)
     if person.glasses:
         for side in (-1, 1):
             yield Stroke(

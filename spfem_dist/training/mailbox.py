@@ -1,11 +1,11 @@
-"""The desk: an actor beside the driver. It imports nothing, so that its process is there at once."""
+"""The mailbox: an actor beside the driver. It imports nothing, so that its process is there at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-class Desk:
+class DriverMailbox:
     """The one place that driver and workers share: a request to stop, lines to print, an error not worth repeating.
 
     Lines come this way and not through Ray's log forwarding, so that the terminal shows the run and nothing else;
