@@ -14,7 +14,7 @@ BENCHMARKS ?= $(basename $(notdir $(filter-out benchmarks/figures.py,$(wildcard 
 export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly hosts kubelet browser chaos smoke lint format typecheck clean
+.PHONY: help demo test nightly hosts kubelet browser chaos smoke gpu lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ chaos: $(VENV)/.dev ## Kill workers, drivers and nodes in both stages at ZeRO 1 
 
 smoke: $(VENV)/.dev ## Every benchmark in small: does it run? (needs the shards of `make demo`)
 	@set -e; for name in $(BENCHMARKS); do echo "benchmarks/$$name.py --smoke"; $(RUN) benchmarks/$$name.py --smoke; done
+
+gpu: ## Every GPU test and a table of speed, on a machine with one GPU, in 8 minutes; reaches no registry (GPU=--help)
+	$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) benchmarks/gpu.py $(GPU)
 
 lint: $(VENV)/.dev ## Check style, and that every import is declared
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m deptry .

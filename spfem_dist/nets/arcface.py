@@ -42,6 +42,9 @@ class ArcFaceMap(nn.Module):
         return self
 
     def forward(self, faces: Tensor) -> Tensor:
+        # A GPU's matrix units take convolutions with channels last; otherwise every layer would be turned around.
+        if faces.is_cuda:
+            faces = faces.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             trunk = self.trunk.feature_map(faces, "layer3")
         return trunk + self.adapt(trunk)

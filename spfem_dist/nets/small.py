@@ -59,8 +59,10 @@ class SpeechEncoder(nn.Module):
 
 
 def to_unit_range(frames: Tensor) -> Tensor:
-    """uint8 frames in 0..255 -> float32 in [-1, 1]; floats pass unchanged."""
-    return frames.float().div(127.5).sub(1.0) if frames.dtype == torch.uint8 else frames
+    """uint8 frames in 0..255 -> float32 in [-1, 1]; floats pass unchanged, half precision as float32 (which resizing wants)."""
+    if frames.dtype == torch.uint8:
+        return frames.float().div(127.5).sub(1.0)
+    return frames.to(torch.promote_types(frames.dtype, torch.float32))
 
 
 def resized(frames: Tensor, side: int) -> Tensor:

@@ -1,10 +1,12 @@
 """Decoding by NVIDIA DALI: on the GPU's own decoder ('mixed'), or on the CPU for VP8, VP9 and MJPEG.
 
 The bytes come from our reader, so order and resume stay ours; DALI keeps no state between calls.
+What the GPU's decoder refuses (VP9 below 128 pixels, a driver without its video library) is decoded by PyAV and copied there.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from spfem_dist.streaming.encoded import DamagedVideo, Decoder, Request, UnusableDecoder, codec_of
+from spfem_dist.streaming.encoded import DamagedVideo, Decoder, Request, UnusableDecoder, codec_of, format_of
+from spfem_dist.streaming.ffmpeg import decode_pyav
+
+log = logging.getLogger(__name__)
 
 #: Videos handed to the decoder at a time.
 _BATCH = 32
 _CPU_CODECS = {"vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg"}
 
+#: Formats that the GPU's decoder refused although they are whole, and what DALI said: (codec, width, height) -> words.
+refused: dict[tuple[str, int, int], str] = {}
 _pipelines: dict[tuple[Decoder, int | None], Any] = {}
 _lock = threading.Lock()  # a DALI pipeline serves one caller at a time
 
@@ -40,14 +47,36 @@ def decode_dali(
 def _decode_chunk(
     requests: Sequence[Request], first: int, decoder: Decoder, device_id: int | None
 ) -> list[torch.Tensor]:
+    if refused and any(_is_refused(request) for request in requests):
+        return [_by_pyav(request, first + n, device_id) for n, request in enumerate(requests)]
     try:
         return _run(requests, decoder, device_id)
     except RuntimeError as error:
         _pipelines.pop((decoder, device_id), None)  # a pipeline that raised cannot go on
         if len(requests) == 1:
-            raise DamagedVideo(f"{requests[0].name} cannot be decoded by DALI ({_last_line(error)})", first) from None
+            said = _last_line(error)
+            if decoder == "dali-cpu":
+                raise DamagedVideo(f"{requests[0].name} cannot be decoded by DALI ({said})", first) from None
+            found = _by_pyav(requests[0], first, device_id)  # raises where the video is what is broken
+            refused[format_of(requests[0].video)] = said
+            codec, width, height = format_of(requests[0].video)
+            log.warning(
+                "the GPU's decoder does not take %s of %d x %d pixels (%s): PyAV decodes it", codec, width, height, said
+            )
+            return [found]
     # DALI does not say which video of a batch was at fault.
     return [_decode_chunk([r], first + n, decoder, device_id)[0] for n, r in enumerate(requests)]
+
+
+def _is_refused(request: Request) -> bool:
+    try:
+        return format_of(request.video) in refused
+    except DamagedVideo:  # named by whoever decodes it
+        return False
+
+
+def _by_pyav(request: Request, number: int, device_id: int | None) -> torch.Tensor:
+    return torch.from_numpy(decode_pyav(request, number)).to(f"cuda:{device_id}")
 
 
 def _run(requests: Sequence[Request], decoder: Decoder, device_id: int | None) -> list[torch.Tensor]:
@@ -56,7 +85,10 @@ def _run(requests: Sequence[Request], decoder: Decoder, device_id: int | None) -
         pipeline = _pipelines[(decoder, device_id)] = _build(decoder, device_id)
     pipeline.feed_input("encoded", [np.frombuffer(r.video, dtype=np.uint8) for r in requests])
     pipeline.feed_input("frames", [np.asarray(r.frames, dtype=np.int32) for r in requests])
-    (pictures,) = pipeline.run()
+    if device_id is None:
+        (pictures,) = pipeline.run()
+    else:  # in the order of torch's stream, in which the pictures are copied before DALI may use their memory again
+        (pictures,) = pipeline.run(torch.cuda.current_stream(device_id))
     return [_to_torch(pictures[n], device_id) for n in range(len(requests))]
 
 

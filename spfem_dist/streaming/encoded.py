@@ -35,8 +35,14 @@ class Request(NamedTuple):
 
 def codec_of(video: bytes) -> str:
     """The codec's name as FFmpeg calls it (`h264`, `vp9`, ...); DamagedVideo where no video stream can be opened."""
+    return format_of(video)[0]
+
+
+def format_of(video: bytes) -> tuple[str, int, int]:
+    """(codec as FFmpeg calls it, width, height) of a video; DamagedVideo where no video stream can be opened."""
     with opened(Request(video, ()), 0) as container:
-        return container.streams.video[0].codec_context.name
+        context = container.streams.video[0].codec_context
+        return context.name, context.width, context.height
 
 
 def opened(request: Request, number: int) -> av.container.InputContainer:

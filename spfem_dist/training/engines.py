@@ -64,7 +64,16 @@ def optimizer_for(parameters: list[nn.Parameter], settings: Optimizer, offload: 
     if settings.name == "sgd":
         return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
+    # On a GPU all parameters are updated by a few kernels of torch's own; DeepSpeed's would have to be compiled first.
+    fused = all(p.is_cuda for p in parameters)
+    return kind(
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=fused or None,
+    )
 
 
 def deepspeed_config(

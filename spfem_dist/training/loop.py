@@ -20,7 +20,7 @@ from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines, heartbeat, watchdog
 from spfem_dist.training.samples import noted
 from spfem_dist.training.screen import Status
-from spfem_dist.training.status import Meter, flop_counter, peak_flops
+from spfem_dist.training.status import Meter, arithmetic, flop_counter, peak_flops
 from spfem_dist.training.world import World, highest
 
 #: Optimiser steps between two looks at whether to stop, where a step takes less than QUICK seconds; each look is one tiny collective.
@@ -83,7 +83,8 @@ def train(
     if recorder is not None:
         replay(recorder, progress.history)
 
-    meter = Meter(world.size, settings.global_batch, progress.flops_per_sample, peak_flops(device))
+    peak = peak_flops(device, arithmetic(run.zero.precision))
+    meter = Meter(world.size, settings.global_batch, progress.flops_per_sample, peak)
     stream = inject.stream(job.batches(progress.samples), progress.samples, settings.global_batch, share.steps)
     stream = noted(stream, run, job.name, world, progress.step, share.steps)
     running = Sums(device)

@@ -14,16 +14,36 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spfem_dist.training.screen import Status
 
-#: Dense bf16 peak of known GPUs, FLOP/s, by a part of the device's name (vendor data sheets).
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "V100": 125e12, "T4": 65e12}
+#: Dense peaks of known GPUs, FLOP/s, by a part of the device's name: bf16 (fp16 where there is none), TF32, and fp32 without it (vendor
+#: data sheets).
+PEAK_FLOPS: dict[str, dict[str, float]] = {
+    "H200": {"bf16": 989e12, "tf32": 494.7e12, "fp32": 66.9e12},
+    "H100": {"bf16": 989e12, "tf32": 494.7e12, "fp32": 66.9e12},
+    "A100": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
+    "L40S": {"bf16": 362e12, "tf32": 183e12, "fp32": 91.6e12},
+    "L4": {"bf16": 121e12, "tf32": 60e12, "fp32": 30.3e12},
+    "V100": {"bf16": 125e12, "fp32": 15.7e12},
+    "T4": {"bf16": 65e12, "fp32": 8.1e12},
+}
 
 
-def peak_flops(device: torch.device) -> float | None:
-    """The device's dense bf16 peak in FLOP/s, or None where it is not known (utilisation is then not shown)."""
+def peak_flops(device: torch.device, precision: str = "bf16") -> float | None:
+    """The device's dense peak in FLOP/s, or None where it is not known (utilisation is then not shown).
+
+    precision: `bf16`, `tf32` or `fp32`; also of convolutions in fp32, which PyTorch computes in TF32 unless told otherwise.
+    """
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+    peaks = next((peaks for part, peaks in PEAK_FLOPS.items() if part in name), {})
+    return peaks.get(precision) or (peaks.get("fp32") if precision == "tf32" else None)
+
+
+def arithmetic(precision: str) -> str:
+    """What the matrix units of a GPU compute in for networks of this zero.precision, as `peak_flops` calls it."""
+    if precision == "fp32" and torch.backends.cudnn.allow_tf32:
+        return "tf32"
+    return precision
 
 
 class _NoModules:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from spfem_dist.training import status
 from spfem_dist.training.screen import HEADLINES, Screen, Status
-from spfem_dist.training.status import Meter, peak_flops
+from spfem_dist.training.status import Meter, arithmetic, peak_flops
 
 
 def test_speed_counts_the_global_batch_and_leaves_the_warm_up_and_pauses_out(monkeypatch):
@@ -36,6 +36,15 @@ def test_utilisation_is_shown_only_where_the_peak_is_known():
     meter.peak = 1e12
     assert meter.reading(torch.device("cpu"))["mfu"] > 0
     assert peak_flops(torch.device("cpu")) is None
+
+
+def test_utilisation_is_of_the_peak_of_the_precision(monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _device: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
+    device = torch.device("cuda", 0)
+    found = [peak_flops(device, arithmetic(precision)) for precision in ("bf16", "fp32")]
+    assert found == [989e12, 494.7e12]
+    assert peak_flops(device, "fp32") == 66.9e12
 
 
 def test_the_line_names_the_job_its_losses_and_the_time_left():

@@ -93,8 +93,11 @@ def prepare(
     place = (row, first), (torch.where(across, 1 - row, row), torch.where(across, (second * t).long(), alike))
     each = torch.arange(b, device=device)
 
+    # Half precision would place a landmark of a large picture half a pixel off.
+    wide = torch.promote_types(dtype, torch.float32)
+
     def at(array: np.ndarray, where: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.from_numpy(array[(np.arange(b), *(w.cpu().numpy() for w in where))]).to(device, dtype)
+        return torch.from_numpy(array[(np.arange(b), *(w.cpu().numpy() for w in where))]).to(device, wide)
 
     seen, shape = (torch.cat([at(landmarks, where), at(anchors, where)], 1) for where in place)
     picture, wanted = (frames[(each, *where)] for where in place)
@@ -127,8 +130,10 @@ def made_scene(
     """The face of `picture` [N, 3, S, S] with vertices `seen` [N, V, 2], moved to the vertices `shape`, within `around`.
 
     recoloured: bool [N], whether the moved face gets the colours that `around` has there: another recording has another light.
+    Vertices are in float32 or better; the scene is in the picture's precision.
     """
-    size = picture.shape[-1]
+    size, dtype = picture.shape[-1], picture.dtype
+    picture, around = picture.to(shape.dtype), around.to(shape.dtype)
     drawn, grid = maps.draw(shape, seen, size)
     moved, mask = warped(picture, grid), drawn[:, -1:]
     soft = mask_edge(mask, max(1, round(EDGE * size)))
@@ -137,7 +142,8 @@ def made_scene(
     axis = (torch.arange(size, device=grid.device, dtype=grid.dtype) + 0.5) * 2 / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     distance = 4 * (grid - torch.stack([x, y], -1)).permute(0, 3, 1, 2)
-    return Scene(drawn, torch.cat([around * (1 - mask), moved, distance], 1), soft)
+    shown = torch.cat([around * (1 - mask), moved, distance], 1)
+    return Scene(drawn.to(dtype), shown.to(dtype), soft.to(dtype))
 
 
 def edited_scene(prepared: Prepared, model: FaceModel, maps: FaceMaps, edited: Tensor) -> tuple[Scene, Tensor]:
@@ -148,17 +154,18 @@ def edited_scene(prepared: Prepared, model: FaceModel, maps: FaceMaps, edited: T
     b = len(edited)
     each, frame = torch.arange(b, device=edited.device), prepared.edited
     change = edited[each, frame] - prepared.windows[each, SOURCE, frame]
+    change = change.to(torch.promote_types(change.dtype, torch.float32))
     numbers, rows = np.arange(b), frame.cpu().numpy()
     factor = torch.tensor(
         [[f.pose.factor[k].real, f.pose.factor[k].imag] for f, k in zip(prepared.fits, rows, strict=True)]
-    ).to(edited)
-    basis = torch.from_numpy(model.basis).to(edited)
+    ).to(change)
+    basis = torch.from_numpy(model.basis).to(change)
     shift = torch.einsum("bc,cld->bld", change, basis)
     x, y = shift.unbind(-1)
     cos, sin = factor[:, :1], factor[:, 1:]
     shift = torch.stack([x * cos - y * sin, x * sin + y * cos], -1)
-    landmarks = torch.from_numpy(prepared.landmarks[numbers, rows]).to(edited)
-    anchors = torch.from_numpy(prepared.anchors[numbers, rows]).to(edited)
+    landmarks = torch.from_numpy(prepared.landmarks[numbers, rows]).to(change)
+    anchors = torch.from_numpy(prepared.anchors[numbers, rows]).to(change)
     picture = prepared.frames[each, SOURCE, frame]
     shape, seen = (torch.cat([points, anchors], 1) for points in (landmarks + shift, landmarks))
     return made_scene(maps, shape, seen, picture, picture), picture
