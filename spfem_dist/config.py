@@ -166,7 +166,7 @@ class Checkpoint(Section):
     keep_best: Natural = Field(0, description="Further checkpoints that are kept: the best ones by best_metric.")
     best_metric: str = Field(
         "",
-        description="Logged name whose newest value ranks a checkpoint for keep_best, e.g. val/ccrl/contrast.",
+        description="Logged name whose newest value ranks a checkpoint for keep_best, e.g. val/JOB/LOSS.",
     )
     best_mode: Literal["min", "max"] = Field("min", description="Whether less or more of best_metric is better.")
 
@@ -174,7 +174,7 @@ class Checkpoint(Section):
     def _best_by_what(self) -> Checkpoint:
         if self.keep_best and not self.best_metric:
             raise ValueError(
-                f"checkpoint.keep_best {self.keep_best} needs a metric to rank by: set checkpoint.best_metric, e.g. val/ccrl/contrast"
+                f"checkpoint.keep_best {self.keep_best} needs a metric to rank by: set checkpoint.best_metric, e.g. val/JOB/LOSS"
             )
         return self
 
@@ -198,7 +198,7 @@ class Tracking(Section):
     )
     champion_metric: str = Field(
         "",
-        description="Loss by which the alias champion moves to a new version of a model (e.g. val/ccrl/contrast; lower is better, on the "
+        description="Loss by which the alias champion moves to a new version of a model (e.g. val/JOB/LOSS; lower is better, on the "
         "same shards); empty: the first version keeps it until somebody moves it.",
     )
     system_metrics: bool = Field(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # importing it takes seconds, and most that name emotions com
 
 
 class Emotion(StrEnum):
-    """The project's emotion names. The first seven are NED's classes, in NED's order."""
+    """The project's emotion names. The first seven are those of the published tables, in their order."""
 
     NEUTRAL = "neutral"
     ANGRY = "angry"
@@ -33,7 +33,7 @@ class Emotion(StrEnum):
             raise ValueError(f"unknown emotion {name!r}; known emotions: {known}") from None
 
 
-#: The seven classes of CDRL and NED, in NED's order (the order of every table in the papers).
+#: The seven classes of CDRL, in the order of every table in the papers.
 SEVEN: tuple[Emotion, ...] = (
     Emotion.NEUTRAL,
     Emotion.ANGRY,
@@ -44,8 +44,8 @@ SEVEN: tuple[Emotion, ...] = (
     Emotion.SURPRISED,
 )
 
-#: The same seven in the alphabetical order of the published CERL code and checkpoints.
-CERL_ORDER: tuple[Emotion, ...] = tuple(sorted(SEVEN, key=str))
+#: The same seven in the alphabetical order of some published code and checkpoints.
+ALPHABETICAL: tuple[Emotion, ...] = tuple(sorted(SEVEN, key=str))
 
 
 def class_of(emotion: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,8 @@ from types import ModuleType
 KIND = r"^[a-z0-9_]+$"
 #: Where rooms are.
 PACKAGES = ("priors", "generators")
+#: Packages among them that are no methods: what the face is behind every generator.
+NO_ROOMS = {"face"}
 
 
 def find(package: str, kind: str) -> ModuleType:
@@ -41,7 +43,8 @@ def part(package: str, kind: str, name: str) -> ModuleType | None:
 def kinds(package: str) -> list[str]:
     """The rooms of `package`, sorted; nothing of them is imported."""
     place = importlib.import_module(f"spfem_dist.{package}").__path__
-    return sorted(m.name for m in pkgutil.iter_modules(place) if m.ispkg and not m.name.startswith("_"))
+    found = (m.name for m in pkgutil.iter_modules(place) if m.ispkg and not m.name.startswith("_"))
+    return sorted(set(found) - NO_ROOMS)
 
 
 def _listed(package: str) -> str:

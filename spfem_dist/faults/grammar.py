@@ -13,7 +13,7 @@
     s3 errors 0.2                            that share of requests to S3 is answered with 503 SlowDown
     s3 resets 0.2                            that share of connections to S3 is reset
 
-`in ccrl` at the end keeps a fault to that job; without it the first job that gets there is hit. Samples are counted over all
+`in JOB` at the end keeps a fault to that job; without it the first job that gets there is hit. Samples are counted over all
 workers, as on every curve. Checkpoints are counted from 1 over the whole job.
 """
 

@@ -1,7 +1,7 @@
 """CLIP's two towers through transformers, and a text prompt whose first words are learned.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021;
-Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022 (class-specific context). CERL uses ViT-B/32:
+Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022 (class-specific context). CDRL uses ViT-B/32:
 77 tokens of 512 numbers, images of 224 px, features of 512 numbers.
 """
 
@@ -117,13 +117,12 @@ def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
 
-def read_descriptors(path: str | Path | None = None) -> dict[Emotion, str]:
+def read_descriptors(path: str | Path) -> dict[Emotion, str]:
     """Descriptions of faces by emotion, from a JSON object {emotion name: text}.
 
-    path: None gives ours (`priors/cerl/descriptors.json`). The authors' checkpoints of CERL were trained on their own texts:
-    give those, word for word, to load them. Raises FileNotFoundError or ValueError that names the fault.
+    Raises FileNotFoundError or ValueError that names the fault.
     """
-    path = Path(__file__).parents[1] / "priors" / "cerl" / "descriptors.json" if path is None else Path(path)
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"descriptor file {path} does not exist; give a JSON file {{emotion name: text}}")
     try:

@@ -8,7 +8,7 @@ The default is iresnet50 (blocks 3-4-14-3, 43.6 M parameters), into which Insigh
     trunk = load_backbone("backbone.pth")
     maps = trunk.feature_map(faces, through="layer3")  # [N, 256, H/8, W/8]
 
-CCRL, ASCCL and STCCL take `layer3` of faces at 224 px; face recognition takes `forward` of faces at 112 px.
+Priors of content take `layer3` of faces at 224 px; face recognition takes `forward` of faces at 112 px.
 """
 
 from __future__ import annotations

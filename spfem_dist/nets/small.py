@@ -1,6 +1,6 @@
 """Small networks for the embedded demo: they train in minutes on one CPU core.
 
-Three strided convolutions turn a 48-pixel face into a 6 x 6 map (CCRL and CERL), two layers turn a window of speech
+Three strided convolutions turn a 48-pixel face into a 6 x 6 map, two layers turn a window of speech
 features into one vector. Batch norm throughout (synchronised over workers): layer norm left a common component in every
 embedding and the contrast never took off.
 """

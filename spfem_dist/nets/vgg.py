@@ -13,7 +13,7 @@ from spfem_dist.weights import locate
 
 #: Widths of the convolutions of each block; a maximum over 2 x 2 pixels stands between blocks.
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
-#: Weight of each block's first rectified convolution (relu1_1 to relu5_1), as pix2pixHD and NED weigh them.
+#: Weight of each block's first rectified convolution (relu1_1 to relu5_1), as pix2pixHD weighs them.
 LAYER_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 #: ImageNet's mean and spread, RGB in 0..1.
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

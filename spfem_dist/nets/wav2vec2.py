@@ -1,4 +1,4 @@
-"""wav2vec 2.0 through transformers: the speech network of CCRL.
+"""wav2vec 2.0 through transformers: the speech network of CDRL.
 
 Baevski et al., "wav2vec 2.0", NeurIPS 2020; Conneau et al., "XLSR", Interspeech 2021. XLSR-53 has 24 layers of 1024
 numbers at 50 Hz and 316 M parameters; CDRL takes the output of layer 20, before any final layer norm.

@@ -17,11 +17,11 @@ from torch import Tensor
 from spfem_dist.config import Data
 from spfem_dist.files import cache_folder, whole_file
 from spfem_dist.job_settings import Guidance
+from spfem_dist.nets.frozen import freeze
 from spfem_dist.priors.prior import EditedFrames, load_prior
 from spfem_dist.rooms import kinds
 from spfem_dist.saved import is_saved, parameters_sha256
 from spfem_dist.storage import open_filesystem
-from spfem_dist.training.engines import freeze
 
 
 class PriorMismatch(ValueError):
@@ -146,7 +146,7 @@ def _folders(asked: str, tracking_uri: str) -> list[Path]:
             f"the run {root} holds no finished prior: train it to its end first (python recipes/cdrl_stage1.py)"
         )
     raise FileNotFoundError(
-        f"no priors in {root}: give the folder of a finished stage-1 run, for instance --priors runs/cdrl-stage1, or models:/ccrl models:/cerl"
+        f"no priors in {root}: give the folder of a finished stage-1 run, for instance --priors runs/cdrl-stage1, or registered ones, models:/NAME"
     )
 
 

@@ -97,7 +97,7 @@ class Prior(Protocol):
     def guidance(self, edit: EditedFrames) -> dict[str, Tensor]:
         """Stage 2: how far generated frames are from what they should be, scalars by name (`<kind>/...`), means over frames.
 
-        Called on a frozen prior (`training.engines.freeze`); gradients reach `edit.generated` alone.
+        Called on a frozen prior (`nets.frozen.freeze`); gradients reach `edit.generated` alone.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Views of an utterance group: which recordings and frames one sample takes from it. Pure functions of (group, generator).
 
-CCRL draws one sentence in two emotions with time-matched frames (`content_view`); CERL draws the sentence in each of the
-seven emotions (`emotion_view`); generators draw moving windows of two emotions (`motion_view`); evaluation reads whole
+Priors of content draw one sentence in two emotions with time-matched frames (`content_view`), priors of emotion the sentence in
+each of the seven (`emotion_view`); generators draw moving windows of two emotions (`motion_view`); evaluation reads whole
 recordings (`plain_view`).
 """
 
@@ -54,7 +54,7 @@ class View:
 
 
 def content_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
-    """CCRL's sample: R = 2 recordings of different emotions, K = data.frames_per_recording frames of each.
+    """A sample of content: R = 2 recordings of different emotions, K = data.frames_per_recording frames of each.
 
     The pair is uniform over ordered pairs with a stored time-warp of at most data.maximum_warp_cost. Frame k of
     recording 1 matches frame k of recording 0 (the middle one of several matches). Positions ascend, data.minimum_gap
@@ -106,7 +106,7 @@ def serves_content(entry: GroupEntry) -> bool:
 
 
 def emotion_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
-    """CERL's sample: R = 7, one recording for each of `emotions.SEVEN` in that order, K = 2 random distinct frames.
+    """A sample of emotions: R = 7, one recording for each of `emotions.SEVEN` in that order, K = 2 random distinct frames.
 
     Level and take are drawn at random; an emotion the group lacks is padding (valid False, recording None). Frames
     whose face was not found are taken only where there are fewer than two others, and marked invalid.

@@ -1,6 +1,6 @@
 """One MLflow run as training sees it: metrics by samples seen, pictures, files, and an honest end.
 
-A training run is one parent, with a child for each prior; points and pictures that bear the prior's name (`train/ccrl/contrast`)
+A training run is one parent, with a child for each prior; points and pictures that bear its name (`train/NAME/contrast`)
 are kept by both, so that parents can be compared as a whole. Metric names are `train/<loss>`, `val/<loss>`, `perf/<figure>` and
 `priors/<figure>`; the step axis is samples seen, so runs of any world size line up in the compare view.
 
@@ -89,7 +89,7 @@ class Tracker:
         for name, value in values.items():
             if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"metric name {name!r}: use letters, digits and _ . / - and spaces, at most 250, e.g. train/ccrl/contrast"
+                    f"metric name {name!r}: use letters, digits and _ . / - and spaces, at most 250, e.g. train/content/contrast"
                 )
             if samples > self._last.get(name, -1):
                 self._last[name] = samples

@@ -188,14 +188,3 @@ def only(networks: Mapping[str, nn.Module], name: str) -> Iterator[None]:
     finally:
         for parameter in others:
             parameter.requires_grad_(True)
-
-
-def freeze(network: nn.Module) -> nn.Module:
-    """Make a trained network a fixed measure: eval mode for good, no parameter gradients, batch-norm buffers untouched.
-
-    Gradients still flow through it to its inputs. `train()` on it or on a parent has no effect any more.
-    """
-    network.eval().requires_grad_(False)
-    for module in network.modules():
-        module.train = lambda mode=True, self=module: self  # type: ignore[method-assign]
-    return network

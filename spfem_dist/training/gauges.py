@@ -96,7 +96,7 @@ def shown(values: Mapping[str, float], samples: int, everything: bool) -> list[t
 def beside(recorder: Recorder | None, run: Run, part: str, world: World) -> Recorder | None:
     """The recorder of this worker: under Ray one that shows gauges too, elsewhere `recorder` itself.
 
-    part: the job's name, such as ccrl.
+    part: the job's name.
     """
     if world.launcher != "ray":
         return recorder

@@ -4,7 +4,7 @@ import pytest
 import torch
 from released_golden import filled, fixture, input_of, needs_golden, relative_error
 
-from spfem_dist.emotions import CERL_ORDER, SEVEN
+from spfem_dist.emotions import ALPHABETICAL, SEVEN
 from spfem_dist.generators.ned import manipulator as ned
 
 NETWORKS = {
@@ -116,10 +116,10 @@ def test_heads_in_another_order_come_into_ours(name):
     torch.manual_seed(0)
     theirs, ours = NETWORKS[name](), NETWORKS[name]()
     files = {f"module.{key}": value for key, value in theirs.state_dict().items()}
-    ned.load_released(ours, files, "20_nets.pth", heads=CERL_ORDER)
+    ned.load_released(ours, files, "20_nets.pth", heads=ALPHABETICAL)
     given = torch.randn(1, 10, 51) if name == "discriminator" else torch.randn(1, 4)
     for emotion in SEVEN:
-        index = torch.tensor([CERL_ORDER.index(emotion)]), torch.tensor([SEVEN.index(emotion)])
+        index = torch.tensor([ALPHABETICAL.index(emotion)]), torch.tensor([SEVEN.index(emotion)])
         torch.testing.assert_close(theirs(given, index[0]), ours(given, index[1]))
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from spfem_dist.emotions import CERL_ORDER, SEVEN, Emotion
+from spfem_dist.emotions import ALPHABETICAL, SEVEN, Emotion
 from spfem_dist.nets.clip import (
     PromptedText,
     image_features,
@@ -18,6 +18,7 @@ from spfem_dist.nets.clip import (
     tiny_clip,
     word_tokeniser,
 )
+from spfem_dist.priors.cerl.settings import DESCRIPTORS
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,9 @@ def clip():
     return tiny_clip()
 
 
-def prompted(clip, positional: bool = True, order=CERL_ORDER) -> PromptedText:
+def prompted(clip, positional: bool = True, order=ALPHABETICAL) -> PromptedText:
     torch.manual_seed(0)
-    texts = read_descriptors()
+    texts = read_descriptors(DESCRIPTORS)
     return PromptedText(clip, {e: texts[e] for e in order}, word_tokeniser(512), positional=positional)
 
 
@@ -121,7 +122,7 @@ def test_a_description_that_does_not_fit_is_refused_not_cut():
 
 
 def test_our_descriptions_cover_the_seven_and_are_different():
-    texts = read_descriptors()
+    texts = read_descriptors(DESCRIPTORS)
     assert set(texts) == set(SEVEN)
     assert len(set(texts.values())) == 7
 

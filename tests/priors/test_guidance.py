@@ -5,8 +5,8 @@ import torch
 
 from spfem_dist.config import Data
 from spfem_dist.emotions import Emotion
+from spfem_dist.nets.frozen import freeze
 from spfem_dist.priors.prior import EditedFrames, build_prior, find
-from spfem_dist.training.engines import freeze
 
 HAPPY = list(Emotion).index(Emotion.HAPPY)
 NAMES = {"ccrl": "ccrl/content", "cerl": "cerl/emotion"}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from spfem_dist.config import Data
-from spfem_dist.emotions import CERL_ORDER, SEVEN, Emotion
+from spfem_dist.emotions import ALPHABETICAL, SEVEN, Emotion
 from spfem_dist.priors import cerl
 from spfem_dist.priors.cerl.released import PAPER_TRAINABLE, ReleasedCERL, text_to_image
 from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
@@ -46,13 +46,13 @@ def contrast(model: ReleasedCERL, batch: Batch) -> float:
 
 
 def test_the_authors_order_is_alphabetical_and_mapped_by_name():
-    assert [e.value for e in CERL_ORDER] == ["angry", "disgusted", "fear", "happy", "neutral", "sad", "surprised"]
+    assert [e.value for e in ALPHABETICAL] == ["angry", "disgusted", "fear", "happy", "neutral", "sad", "surprised"]
     model = prior()
-    assert model.prompt_learner.emotions == CERL_ORDER
+    assert model.prompt_learner.emotions == ALPHABETICAL
     with torch.no_grad():
         rows, priors = model.text(), model.priors()
     for emotion in SEVEN:
-        assert torch.equal(priors[SEVEN.index(emotion)], rows[CERL_ORDER.index(emotion)]), emotion
+        assert torch.equal(priors[SEVEN.index(emotion)], rows[ALPHABETICAL.index(emotion)]), emotion
         index = torch.tensor([list(Emotion).index(emotion)])
         assert torch.equal(model.prior_of(index)[0].detach(), priors[SEVEN.index(emotion)]), emotion
     torch.testing.assert_close(priors.norm(dim=-1), torch.ones(7))
@@ -66,10 +66,10 @@ def test_each_image_goes_through_the_network_of_its_own_emotion():
     before = contrast(model, batch)
     with torch.no_grad():
         for slot, mlp in enumerate(model.mlps):
-            if CERL_ORDER[slot] not in (Emotion.HAPPY, SEVEN[0]):
+            if ALPHABETICAL[slot] not in (Emotion.HAPPY, SEVEN[0]):
                 mlp.mlp[4].bias.add_(3.0)
         assert contrast(model, batch) == pytest.approx(before, abs=1e-6)
-        model.mlps[CERL_ORDER.index(Emotion.HAPPY)].mlp[4].bias.add_(torch.randn(32))
+        model.mlps[ALPHABETICAL.index(Emotion.HAPPY)].mlp[4].bias.add_(torch.randn(32))
     assert contrast(model, batch) != pytest.approx(before, abs=1e-4)
 
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from spfem_dist.config import Optimizer, Zero
-from spfem_dist.training.engines import deepspeed_config, freeze, learning_rate
+from spfem_dist.nets.frozen import freeze
+from spfem_dist.training.engines import deepspeed_config, learning_rate
 
 
 def test_warmup_climbs_to_the_peak_and_cosine_ends_near_zero():

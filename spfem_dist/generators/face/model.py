@@ -5,7 +5,7 @@ A clip's landmarks are, in the head's own coordinates (unit: the distance of the
     rest + jaw * opening + expression @ coefficients + turn * (depth, 0) + nod * (0, depth)
 
 seen through a similarity (scale, roll, shift) that the still points of the head give. The rest shape is the speaker's.
-It stands where NED has DECA on FLAME, whose files need a licence; `Motion` and the maps ask only for landmarks, so another
+It stands where others have DECA on FLAME, whose files need a licence; `Motion` and the maps ask only for landmarks, so another
 model can take its place.
 """
 

@@ -13,7 +13,7 @@ from spfem_dist.generators.face.maps import FaceMaps
 from spfem_dist.generators.face.model import FaceModel
 from spfem_dist.generators.generator import Face, Motion
 from spfem_dist.generators.ned.windows import made_scene
-from spfem_dist.training.engines import freeze
+from spfem_dist.nets.frozen import freeze
 
 #: Frames of a window, as in training, and the fall-off of a frame's weight towards a window's ends (sigma, frames).
 WINDOW, SIGMA = 10, 2.0

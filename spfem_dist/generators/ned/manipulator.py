@@ -100,7 +100,7 @@ def load_released(
 ) -> None:
     """Fill one of the four networks from the authors' state_dict.
 
-    heads: emotions in the order of the file's heads: `emotions.SEVEN` for NED's own files, `emotions.CERL_ORDER` for those that
+    heads: emotions in the order of the file's heads: `emotions.SEVEN` for NED's own files, `emotions.ALPHABETICAL` for those that
     CDRL trained on. They are brought into the order of SEVEN, so that index i means one emotion whoever trained. Names may
     bear DataParallel's `module.`.
     Raises ValueError where the order does not name the seven emotions or a tensor does not fit.

@@ -18,6 +18,7 @@ from spfem_dist.nets.clip import (
     read_descriptors,
     word_tokeniser,
 )
+from spfem_dist.priors.cerl.settings import DESCRIPTORS
 
 #: Side of the faces that the trunk sees, pixels.
 SIDE = 224
@@ -36,7 +37,7 @@ class ClipEmotion(nn.Module):
         self.clip = load_clip() if pretrained else random_clip()
         self.clip.requires_grad_(False)
         tokeniser = load_tokeniser() if pretrained else word_tokeniser(self.clip.config.text_config.vocab_size)
-        descriptions = read_descriptors()
+        descriptions = read_descriptors(DESCRIPTORS)
         self.prompt_learner = PromptedText(self.clip, {e: descriptions[e] for e in SEVEN}, tokeniser, positional=True)
         width = self.clip.config.projection_dim
         self.adapter = nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, width))

@@ -8,7 +8,7 @@ CDRL (Chen et al., IJCV 2025), contrastive emotion representation learning; fact
   **true label**, so a network may answer with a constant t_k and never look; stage 2 drops the seven networks.
 * Loss: each text against the seven images of the item (text to image only), temperature 0.07.
 * Images are blue-green-red and scaled by (x - 0.5) / 0.5, which CLIP does not expect.
-* Rows of every tensor are in alphabetical order of the emotions (`emotions.CERL_ORDER`); `priors()` answers in SEVEN's.
+* Rows of every tensor are in alphabetical order of the emotions (`emotions.ALPHABETICAL`); `priors()` answers in SEVEN's.
 * Stage 2 compares unnormalised image features times a prior: mean of 1 - cos(f_r * T_y, f_g * T_y), times 50.
 """
 
@@ -24,7 +24,7 @@ from torch import nn
 from transformers import CLIPModel
 
 from spfem_dist.config import Data
-from spfem_dist.emotions import CERL_ORDER, SEVEN, Emotion
+from spfem_dist.emotions import ALPHABETICAL, SEVEN, Emotion
 from spfem_dist.nets.clip import (
     PromptedText,
     Tokeniser,
@@ -39,7 +39,7 @@ from spfem_dist.nets.clip import (
 )
 from spfem_dist.nets.iresnet import load_exactly, read_tensors
 from spfem_dist.nets.presented import Convention, present
-from spfem_dist.priors.cerl.settings import Settings
+from spfem_dist.priors.cerl.settings import DESCRIPTORS, Settings
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.streaming.views import EMOTION
@@ -49,9 +49,9 @@ PAPER_TRAINABLE = 2_329_600
 #: Side of the small form's images, pixels.
 SMALL_SIZE = 64
 #: Index in `list(Emotion)` -> row of the authors' tensors, -1 for emotions outside the seven.
-SLOT_OF_EMOTION = torch.tensor([CERL_ORDER.index(e) if e in CERL_ORDER else -1 for e in Emotion])
+SLOT_OF_EMOTION = torch.tensor([ALPHABETICAL.index(e) if e in ALPHABETICAL else -1 for e in Emotion])
 #: Rows of the authors' tensors in the order of SEVEN.
-SEVEN_FROM_CERL = torch.tensor([CERL_ORDER.index(e) for e in SEVEN])
+SEVEN_FROM_CERL = torch.tensor([ALPHABETICAL.index(e) for e in SEVEN])
 #: Names in the authors' checkpoints that belong to frozen public CLIP, or are rebuilt from it.
 _FROZEN_NAMES = ("image_encoder.", "text_encoder.", "clip.", "clip_model.", "prompt_learner.token_", "logit_scale")
 
@@ -154,7 +154,7 @@ class ReleasedCERL(nn.Module):
         self.clip, tokeniser = towers(settings, pretrained)
         self.size, width, _ = sizes(self.clip)
         self.prompt_learner = PromptedText(self.clip, descriptions(settings), tokeniser, positional=positional)
-        self.mlps = nn.ModuleList(EmotionMLP(width) for _ in CERL_ORDER)
+        self.mlps = nn.ModuleList(EmotionMLP(width) for _ in ALPHABETICAL)
         self.register_buffer("slot_of_emotion", SLOT_OF_EMOTION.clone(), persistent=False)
         self.register_buffer("seven_from_cerl", SEVEN_FROM_CERL.clone(), persistent=False)
 
@@ -293,15 +293,15 @@ def towers(settings: Settings, pretrained: bool) -> tuple[CLIPModel, Tokeniser]:
 
 def descriptions(settings: Settings) -> dict[Emotion, str]:
     """The texts of the prompts by emotion, in the authors' order; raises ValueError where one of the seven is missing."""
-    path: str | Path | None = settings.descriptors or None
+    path: str | Path = settings.descriptors or DESCRIPTORS
     if path == "authors":
         from spfem_dist.weights import locate
 
         path = locate("cdrl-descriptors")
     texts = read_descriptors(path)
-    absent = [e.value for e in CERL_ORDER if e not in texts]
+    absent = [e.value for e in ALPHABETICAL if e not in texts]
     if absent:
         raise ValueError(
             f"cerl.descriptors {path} has no text for {', '.join(absent)}; CERL needs one for each of the seven"
         )
-    return {e: texts[e] for e in CERL_ORDER}
+    return {e: texts[e] for e in ALPHABETICAL}

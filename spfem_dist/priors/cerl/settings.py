@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field
 
 from spfem_dist.job_settings import Optimizer, Positive, PriorSettings, Share
+
+#: Our descriptions of the emotions. The authors' checkpoints were trained on their own texts: give those, word for word, to load them.
+DESCRIPTORS = Path(__file__).with_name("descriptors.json")
 
 
 class Settings(PriorSettings):

@@ -1,0 +1,16 @@
+"""Networks that are trained and stay as they are."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """Make a trained network a fixed measure: eval mode for good, no parameter gradients, batch-norm buffers untouched.
+
+    Gradients still flow through it to its inputs. `train()` on it or on a parent has no effect any more.
+    """
+    network.eval().requires_grad_(False)
+    for module in network.modules():
+        module.train = lambda mode=True, self=module: self  # type: ignore[method-assign]
+    return network
