@@ -7,11 +7,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from asccl_stage1 import ASCCLPrior
 from cdrl_stage1 import CDRLPriors
 from cdrl_stage2 import CDRLGenerator
 from documented import DOCS, ROOT, blocks, commands_in, documented, recordings_block
 from doors import command, well
 
+from spfem_dist import rooms
 from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.prepare.plan import PrepareSettings
 
@@ -120,6 +122,7 @@ RUN_BY = {
     "python recipes/cdrl_stage1.py": (
         "tests/e2e/test_secrets.py::test_two_ray_workers_repeat_the_local_losses_and_leave_no_secret"
     ),
+    "python recipes/asccl_stage1.py": "tests/e2e/test_asccl_recipe.py::test_two_workers_repeat_the_losses_of_one_process",
     "python recipes/cdrl_stage1.py --local": f"{STAGE1}::test_both_priors_train_and_leave_what_stage_two_needs",
     "python recipes/cdrl_stage1.py --dry-run": f"{STAGE1}::test_the_dry_run_says_what_would_happen_and_trains_nothing",
     "torchrun --nproc-per-node 2 recipes/cdrl_stage1.py": (
@@ -202,7 +205,7 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (CDRLPriors, CDRLGenerator, JudgesRun)
+RUNS = (CDRLPriors, ASCCLPrior, CDRLGenerator, JudgesRun)
 
 
 def known_flags() -> set[str]:
@@ -212,6 +215,7 @@ def known_flags() -> set[str]:
         | fields_of(PrepareSettings)
         | {"local", "dry_run", "quiet", "preset", "help", "help_all"}
     )
+    names |= {f"ned.guidance.{kind}" for kind in rooms.kinds("priors")}
     scripts = [
         ROOT / "spfem_dist" / "cli.py",
         ROOT / "spfem_dist" / "planning" / "commands.py",

@@ -1,0 +1,40 @@
+"""ASCCL as stage 2's guide: it stands still for fifty steps of NED, and only the generator moves."""
+
+import json
+import math
+
+import pytest
+import torch
+from doors import well
+from toy_stage2 import alone, losses
+
+from spfem_dist.priors import asccl
+from spfem_dist.priors.frozen import digest
+from spfem_dist.priors.prior import build_prior, load_prior, save_prior
+from spfem_dist.streaming.reader import ShardReader
+
+FIFTY = ["--ned.steps", "50", "--ned.global-batch", "2", "--validation.every-steps", "25"]
+
+
+@pytest.fixture(scope="module")
+def metric(toy, tmp_path_factory):
+    """The folder of an ASCCL prior that nobody trained."""
+    torch.manual_seed(0)
+    settings, width = asccl.Settings(), ShardReader.of(toy.data).index.feature_dim
+    prior = build_prior(settings, toy.data, width, pretrained=False)
+    folder = tmp_path_factory.mktemp("asccl") / "prior"
+    return save_prior(folder, prior, settings=settings, data=toy.data, feature_dim=width)
+
+
+def test_fifty_steps_of_ned_under_a_frozen_asccl(toy, metric, tmp_path):
+    well(alone(toy, tmp_path, "--priors", metric, *FIFTY, "--ned.guidance.asccl", "2"))
+    found = losses(tmp_path)
+    told = {step: value for (step, name), value in found.items() if name.endswith("train/guidance/asccl/spatial")}
+    pulls = [v for (_, name), v in found.items() if name.endswith("gradient/asccl/spatial")]
+    assert max(told) == 50
+    assert all(math.isfinite(value) and 0 < value <= 4 for value in told.values())
+    assert pulls
+    assert all(value > 0 for value in pulls)
+    prior, _ = load_prior(metric)
+    config = json.loads((tmp_path / "r" / "ned" / "model" / "config.json").read_text())
+    assert config["facts"]["priors"]["asccl"]["sha256"] == digest(prior), "the metric moved while it guided"
