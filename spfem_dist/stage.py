@@ -36,7 +36,7 @@ class Job:
 
     networks: by name; each becomes a DeepSpeed engine with its own of the `optimizers`.
     phases: what a training step does, in this order, each on the whole global batch.
-    judge(networks, batch): losses and monitors of a held-out micro-batch. pictures(networks, batch): uint8 [H, W, 3] by name.
+    validation_losses(networks, batch): losses and monitors of a held-out micro-batch. pictures(networks, batch): uint8 [H, W, 3] by name.
     batches(start_sample) yields (micro-batch, seconds waited for it), from that global sample on, for this rank: its `shares.share_of`.
     validation() yields the fixed held-out micro-batches of this rank (`shares.held_out_share`), or nothing on any rank.
     dataset: what the data are, for tracking (name, digest, source, counts).
@@ -51,7 +51,7 @@ class Job:
     batches: Callable[[int], Iterator[tuple[Batch, float]]]
     validation: Callable[[], Iterable[Batch]]
     dataset: dict[str, Any]
-    judge: Callable[[Networks, Batch], Losses]
+    validation_losses: Callable[[Networks, Batch], Losses]
     pictures: Callable[[Networks, Batch], dict[str, np.ndarray]] | None = None
     close: Callable[[], None] = lambda: None
 

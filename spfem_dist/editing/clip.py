@@ -28,7 +28,7 @@ _CHUNK_BYTES = 96 * 2**20
 
 
 @dataclass(frozen=True)
-class Wish:
+class EditTarget:
     """What a clip shall become, as `Generator.drive` takes it. reference: the face of another clip."""
 
     emotion: Emotion | None = None
@@ -63,7 +63,7 @@ def edit_clip(
     film: Footage,
     out: Path,
     generator: Generator,
-    wish: Wish,
+    target: EditTarget,
     finder: FaceFinder,
     landmarks: Path | None = None,
     preview: Path | None = None,
@@ -92,7 +92,7 @@ def edit_clip(
             settings.threads,
         )
         try:
-            motion = generator.drive(followed.face, wish.emotion, wish.reference, wish.strength)
+            motion = generator.drive(followed.face, target.emotion, target.reference, target.strength)
         except ValueError as error:
             raise EditError(f"{film.path}: {error}") from error
         count = 0

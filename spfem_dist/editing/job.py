@@ -13,7 +13,7 @@ import cv2
 from rich.console import Console
 
 from spfem_dist.console import plain_console
-from spfem_dist.editing.clip import Edited, Settings, Wish, edit_clip
+from spfem_dist.editing.clip import Edited, EditTarget, Settings, edit_clip
 from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.request import EditRequest, Task, checked_emotion, find, is_done
@@ -60,9 +60,9 @@ def run(request: EditRequest, load: Load, console: Console | None = None) -> Edi
     if not todo:
         _say_failed(summary, console)
         return summary
-    work = _Work(request, Wish(emotion, None, request.strength), load, request.generator)
+    work = _Work(request, EditTarget(emotion, None, request.strength), load, request.generator)
     if request.reference is not None:
-        work = replace(work, wish=replace(work.wish, reference=_reference(request, work.generator(), console)))
+        work = replace(work, target=replace(work.target, reference=_reference(request, work.generator(), console)))
     if not request.source.is_dir():
         with Progress(console, 2 * footage(request.source).frames, "frames") as progress:
             # Every frame is read twice, once to find the face and once to edit it.
@@ -100,7 +100,7 @@ class _Work:
     """What is the same for every clip; it travels to Ray's workers, each of which loads the generator once."""
 
     request: EditRequest
-    wish: Wish
+    target: EditTarget
     load: Load
     location: str
     threads: int = 0
@@ -113,7 +113,7 @@ class _Work:
         settings = Settings(self.request.comment, self.threads)
         film = footage(task.source)
         return edit_clip(
-            film, task.out, self.generator(), self.wish, finder, task.landmarks, task.preview, settings, advance
+            film, task.out, self.generator(), self.target, finder, task.landmarks, task.preview, settings, advance
         )
 
     def attempt(self, task: Task, advance: Callable[[str], None] = lambda what: None) -> Edited | Failed:

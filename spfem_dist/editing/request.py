@@ -55,7 +55,7 @@ class Task:
 
 
 def checked_emotion(request: EditRequest) -> Emotion | None:
-    """The wish's emotion, after a check of the whole request; raises EditError that names the flag and the fix."""
+    """The emotion asked for, after a check of the whole request; raises EditError that names the flag and the fix."""
     _refuse_addresses(request)
     if not request.emotion and request.reference is None:
         raise EditError("say what the face shall become: give --emotion happy, or --reference angry.mp4 (or both)")

@@ -16,7 +16,7 @@ import numpy as np
 
 from spfem_dist.evaluation.compare import FILE, Verdict, by_clip, read_edits, read_facts, verdict
 from spfem_dist.evaluation.generator import BETTER, ClipScore
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.storage import open_filesystem
 
 BASELINE = "baseline"
@@ -33,7 +33,7 @@ class Effect:
     figure: str
     value: float
     baseline: float
-    difference: Figure
+    difference: Estimate
     verdict: Verdict
 
 
@@ -97,7 +97,7 @@ def effects(scores: Scores, baseline: str = BASELINE, draws: int = 2000) -> list
     return found
 
 
-def interval(differences: np.ndarray, draws: int = 2000) -> Figure:
+def interval(differences: np.ndarray, draws: int = 2000) -> Estimate:
     """The mean of paired differences [seeds, clips] and its 95 % interval; seeds and clips are redrawn, each for itself."""
     seeds, clips = differences.shape
     rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def interval(differences: np.ndarray, draws: int = 2000) -> Figure:
     rows, columns = (rng.multinomial(n, np.full(n, 1 / n), draws) / n for n in (seeds, clips))
     means = np.einsum("ds,sc,dc->d", rows, differences, columns)
     low, high = np.percentile(means, [2.5, 97.5])
-    return Figure(float(differences.mean()), float(low), float(high), clips)
+    return Estimate(float(differences.mean()), float(low), float(high), clips)
 
 
 def table(found: Sequence[Effect]) -> Any:

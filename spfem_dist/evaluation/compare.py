@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spfem_dist.evaluation.generator import BETTER, COPY, TARGET, ClipScore
-from spfem_dist.evaluation.retrieval import Figure, bootstrap
+from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 from spfem_dist.storage import open_filesystem
 
 FILE, FORMAT = "edits.json", "spfem-edits/1"
@@ -24,7 +24,7 @@ class Difference:
     name: str
     a: float
     b: float
-    difference: Figure
+    difference: Estimate
     verdict: Verdict
 
 
@@ -82,7 +82,7 @@ def compare(a: str, b: str, arm: str = "", against: str = "") -> dict[str, Diffe
     return found
 
 
-def verdict(difference: Figure, sign: int) -> Verdict:
+def verdict(difference: Estimate, sign: int) -> Verdict:
     """What an interval says. sign: +1 where more is better."""
     low, high = sorted((sign * difference.low, sign * difference.high))
     return "better" if low > 0 else "worse" if high < 0 else "noise"

@@ -19,12 +19,12 @@ from spfem_dist.evaluation.edits import Evaluation
 from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
 from spfem_dist.evaluation.report import TEMPLATES, bar_text, headline, numbers, write_report, write_summary
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.evaluation.targets import Target
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker
 
-Figures = dict[str, Figure]
+Figures = dict[str, Estimate]
 #: By caption: the names of the clips in a row, and the row as an MP4.
 Films = dict[str, tuple[tuple[str, ...], bytes]]
 
@@ -69,7 +69,7 @@ def in_short(figures: Figures, arm: str) -> str:
     return headline(figures, limits) + (f"; weakest: {weak} (bar {missed[0].value:.2f})" if missed else "")
 
 
-def table_of(figures: Figures, arm: str, path: str = "") -> list[tuple[str, list[Figure | None]]]:
+def table_of(figures: Figures, arm: str, path: str = "") -> list[tuple[str, list[Estimate | None]]]:
     """Rows (figure, values of the arm, copy, target) of one part of the figures: `path` is "", "cross/" or the like."""
     rows = []
     for name in [*BETTER, *(f"{n}_minus_copy" for n in BETTER)]:
@@ -117,7 +117,7 @@ def shown_figures(figures: Figures, arm: str) -> Any:
     return table
 
 
-def _span(figure: Figure) -> str:
+def _span(figure: Estimate) -> str:
     return f"{figure.low:.2f} .. {figure.high:.2f}"
 
 
@@ -278,5 +278,5 @@ def sections(found: Evaluation, arm: str, films: Films) -> list[Markup]:
     return made
 
 
-def _cell(figure: Figure | None) -> tuple[str, str]:
+def _cell(figure: Estimate | None) -> tuple[str, str]:
     return ("", "") if figure is None else (f"{figure.value:.3f}", f"{figure.low:.3f} .. {figure.high:.3f}")

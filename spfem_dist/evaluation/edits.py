@@ -20,7 +20,7 @@ from spfem_dist.evaluation.images import changed_error, jitter, l1, perceptual_d
 from spfem_dist.evaluation.judges.check import correlation
 from spfem_dist.evaluation.judges.networks import Reading
 from spfem_dist.evaluation.judges.saved import Judges
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.prepare.landmarks import mouth_opening
 
 #: Points of the inner lips and the outer corners of the eyes, by topology.
@@ -173,7 +173,7 @@ class Shown:
 class Evaluation:
     """What an evaluation found: figures by path, scores of every clip, clips to show, and what was used."""
 
-    figures: dict[str, Figure]
+    figures: dict[str, Estimate]
     scores: list[ClipScore]
     shown: list[Shown]
     facts: dict[str, Any]

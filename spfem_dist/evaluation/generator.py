@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spfem_dist.evaluation.retrieval import Figure, bootstrap
+from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 
 #: Rows that stand beside every generator.
 COPY, TARGET = "copy", "target"
@@ -85,13 +85,13 @@ class ClipScore:
 
 def generator_figures(
     scores: Sequence[ClipScore], real: Mapping[tuple[str, str], np.ndarray] | None = None
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Every figure by path: `stage2/<row>/<figure>`, and the same under `<row>/intra`, `<row>/cross`,
     `<row>/by_emotion/<emotion>` and both together.
 
     real: identity features [N, D] of real frames by (source, emotion), to which FAD is taken; without it there is none.
     """
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Estimate] = {}
     ways = sorted({s.way for s in scores})
     copied = {(s.way, *s.clip): s for s in scores if s.row == COPY}
     for row in dict.fromkeys(s.row for s in scores):
@@ -109,7 +109,7 @@ def generator_figures(
     return figures
 
 
-def _means(scores: Sequence[ClipScore], copied: Mapping[tuple[str, str, str], ClipScore]) -> dict[str, Figure]:
+def _means(scores: Sequence[ClipScore], copied: Mapping[tuple[str, str, str], ClipScore]) -> dict[str, Estimate]:
     """Mean and interval of every score over clips, and of the paired differences to the unchanged source."""
     found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for score in scores:
@@ -124,13 +124,13 @@ def _means(scores: Sequence[ClipScore], copied: Mapping[tuple[str, str, str], Cl
     return {name: bootstrap([float(np.mean(v)) for v in clips.values()]) for name, clips in found.items()}
 
 
-def _frechet(scores: Sequence[ClipScore], real: Mapping[tuple[str, str], np.ndarray]) -> dict[str, Figure]:
+def _frechet(scores: Sequence[ClipScore], real: Mapping[tuple[str, str], np.ndarray]) -> dict[str, Estimate]:
     """FAD of each emotion and their mean.
 
     Intervals by the jackknife over clips: a bootstrap repeats clips, which makes covariances poorer and the distance larger,
     so that its interval would not hold the value itself.
     """
-    found: dict[str, Figure] = {}
+    found: dict[str, Estimate] = {}
     variances = []
     for emotion in dict.fromkeys(s.emotion for s in scores):
         clips: dict[str, list[np.ndarray]] = {}
@@ -156,9 +156,9 @@ def _frechet(scores: Sequence[ClipScore], real: Mapping[tuple[str, str], np.ndar
     return {"fad": total} | {f"by_emotion/{emotion}/fad": figure for emotion, figure in found.items()}
 
 
-def _normal(value: float, variance: float, clips: int) -> Figure:
+def _normal(value: float, variance: float, clips: int) -> Estimate:
     reach = 1.96 * float(np.sqrt(variance))
-    return Figure(value, value - reach, value + reach, clips)
+    return Estimate(value, value - reach, value + reach, clips)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from spfem_dist.evaluation.edits import Evaluation, RealFaces, Seen, Shown, Trut
 from spfem_dist.evaluation.generator import COPY, TARGET, ClipScore, generator_figures
 from spfem_dist.evaluation.judges.saved import Judges, load_judges
 from spfem_dist.evaluation.protocol import Edit, Place, Protocol, ProtocolError, protocol_for
-from spfem_dist.evaluation.retrieval import Figure, bootstrap
+from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 from spfem_dist.generators.generator import Face, Generator, Motion
 from spfem_dist.records import Clip, RawRecording
 from spfem_dist.runs import read_run
@@ -45,7 +45,7 @@ def evaluate_generator(
     protocol: str = "",
     also: str = "",
     console: Console | None = None,
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Score the generator that the run folder `location` exported; write summary.json, edits.json and report.html there.
 
     arm: what its figures are called, `stage2/<arm>/...`. judges: folder of a run of recipes/metric_nets.py, or its judges.
@@ -118,7 +118,7 @@ def _evaluate(
         edits = [replace(edit, way="label") for edit in edits if edit.way == "intra"]  # type: ignore[arg-type]
     recordings = read_clips(data, lambda e: split.accepts("test", e.speaker, e.sentence), source)
     whole = {str(place) for edit in edits for place in (edit.source, edit.reference)}
-    panel = _Panel(judges, recordings, whole, synthetic_corpus(source, generator.size))
+    panel = JudgeReferences(judges, recordings, whole, synthetic_corpus(source, generator.size))
     sources = list(dict.fromkeys(str(edit.source) for edit in edits))
 
     def of_source(name: str) -> tuple[list[ClipScore], list[Shown]]:
@@ -164,7 +164,7 @@ def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
     return SyntheticCorpus(made["identities"], made["synthetic_sentences"], made["fps"], size, made["seed"])
 
 
-class _Panel:
+class JudgeReferences:
     """The judges beside the test recordings: what they say of real faces, asked once of each.
 
     whole: names of the recordings whose frames are needed again; of the others only the judges' word is kept.
@@ -203,7 +203,7 @@ class _Panel:
         """Identity features of real frames of the emotion by the source's speaker, for FAD."""
         return np.concatenate([self.identity[n] for n in self.showing(self.clips[source].speaker, Emotion(emotion))])
 
-    def real_csim(self, edits: Sequence[Edit]) -> dict[str, Figure]:
+    def real_csim(self, edits: Sequence[Edit]) -> dict[str, Estimate]:
         """CSIM between different real recordings of one speaker and emotion: what a perfect generator could reach."""
         values = []
         for speaker, emotion in dict.fromkeys((e.source.speaker, e.emotion) for e in edits):
@@ -234,7 +234,7 @@ def _synthetic(corpus: SyntheticCorpus, clip: TestClip) -> Clip:
 
 
 def _score_source(
-    panel: _Panel, generator: Generator, edits: Sequence[Edit], arm: str, by: By, shows: bool
+    panel: JudgeReferences, generator: Generator, edits: Sequence[Edit], arm: str, by: By, shows: bool
 ) -> tuple[list[ClipScore], list[Shown]]:
     """All edits of one source, with the rows `copy` and `target` beside each."""
     torch.set_num_threads(1)
@@ -268,7 +268,7 @@ def _score_source(
 
 
 def _ideal(
-    panel: _Panel, source: TestClip, edits: Sequence[Edit], truth: Truth, copy: Seen
+    panel: JudgeReferences, source: TestClip, edits: Sequence[Edit], truth: Truth, copy: Seen
 ) -> tuple[Seen, dict[str, float]]:
     """The row `target` and its scores: the rendered truth, or the speaker's real recording that is the reference."""
     judges, emotion = panel.judges, edits[0].emotion

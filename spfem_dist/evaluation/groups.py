@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.probes import probe_accuracy
-from spfem_dist.evaluation.retrieval import Figure, matching_frames, phase_matches
+from spfem_dist.evaluation.retrieval import Estimate, matching_frames, phase_matches
 
 #: Every this many frames of a clip is a row of a probe, on held-out clips and on those it learns from.
 PROBE_STEP, TRAIN_PROBE_STEP = 2, 3
@@ -161,7 +161,7 @@ def probe_rows(
     )
 
 
-def identity_probe(rows: ProbeRows) -> Figure | None:
+def identity_probe(rows: ProbeRows) -> Estimate | None:
     """Who speaks, on a sentence that the probe has not with_speech; None where a speaker says only one."""
     held_out = rows.sentence == np.unique(rows.sentence)[-1]
     known = np.isin(rows.speaker, np.unique(rows.speaker[~held_out])) & held_out

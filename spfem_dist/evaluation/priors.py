@@ -19,7 +19,7 @@ from torch import nn
 
 from spfem_dist import rooms
 from spfem_dist.evaluation.groups import EvaluationGroup, pairs
-from spfem_dist.evaluation.retrieval import Figure, bootstrap, linear_matches, matching_frames, phase_matches
+from spfem_dist.evaluation.retrieval import Estimate, bootstrap, linear_matches, matching_frames, phase_matches
 from spfem_dist.evaluation.targets import Target
 
 #: The project's bars for a corpus with ground truth.
@@ -59,7 +59,7 @@ def evaluate_priors(
     train: Iterable[EvaluationGroup],
     speech_window: int = 5,
     device: str | torch.device = "cpu",
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """All figures by name: `corpus/...`, and what the rooms of the priors say of them.
 
     priors: by kind. test: groups of held-out speakers and sentences, on which everything is scored. train: groups of training
@@ -80,7 +80,7 @@ def evaluate_priors(
     return figures
 
 
-def score_corpus(groups: list[EvaluationGroup]) -> dict[str, Figure]:
+def score_corpus(groups: list[EvaluationGroup]) -> dict[str, Estimate]:
     """How well a linear stretch and the stored time-warps find the true match; {} where no truth is known."""
     linear, warped, errors = [], [], []
     for group, a, b in pairs(groups):

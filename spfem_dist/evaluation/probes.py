@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from spfem_dist.evaluation.retrieval import Figure, bootstrap
+from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 
 #: Numbers of an embedding that a probe sees.
 PROBE_WIDTH = 128
@@ -28,7 +28,7 @@ def ridge_r2(
     test_target: np.ndarray,
     clips: np.ndarray,
     strength: float = 10.0,
-) -> Figure:
+) -> Estimate:
     """Share of the target's variance that a ridge regression explains on the test set; 0 is the mean, 1 is perfect.
 
     train, test: embeddings [N, D] and [M, D]. Targets: [N, K] and [M, K] (or one column); the score is the mean over K targets.
@@ -71,7 +71,7 @@ def probe_accuracy(
     test_label: np.ndarray,
     clips: np.ndarray,
     strength: float = 1.0,
-) -> Figure:
+) -> Estimate:
     """Accuracy on the test set of a linear (logistic) classifier of the training embeddings.
 
     train, test: [N, D] and [M, D]; labels: [N] and [M]; clips: [M]. strength: inverse penalty on standardised inputs.
@@ -85,15 +85,15 @@ def probe_accuracy(
     return mean_over_clips(right, clips)
 
 
-def mean_over_clips(values: np.ndarray, clips: np.ndarray) -> Figure:
+def mean_over_clips(values: np.ndarray, clips: np.ndarray) -> Estimate:
     """Mean of per-frame values [M] with the confidence interval over the clips [M] they come from."""
     names, rows = np.unique(clips, return_inverse=True)
     count = np.bincount(rows, minlength=len(names))
     return bootstrap(np.bincount(rows, values, len(names)) / count, count)
 
 
-def _interval(score, clips: int, draws: int = 500) -> Figure:
+def _interval(score, clips: int, draws: int = 500) -> Estimate:
     everything = np.arange(clips)
     drawn = np.random.default_rng(0).integers(0, clips, (draws, clips))
     low, high = np.percentile([score(chosen) for chosen in drawn], [2.5, 97.5])
-    return Figure(score(everything), float(low), float(high), clips)
+    return Estimate(score(everything), float(low), float(high), clips)

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spfem_dist.evaluation.drawing import COLOURS, curves_svg, data_uri, intervals_svg
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.evaluation.targets import Figures, Target, value_of
 from spfem_dist.files import write_whole
 from spfem_dist.redact import redact
@@ -47,7 +47,7 @@ def write_summary(
         _set(summary, f"facts/{key}", fact)
     for name, figure in figures.items():
         _set(summary, name, _number(value_of(figure)))
-        if isinstance(figure, Figure):
+        if isinstance(figure, Estimate):
             _set(
                 summary,
                 f"intervals/{name}",
@@ -58,12 +58,12 @@ def write_summary(
     return path
 
 
-def read_summary(path: str | Path) -> dict[str, Figure | float]:
+def read_summary(path: str | Path) -> dict[str, Estimate | float]:
     """The figures of a summary.json by name, with their intervals."""
     summary = json.loads(Path(path).read_text())
     intervals = summary.pop("intervals", {})
     summary.pop("facts", None)
-    figures: dict[str, Figure | float] = {}
+    figures: dict[str, Estimate | float] = {}
 
     def walk(node: Mapping[str, Any], spans: Mapping[str, Any], prefix: str) -> None:
         for key, value in node.items():
@@ -73,7 +73,7 @@ def read_summary(path: str | Path) -> dict[str, Figure | float]:
                 continue
             value = math.nan if value is None else value
             low, high = (math.nan if span.get(side) is None else span[side] for side in ("low", "high"))
-            figures[prefix + key] = Figure(value, low, high, span["clips"]) if span else value
+            figures[prefix + key] = Estimate(value, low, high, span["clips"]) if span else value
 
     walk(summary, intervals, "")
     return figures
@@ -87,7 +87,7 @@ def figures_table(figures: Figures, targets: Sequence[Target] = ()) -> Any:
     for name in _ordered(figures, targets):
         figure = figures[name]
         value, low, high = _mark(figure)
-        span = f"{low:.3f} .. {high:.3f}" if isinstance(figure, Figure) else ""
+        span = f"{low:.3f} .. {high:.3f}" if isinstance(figure, Estimate) else ""
         # A bar that counts from a figure that was not measured is none.
         mine: list[Target | None] = [t for t in targets if t.name == name and not math.isnan(t.limit(figures))]
         for i, target in enumerate(mine or [None]):
@@ -170,7 +170,7 @@ def _row(
     cells, marks = [], []
     for name in names:
         mark = _mark(figures[name]) if name in figures else (math.nan,) * 3
-        span = f"{mark[1]:.3f} .. {mark[2]:.3f}" if isinstance(figures.get(name), Figure) else ""
+        span = f"{mark[1]:.3f} .. {mark[2]:.3f}" if isinstance(figures.get(name), Estimate) else ""
         cells.append((_text(mark[0]) if name in figures else "", span))
         marks.append(mark)
     mine = [target for target in targets if target.name in names and target.name in figures]
@@ -207,8 +207,8 @@ def _ordered(figures: Figures, targets: Sequence[Target]) -> list[str]:
     return first + [name for name in figures if name not in first]
 
 
-def _mark(figure: Figure | float) -> tuple[float, float, float]:
-    return (figure.value, figure.low, figure.high) if isinstance(figure, Figure) else (float(figure),) * 3
+def _mark(figure: Estimate | float) -> tuple[float, float, float]:
+    return (figure.value, figure.low, figure.high) if isinstance(figure, Estimate) else (float(figure),) * 3
 
 
 def _verdict(target: Target | None, figures: Figures, met: str, missed: str, unknown: str) -> str:

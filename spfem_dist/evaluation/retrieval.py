@@ -17,7 +17,7 @@ APART = 5
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A score, its 95 % confidence interval (bootstrap over clips) and the number of clips behind it."""
 
     value: float
@@ -89,7 +89,7 @@ def linear_matches(frames_a: int, frames_b: int) -> np.ndarray:
 
 def bootstrap(
     per_clip: list[float] | np.ndarray, weights: list[float] | np.ndarray | None = None, draws: int = 1000
-) -> Figure:
+) -> Estimate:
     """Weighted mean over clips and its 95 % interval; clips, not frames, are redrawn, since frames of a clip agree.
 
     per_clip: one mean for each clip. weights: its number of items (equal where left out). Deterministic.
@@ -102,4 +102,4 @@ def bootstrap(
     totals = weights[drawn].sum(1)
     means = (values * weights)[drawn].sum(1)[totals > 0] / totals[totals > 0]
     low, high = np.percentile(means, [2.5, 97.5])
-    return Figure(float(values @ weights / weights.sum()), float(low), float(high), len(values))
+    return Estimate(float(values @ weights / weights.sum()), float(low), float(high), len(values))

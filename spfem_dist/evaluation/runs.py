@@ -24,7 +24,7 @@ from spfem_dist.evaluation.groups import EvaluationGroup, EvaluationRecording
 from spfem_dist.evaluation.pictures import report_pictures
 from spfem_dist.evaluation.priors import evaluate_priors, meanings, targets
 from spfem_dist.evaluation.report import figures_table, numbers, write_report, write_summary
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.prepare.landmarks import mouth_opening
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.records import Batch, Recording, UtteranceGroup
@@ -46,7 +46,7 @@ class NothingToScore(RuntimeError):
 
 def evaluate_run(
     location: str, released: str = "", probe_groups: int = PROBE_GROUPS, console: Console | None = None
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Score the exported priors under the run folder `location`; write summary.json and report.html there.
 
     released: run folder of the same priors in their released form, scored as `priors_released/...` in the same table.
@@ -60,7 +60,7 @@ def evaluate_run(
         return _evaluate(location, released, probe_groups, console, began)
 
 
-def _evaluate(location: str, released: str, probe_groups: int, console: Console, began: float) -> dict[str, Figure]:
+def _evaluate(location: str, released: str, probe_groups: int, console: Console, began: float) -> dict[str, Estimate]:
     run = read_run(location)
     source = Source(run.data)
     with console.status("reading held-out recordings"):
@@ -79,7 +79,7 @@ def _evaluate(location: str, released: str, probe_groups: int, console: Console,
         if folder:
             scored[title] = found
 
-    def score(title: str) -> dict[str, Figure]:
+    def score(title: str) -> dict[str, Estimate]:
         priors = scored[title]
         found = evaluate_priors(priors, test, train, run.data.speech_window)
         return {key if key.startswith("corpus/") else f"{title}/{key}": figure for key, figure in found.items()}
@@ -149,7 +149,7 @@ def decoded(group: UtteranceGroup, recording: Recording, frames: torch.Tensor, t
 def write_down(
     location: str,
     run: Run,
-    figures: dict[str, Figure],
+    figures: dict[str, Estimate],
     priors: dict[str, nn.Module],
     test: list[EvaluationGroup],
     source: Source,

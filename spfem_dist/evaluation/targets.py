@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 
-Figures = Mapping[str, Figure | float]
+Figures = Mapping[str, Estimate | float]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,6 @@ class Target:
         return found >= limit if self.sign == ">=" else found <= limit
 
 
-def value_of(figure: Figure | float) -> float:
+def value_of(figure: Estimate | float) -> float:
     """The number of a figure."""
-    return float(figure.value if isinstance(figure, Figure) else figure)
+    return float(figure.value if isinstance(figure, Estimate) else figure)

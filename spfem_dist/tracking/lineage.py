@@ -18,13 +18,13 @@ CHAMPION = "champion"
 def tags_of(config: Mapping[str, Any], kind: str) -> dict[str, str]:
     """What the export's config.json says of its origin, as tags of the version: run, seed, form, shards, priors with their sums."""
     facts, settings, data = (config.get(key) or {} for key in ("facts", "settings", "data"))
-    told = {"kind": kind, "form": settings.get("form"), "network": settings.get("network")}
-    told |= {key: facts.get(key) for key in ("run", "seed")}
-    told |= {"data.shards": data.get("shards"), "data.split": data.get("split")}
+    tags = {"kind": kind, "form": settings.get("form"), "network": settings.get("network")}
+    tags |= {key: facts.get(key) for key in ("run", "seed")}
+    tags |= {"data.shards": data.get("shards"), "data.split": data.get("split")}
     for name, source in facts.get("priors", {}).items():
-        told |= {f"prior.{name}": source["from"], f"prior.{name}.sha256": source["sha256"]}
-    told[PARAMETERS] = config.get(PARAMETERS)
-    return {key: redact(value) for key, value in told.items() if value not in (None, "")}
+        tags |= {f"prior.{name}": source["from"], f"prior.{name}.sha256": source["sha256"]}
+    tags[PARAMETERS] = config.get(PARAMETERS)
+    return {key: redact(value) for key, value in tags.items() if value not in (None, "")}
 
 
 def registered_priors(client: Any, config: Mapping[str, Any]) -> dict[str, Any]:

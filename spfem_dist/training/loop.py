@@ -252,7 +252,7 @@ def _validate(
     with evaluating(trained) as networks:
         for batch, weight in zip(batches, share.weights, strict=bool(batches)):
             heartbeat.beat("validating")
-            sums.add(*job.judge(networks, batch.to(device)), weight)
+            sums.add(*job.validation_losses(networks, batch.to(device)), weight)
     means = sums.mean()
     if not means:
         return

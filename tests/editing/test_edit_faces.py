@@ -7,7 +7,7 @@ import pytest
 from toy_generator import Brightener, film, shown, talking_head
 
 from spfem_dist import weights
-from spfem_dist.editing.clip import Wish, edit_clip
+from spfem_dist.editing.clip import EditTarget, edit_clip
 from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.landmark_file import read_landmarks
 from spfem_dist.editing.video import EditError, footage, pictures
@@ -31,7 +31,7 @@ def beside(left, right) -> list[np.ndarray]:
 def test_the_largest_of_two_faces_is_edited_and_it_is_said(tmp_path, mesh):
     frames = beside(talking_head(2, 128).frames, talking_head(1, 192).frames)
     source = film(tmp_path / "a.mp4", frames, sound=None)
-    done = edit_clip(footage(source), tmp_path / "e.mp4", Brightener(), Wish(), finder_for(mesh, False))
+    done = edit_clip(footage(source), tmp_path / "e.mp4", Brightener(), EditTarget(), finder_for(mesh, False))
     change = np.stack(shown(tmp_path / "e.mp4")[1]).astype(float) - np.stack(shown(source)[1])
     assert change[:, 86:106, 214:234].mean() > 25
     assert np.abs(change[:, :, :100]).mean() < 3
@@ -87,7 +87,7 @@ def test_frames_without_the_face_stay_as_they_are_and_the_edit_fades(tmp_path, m
     frames = talking_head(1, 128, 48).frames.copy()
     frames[18:30] = 110
     source = film(tmp_path / "a.mp4", frames, sound=None)
-    done = edit_clip(footage(source), tmp_path / "e.mp4", Brightener(), Wish(), finder_for(mesh, False))
+    done = edit_clip(footage(source), tmp_path / "e.mp4", Brightener(), EditTarget(), finder_for(mesh, False))
     assert done.lost == 12
     assert any("12 of 48 frames show no face" in remark for remark in done.remarks)
     change = np.stack(shown(tmp_path / "e.mp4")[1]).astype(float) - np.stack(shown(source)[1])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_generator import Brightener, film, shown, sound_packets, talking_head
 
-from spfem_dist.editing.clip import Edited, Wish, edit_clip
+from spfem_dist.editing.clip import Edited, EditTarget, edit_clip
 from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.video import EditError, footage, pictures
 from spfem_dist.emotions import Emotion
@@ -19,8 +19,8 @@ CLIPS = Path(__file__).resolve().parents[2] / ".." / "shared" / "clips"
 
 def edit(source: Path, out: Path, known: Path | None = None, generator=None, faces="aligned", **more) -> Edited:
     generator = generator or Brightener(topology="ibug68" if known else "mesh468")
-    wish = Wish(Emotion.HAPPY)
-    return edit_clip(footage(source), out, generator, wish, finder_for(faces, known is not None), known, **more)
+    target = EditTarget(Emotion.HAPPY)
+    return edit_clip(footage(source), out, generator, target, finder_for(faces, known is not None), known, **more)
 
 
 def brighter(source: Path, out: Path) -> np.ndarray:

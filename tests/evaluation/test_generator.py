@@ -19,7 +19,7 @@ from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator import ClipScore, generator_figures
 from spfem_dist.evaluation.generator_runs import evaluate, evaluate_generator
 from spfem_dist.evaluation.report import read_summary
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 
 
 def run_of(small_corpus, **changes):
@@ -160,7 +160,7 @@ def test_the_summary_keeps_what_others_wrote_and_forgets_an_older_evaluation(run
     figures = read_summary(f"{runs['ideal']}/summary.json")
     assert figures["training/loss"] == 0.5
     assert "stage2/both/old" not in figures
-    assert isinstance(figures["stage2/both/emotion_accuracy"], Figure)
+    assert isinstance(figures["stage2/both/emotion_accuracy"], Estimate)
     assert figures["stage2/both/changed_error_over_copy"].value == 0
 
 
@@ -223,10 +223,10 @@ def test_a_second_arm_is_added_and_a_repeated_one_replaced(tmp_path):
 
 
 def test_an_interval_over_zero_is_noise():
-    assert verdict(Figure(0.1, -0.01, 0.2, 9), 1) == "noise"
-    assert verdict(Figure(-0.1, -0.2, -0.05, 9), 1) == "worse"
-    assert verdict(Figure(-0.1, -0.2, -0.05, 9), -1) == "better"
-    assert verdict(Figure(math.nan, math.nan, math.nan, 0), 1) == "noise"
+    assert verdict(Estimate(0.1, -0.01, 0.2, 9), 1) == "noise"
+    assert verdict(Estimate(-0.1, -0.2, -0.05, 9), 1) == "worse"
+    assert verdict(Estimate(-0.1, -0.2, -0.05, 9), -1) == "better"
+    assert verdict(Estimate(math.nan, math.nan, math.nan, 0), 1) == "noise"
 
 
 def test_what_is_missing_is_named(tmp_path, judges):

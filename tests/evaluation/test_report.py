@@ -19,17 +19,17 @@ from spfem_dist.evaluation.report import (
     write_report,
     write_summary,
 )
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.evaluation.targets import Target
 
 BARS = targets(["ccrl", "cerl"])
 FIGURES = {
-    "corpus/dtw_within_2": Figure(0.97, 0.96, 0.98, 40),
-    "priors/content/same_speech_auc": Figure(0.83, 0.79, 0.87, 40),
-    "priors/content/emotion_probe": Figure(0.30, 0.27, 0.33, 40),
-    "priors/emotion/worst_class": Figure(0.45, 0.40, 0.50, 40),
-    "priors_released/content/same_speech_auc": Figure(0.51, 0.48, 0.54, 40),
-    "priors_released/content/emotion_probe": Figure(0.42, 0.38, 0.46, 40),
+    "corpus/dtw_within_2": Estimate(0.97, 0.96, 0.98, 40),
+    "priors/content/same_speech_auc": Estimate(0.83, 0.79, 0.87, 40),
+    "priors/content/emotion_probe": Estimate(0.30, 0.27, 0.33, 40),
+    "priors/emotion/worst_class": Estimate(0.45, 0.40, 0.50, 40),
+    "priors_released/content/same_speech_auc": Estimate(0.51, 0.48, 0.54, 40),
+    "priors_released/content/emotion_probe": Estimate(0.42, 0.38, 0.46, 40),
     "priors/steps": 600.0,
 }
 
@@ -49,7 +49,7 @@ def test_a_summary_reads_back_as_the_same_figures(tmp_path):
 
 
 def test_an_undefined_figure_is_null_and_reads_back_as_undefined(tmp_path):
-    path = write_summary(tmp_path / "summary.json", {"a/b": math.nan, "a/c": Figure(math.nan, math.nan, 1.0, 2)})
+    path = write_summary(tmp_path / "summary.json", {"a/b": math.nan, "a/c": Estimate(math.nan, math.nan, 1.0, 2)})
     assert json.loads(path.read_text())["a"] == {"b": None, "c": None}
     assert math.isnan(read_summary(path)["a/b"])
 

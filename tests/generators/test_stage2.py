@@ -61,8 +61,8 @@ def test_a_finished_run_records_the_very_priors_of_stage_one(name, toy, finished
 
 
 @pytest.fixture
-def lesson(toy):
-    """Makes (the job, its lesson, a batch) of a run with changed guidance; in this process, without engines."""
+def guided(toy):
+    """Makes (the job, its losses, a batch) of a run with changed guidance; in this process, without engines."""
     jobs = []
 
     def make(priors=(str(toy.stage1),), **guidance):
@@ -73,7 +73,7 @@ def lesson(toy):
         stage = ned.Stage()
         jobs.append(stage.job(run, "ned", 0, 1, torch.device("cpu")))
         stir(jobs[-1].networks)
-        return jobs[-1], stage.lesson, next(jobs[-1].batches(0))[0]
+        return jobs[-1], stage.losses, next(jobs[-1].batches(0))[0]
 
     yield make
     for job in jobs:
@@ -106,8 +106,8 @@ def guidance(names: set[str]) -> set[str]:
     return {name.removeprefix("guidance/") for name in names if name.startswith("guidance/")}
 
 
-def test_training_steps_leave_every_parameter_and_buffer_of_the_priors(toy, lesson):
-    job, learnt, batch = lesson()
+def test_training_steps_leave_every_parameter_and_buffer_of_the_priors(toy, guided):
+    job, learnt, batch = guided()
     for _ in range(2):
         step(job, batch)
     for name, network in learnt.priors.networks.items():
@@ -118,8 +118,8 @@ def test_training_steps_leave_every_parameter_and_buffer_of_the_priors(toy, less
     learnt.priors.check_untouched()
 
 
-def test_a_prior_that_changed_is_not_exported(lesson):
-    _, learnt, _ = lesson()
+def test_a_prior_that_changed_is_not_exported(guided):
+    _, learnt, _ = guided()
     buffer = next(b for b in learnt.priors.networks["ccrl"].buffers() if b.is_floating_point() and b.numel())
     buffer.view(-1)[0] += 1e-3
     with pytest.raises(RuntimeError, match="the frozen prior ccrl changed"):
@@ -130,8 +130,8 @@ def test_a_prior_that_changed_is_not_exported(lesson):
 
 
 @pytest.mark.parametrize(("phase", "network"), [(0, "manipulator"), (2, "renderer")])
-def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, network, lesson):
-    job, learnt, batch = lesson()
+def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, network, guided):
+    job, learnt, batch = guided()
     assert job.phases[phase].trains == network
     with engines.only(job.networks, network):
         found, _ = job.phases[phase].losses(job.networks, batch)
@@ -157,8 +157,8 @@ def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, networ
     ],
     ids=["both", "no-content", "no-emotion", "released", "no-priors"],
 )
-def test_a_weight_of_zero_leaves_a_loss_out_and_placement_decides_who_is_guided(changes, manipulator, renderer, lesson):
-    job, _, batch = lesson(**changes)
+def test_a_weight_of_zero_leaves_a_loss_out_and_placement_decides_who_is_guided(changes, manipulator, renderer, guided):
+    job, _, batch = guided(**changes)
     names = step(job, batch)
     assert guidance(names["manipulator"]) == manipulator
     assert guidance(names["renderer"]) == renderer

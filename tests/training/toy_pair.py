@@ -69,7 +69,7 @@ class PairStage(ToyStage):
             plain.batches,
             plain.validation,
             plain.dataset,
-            judge=maker_losses,
+            validation_losses=maker_losses,
         )
 
     def export(self, run, name, networks, folder):

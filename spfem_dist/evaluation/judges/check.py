@@ -13,14 +13,14 @@ from spfem_dist.emotions import SEVEN
 from spfem_dist.evaluation.clips import TestClip, planes
 from spfem_dist.evaluation.distances import synchrony
 from spfem_dist.evaluation.judges.networks import IdentityNetwork, OracleNetwork, SynchronyNetwork
-from spfem_dist.evaluation.retrieval import Figure, auc, bootstrap
+from spfem_dist.evaluation.retrieval import Estimate, auc, bootstrap
 from spfem_dist.prepare.landmarks import mouth_opening
 
 #: Frames by which speech is shifted to show that the distance knows.
 SHIFT = 5
 
 
-def check(judge: nn.Module, clips: Sequence[TestClip]) -> dict[str, Figure]:
+def check(judge: nn.Module, clips: Sequence[TestClip]) -> dict[str, Estimate]:
     """The figures of any judge, by short name; {} where there is no clip."""
     if not clips:
         return {}
@@ -39,7 +39,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / scale if scale > 1e-9 else float("nan")
 
 
-def check_oracle(oracle: OracleNetwork, clips: Sequence[TestClip]) -> dict[str, Figure]:
+def check_oracle(oracle: OracleNetwork, clips: Sequence[TestClip]) -> dict[str, Estimate]:
     """Accuracy over seven emotions, correlation of the mouth opening over each clip, and the landmarks' error.
 
     `_blurred`: the same on frames blurred as a generator might draw them (Gaussian, 1.5 % of the side).
@@ -67,7 +67,7 @@ def check_oracle(oracle: OracleNetwork, clips: Sequence[TestClip]) -> dict[str, 
     return figures | {f"emotion_accuracy_{name}": bootstrap(values) for name, values in accuracy.items()}
 
 
-def check_identity(identity: IdentityNetwork, clips: Sequence[TestClip]) -> dict[str, Figure]:
+def check_identity(identity: IdentityNetwork, clips: Sequence[TestClip]) -> dict[str, Estimate]:
     """Verification over pairs of recordings: the area under the curve, and the cosines of same and different speakers."""
     with torch.inference_mode():
         means = torch.stack([identity.embed(planes(c.frames[c.valid][::3])).mean(0) for c in clips])
@@ -92,7 +92,7 @@ def check_identity(identity: IdentityNetwork, clips: Sequence[TestClip]) -> dict
     }
 
 
-def check_synchrony(judge: SynchronyNetwork, clips: Sequence[TestClip]) -> dict[str, Figure]:
+def check_synchrony(judge: SynchronyNetwork, clips: Sequence[TestClip]) -> dict[str, Estimate]:
     """How often the offset that is found is within one frame of the truth, and LSE-D of right, shifted and foreign speech."""
     rows: dict[str, list[float]] = {}
     for number, clip in enumerate(clips):

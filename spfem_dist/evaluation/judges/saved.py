@@ -13,7 +13,7 @@ from torch import nn
 from spfem_dist.evaluation.judges.networks import IdentityNetwork, OracleNetwork, SynchronyNetwork
 from spfem_dist.evaluation.judges.published import published_judges
 from spfem_dist.evaluation.judges.settings import Identity, JudgeSettings, Oracle, Synchrony
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.saved import load_weights, misfit, read_config, save_model
 from spfem_dist.storage import open_filesystem
 
@@ -39,14 +39,14 @@ class Judges:
         facts = self.configs["oracle"]["facts"]
         return f"{self.kind}-trained judges {facts['run']!r}, corpus {facts['corpus']} {facts['digest'][:12]}, weights {self.digest}"
 
-    def figures(self) -> dict[str, Figure]:
+    def figures(self) -> dict[str, Estimate]:
         """The judges' own scores on held-out data, by path: `oracle/emotion_accuracy`, ..."""
-        found: dict[str, Figure] = {}
+        found: dict[str, Estimate] = {}
         for name, config in self.configs.items():
             spans = config["facts"].get("intervals", {})
             for key, value in config["facts"].get("figures", {}).items():
                 low, high, *clips = spans.get(key, (value, value))
-                found[f"{name}/{key}"] = Figure(value, low, high, clips[0] if clips else 0)
+                found[f"{name}/{key}"] = Estimate(value, low, high, clips[0] if clips else 0)
         return found
 
 

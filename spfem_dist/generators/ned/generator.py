@@ -80,7 +80,7 @@ class TrainedNED:
             torch.from_numpy(np.concatenate([points, anchors], 1)).to(self.device) for points in (wanted, seen)
         )
         scene = made_scene(self.maps, shape, source, picture, picture)
-        drawn = scene.composed(self.renderer(scene.maps, scene.shown), picture)
+        drawn = scene.composed(self.renderer(scene.maps, scene.source), picture)
         pixels = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).cpu().numpy(), scene.soft[:, 0].cpu().numpy()
 

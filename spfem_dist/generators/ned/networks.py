@@ -18,8 +18,8 @@ from spfem_dist.generators.ned.manipulator import COEFFICIENTS, Discriminator, M
 from spfem_dist.generators.ned.manipulator import Generator as WindowGenerator
 from spfem_dist.generators.ned.renderer import MultiscaleDiscriminator
 
-#: Channels that show the source: its surroundings 3, its face moved to the new shape 3, how far each pixel moved 2.
-SHOWN = 8
+#: Channels of the source: its surroundings 3, its face moved to the new shape 3, how far each pixel moved 2.
+SOURCE_CHANNELS = 8
 #: Numbers of noise behind a style drawn for an emotion.
 NOISE = 4
 #: Numbers of a style.
@@ -47,8 +47,8 @@ SIZES: dict[Literal["small", "paper"], Sizes] = {
 class Manipulator(nn.Module):
     """Generator, style encoder and mapping network of windows.
 
-    Styles have unit spread, so that the generator cannot overlook them. What a style adds whatever is said, and what a window's mean says
-    of its style, have short ways past the recurrent layers, which begin by damping everything tenfold.
+    Styles have unit spread, so that the generator cannot overlook them. What a style adds whatever is said (`output_bias`), and what a
+    window's mean says of its style (`style_skip`), have short ways past the recurrent layers, which begin by damping everything tenfold.
     """
 
     def __init__(self, sizes: Sizes):
@@ -56,21 +56,21 @@ class Manipulator(nn.Module):
         self.generator = initialise(WindowGenerator(STYLE, width=sizes.manipulator))
         self.encoder = initialise(StyleEncoder(STYLE, width=sizes.critic))
         self.mapping = initialise(MappingNetwork(NOISE, STYLE))
-        self.stance = nn.Linear(STYLE, COEFFICIENTS)
-        self.manner = nn.Linear(COEFFICIENTS, STYLE)
+        self.output_bias = nn.Linear(STYLE, COEFFICIENTS)
+        self.style_skip = nn.Linear(COEFFICIENTS, STYLE)
         last = self.generator.seq2[-1]
         assert isinstance(last, nn.Linear)
-        for layer in (last, self.stance):  # it begins as a copy of the source: the edit is what is learnt
+        for layer in (last, self.output_bias):  # it begins as a copy of the source: the edit is what is learnt
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, window: Tensor, style: Tensor) -> Tensor:
         """Window [B, T, 51] and style [B, S] -> the edited window [B, T, 51]."""
-        return window + self.generator(window, style) + self.stance(style)[:, None]
+        return window + self.generator(window, style) + self.output_bias(style)[:, None]
 
     def style_of(self, window: Tensor) -> Tensor:
         """The style [B, S] of windows [B, T, 51]."""
-        return _spread(self.encoder(window) + self.manner(window.mean(1)))
+        return _spread(self.encoder(window) + self.style_skip(window.mean(1)))
 
     def style_for(self, emotion: Tensor, noise: Tensor) -> Tensor:
         """A style [B, S] for emotions int64 [B] (index into SEVEN) and noise [B, 4]."""
@@ -92,7 +92,9 @@ class Renderer(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
         widths = [sizes.renderer * 2**k for k in range(sizes.halvings + 1)]
-        self.told, self.shown = (_encoder(channels, widths) for channels in (MAPS, SHOWN))
+        self.geometry_encoder, self.source_encoder = (
+            _encoder(channels, widths) for channels in (MAPS, SOURCE_CHANNELS)
+        )
         self.norms = nn.ModuleList(_norm(width) for width in widths[1:])
         self.blocks = nn.Sequential(*(_Block(widths[-1]) for _ in range(sizes.blocks)))
         pairs = list(zip(widths[::-1][:-1], widths[::-1][1:], strict=True))
@@ -103,14 +105,14 @@ class Renderer(nn.Module):
             self.paint.weight.mul_(0.1)
             self.paint.bias.zero_()  # type: ignore[union-attr]
 
-    def forward(self, maps: Tensor, shown: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, source: Tensor) -> Tensor:
         """Maps [N, 10, S, S] and the source [N, 8, S, S] -> a picture [N, 3, S, S] in [-1, 1]."""
-        maps, shown = (x.contiguous(memory_format=torch.channels_last) for x in (maps, shown))
-        moved = shown[:, 3:6]
-        skips = [F.silu(self.told[0](maps) + self.shown[0](shown))]
+        maps, source = (x.contiguous(memory_format=torch.channels_last) for x in (maps, source))
+        moved = source[:, 3:6]
+        skips = [F.silu(self.geometry_encoder[0](maps) + self.source_encoder[0](source))]
         for level, norm in enumerate(self.norms, start=1):
-            told, seen = self.told[level], self.shown[level]
-            skips.append(F.silu(norm(told(skips[-1]) + seen(skips[-1]))))
+            summed = self.geometry_encoder[level](skips[-1]) + self.source_encoder[level](skips[-1])
+            skips.append(F.silu(norm(summed)))
         x = self.blocks(skips.pop())
         for up, norm in zip(self.ups, self.up_norms, strict=True):
             x = F.silu(norm(up(F.interpolate(x, scale_factor=2.0)))) + skips.pop()

@@ -41,7 +41,7 @@ def manipulator_losses(
     """
     source = prepared.windows[:, SOURCE]
     back = manipulator(edited, called(manipulator, "style_of", source))
-    found = called(manipulator, "style_of", edited)
+    read_back = called(manipulator, "style_of", edited)
     drawn = (~prepared.by_reference).to(source.dtype)
     distance = (edited - prepared.windows[:, MATCHED]).abs().mean(-1)
     jaw = edited[..., JAW]
@@ -50,7 +50,7 @@ def manipulator_losses(
         "ned/window_adversarial": settings.window_adversarial_weight
         * F.softplus(-critic(edited, prepared.target)).mean(),
         "ned/pair": settings.pair_weight * (distance * prepared.paired).mean(),
-        "ned/style": settings.style_weight * ((found - style.detach()).abs().mean(-1) * drawn).mean(),
+        "ned/style": settings.style_weight * ((read_back - style.detach()).abs().mean(-1) * drawn).mean(),
         "ned/cycle": settings.cycle_weight * F.l1_loss(back, source),
         "ned/mouth": settings.mouth_weight * (2 - rhythm).mean(),
         "ned/jaw": settings.jaw_weight * F.l1_loss(jaw, source[..., JAW]),
@@ -122,7 +122,7 @@ def edit_tone(settings: Settings, scene: Scene, painted: Tensor) -> dict[str, Te
 
     Without this the renderer paints whatever pleases the emotion prior: bright foreheads, white lids.
     """
-    patches = slow(painted - scene.shown[:, 3:6], scene.soft) * scene.soft
+    patches = slow(painted - scene.source[:, 3:6], scene.soft) * scene.soft
     share = scene.soft.mean((1, 2, 3)).clamp(
         min=1e-3
     )  # of each sample: a mean over samples is the same for any number of workers

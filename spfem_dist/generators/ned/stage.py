@@ -68,7 +68,7 @@ class Stage:
             feed.batches,
             feed.validation,
             feed.facts,
-            judge=losses.judged,
+            validation_losses=losses.held_out,
             pictures=losses.pictures,
             close=feed.close,
         )
@@ -149,9 +149,9 @@ class NEDLosses:
             return losses, {}
         scene, source = edited_scene(prepared, self.model, self.maps, edited)
         prepared.results["scene"] = scene.detached(), source
-        picture = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
-        told = self.guidance(prepared, picture, compared)
-        return losses | {f"{name}_manipulator": value for name, value in told.items()}, {}
+        picture = scene.composed(networks["renderer"](scene.maps, scene.source), source)
+        guided = self.guidance(prepared, picture, compared)
+        return losses | {f"{name}_manipulator": value for name, value in guided.items()}, {}
 
     def guidance(self, prepared: Prepared, generated: Tensor, compared_with: str = "") -> dict[str, Tensor]:
         """What the frozen priors say of generated frames [B, 3, S, S]; see `FrozenPriors.guidance`."""
@@ -169,8 +169,10 @@ class NEDLosses:
         prepared, settings = self.prepared(networks, batch), self.settings
         scene, source = self._scene(networks, prepared)
         # One call for both: half the overhead of small layers.
-        maps, shown = (torch.cat([getattr(prepared.redrawn, name), getattr(scene, name)]) for name in ("maps", "shown"))
-        picture, painted = networks["renderer"](maps, shown).split([len(prepared.wanted), len(source)])
+        maps, sources = (
+            torch.cat([getattr(prepared.redrawn, name), getattr(scene, name)]) for name in ("maps", "source")
+        )
+        picture, painted = networks["renderer"](maps, sources).split([len(prepared.wanted), len(source)])
         generated = scene.composed(painted, source)
         prepared.results["drawn"] = picture.detach(), generated.detach()
         critic = networks["renderer_critic"]
@@ -179,15 +181,13 @@ class NEDLosses:
         released = settings.guidance_placement == "released"
 
         def judged(frames: Tensor) -> dict[str, Tensor]:
-            found = objectives.edit_adversarial(settings, critic, scene, frames)
-            if not released:
-                found |= self.guidance(prepared, frames)
-            return found
+            edit = objectives.edit_adversarial(settings, critic, scene, frames)
+            return edit if released else edit | self.guidance(prepared, frames)
 
-        told, norms = objectives.measured(judged, generated)
+        of_edit, norms = objectives.measured(judged, generated)
         if released:
-            told |= self._released_content(prepared, picture)
-        return losses | told, norms
+            of_edit |= self._released_content(prepared, picture)
+        return losses | of_edit, norms
 
     def of_renderer_critic(self, networks: Networks, batch: Batch) -> Losses:
         """Phase 4: the discriminator of pictures."""
@@ -195,8 +195,8 @@ class NEDLosses:
         scene, source = self._scene(networks, prepared)
         if "drawn" not in prepared.results:
             with torch.no_grad():
-                picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.shown)
-                generated = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
+                picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.source)
+                generated = scene.composed(networks["renderer"](scene.maps, scene.source), source)
             prepared.results["drawn"] = picture, generated
         picture, generated = prepared.results["drawn"]
         critic = networks["renderer_critic"]
@@ -221,15 +221,15 @@ class NEDLosses:
         redrawn = objectives.redrawn_frames(prepared, picture)
         return self.priors.guidance(redrawn, self.settings.guidance, "source")
 
-    def judged(self, networks: Networks, batch: Batch) -> Losses:
+    def held_out(self, networks: Networks, batch: Batch) -> Losses:
         """Held-out: the reconstruction, the distance to matched windows, what the priors say of edits."""
         prepared = self.prepared(networks, batch)
         edited, _ = objectives.edited_windows(networks["manipulator"], prepared)
-        picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.shown)
+        picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.source)
         distance = (edited - prepared.windows[:, MATCHED]).abs().mean(-1) * prepared.paired
         losses = {"ned/picture": objectives.reconstruction_error(prepared, picture), "ned/pair": distance.mean()}
         scene, source = edited_scene(prepared, self.model, self.maps, edited)
-        generated = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
+        generated = scene.composed(networks["renderer"](scene.maps, scene.source), source)
         return losses | self.guidance(prepared, generated), {}
 
     def pictures(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
@@ -237,11 +237,11 @@ class NEDLosses:
         prepared = self.prepared(networks, batch)
         edited, _ = objectives.edited_windows(networks["manipulator"], prepared)
         scene, source = edited_scene(prepared, self.model, self.maps, edited)
-        generated = scene.composed(networks["renderer"](scene.maps, scene.shown), source)
+        generated = scene.composed(networks["renderer"](scene.maps, scene.source), source)
         rows = []
         for i in range(min(4, len(batch))):
             frame = int(prepared.edited[i])
-            shown = (prepared.frames[i, 0, frame], scene.shown[i, 3:6], generated[i], prepared.frames[i, 1, frame])
+            shown = (prepared.frames[i, 0, frame], scene.source[i, 3:6], generated[i], prepared.frames[i, 1, frame])
             rows.append([tile(picture.float()) for picture in shown])
         return {"edits": grid(rows)}
 

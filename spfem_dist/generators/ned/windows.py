@@ -1,4 +1,4 @@
-"""A batch as stage 2 sees it: windows of coefficients, faces to redraw, and what the renderer is shown of them."""
+"""A batch as stage 2 sees it: windows of coefficients, faces to redraw, and what the renderer is given of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ EDGE = 2 / 64
 class Scene:
     """Faces to draw, N frames of one shape S x S.
 
-    maps: [N, 10, S, S]. shown: [N, 8, S, S], see networks.Renderer. soft: [N, 1, S, S], where the picture is redrawn.
+    maps: [N, 10, S, S]. source: [N, 8, S, S], see networks.Renderer. soft: [N, 1, S, S], where the picture is redrawn.
     """
 
     maps: Tensor
-    shown: Tensor
+    source: Tensor
     soft: Tensor
 
     def composed(self, picture: Tensor, around: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Scene:
 
     def detached(self) -> Scene:
         """The same without gradient."""
-        return Scene(self.maps.detach(), self.shown.detach(), self.soft.detach())
+        return Scene(self.maps.detach(), self.source.detach(), self.soft.detach())
 
 
 @dataclass
@@ -72,14 +72,14 @@ class Prepared:
 
 
 def prepare(
-    batch: Batch, model: FaceModel, maps: FaceMaps, rests: list[np.ndarray | None], dtype: torch.dtype
+    batch: Batch, model: FaceModel, maps: FaceMaps, neutral_shapes: list[np.ndarray | None], dtype: torch.dtype
 ) -> Prepared:
-    """The batch's windows and scenes; every draw belongs to its sample. rests: each sample's speaker at rest, None where not known."""
+    """The batch's windows and scenes; every draw belongs to its sample. neutral_shapes: each sample's speaker at rest, None where not known."""
     assert batch.landmarks is not None, "the loader's source was asked for landmarks"
     device = batch.frames.device
     landmarks = batch.landmarks.float().cpu().numpy()
     b, _, t = batch.valid.shape
-    fits = [[model.fit(landmarks[i, row], rests[i]) for row in range(3)] for i in range(b)]
+    fits = [[model.fit(landmarks[i, row], neutral_shapes[i]) for row in range(3)] for i in range(b)]
     windows = torch.from_numpy(np.stack([np.stack([fit.coefficients for fit in row]) for row in fits]))
     frames = batch.frames.to(dtype) / 127.5 - 1
     draw = lambda what, *shape: uniform(batch.seed, f"ned/{what}", *shape)  # noqa: E731
@@ -142,8 +142,8 @@ def made_scene(
     axis = (torch.arange(size, device=grid.device, dtype=grid.dtype) + 0.5) * 2 / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     distance = 4 * (grid - torch.stack([x, y], -1)).permute(0, 3, 1, 2)
-    shown = torch.cat([around * (1 - mask), moved, distance], 1)
-    return Scene(drawn.to(dtype), shown.to(dtype), soft.to(dtype))
+    source = torch.cat([around * (1 - mask), moved, distance], 1)
+    return Scene(drawn.to(dtype), source.to(dtype), soft.to(dtype))
 
 
 def edited_scene(prepared: Prepared, model: FaceModel, maps: FaceMaps, edited: Tensor) -> tuple[Scene, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spfem_dist.emotions import SEVEN
 from spfem_dist.evaluation.groups import EvaluationGroup, frames_tensor, pairs, true_matches
-from spfem_dist.evaluation.retrieval import APART, Figure, bootstrap
+from spfem_dist.evaluation.retrieval import APART, Estimate, bootstrap
 from spfem_dist.evaluation.targets import Target
 from spfem_dist.nets.augment import face_crop
 from spfem_dist.nets.small import resized, to_unit_range
@@ -53,7 +53,7 @@ def score(
     train: list[EvaluationGroup],
     speech_window: int = 5,
     device: str | torch.device = "cpu",
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Names `asccl/...`, each a mean over pairs of clips (neutral, another emotion) with its 95 % interval over the pairs.
 
     Nothing is probed and nothing is heard: train and speech_window are not used.

@@ -30,7 +30,7 @@ from spfem_dist.evaluation.groups import (
 from spfem_dist.evaluation.probes import probe_accuracy, ridge_r2
 from spfem_dist.evaluation.retrieval import (
     WITHIN,
-    Figure,
+    Estimate,
     auc,
     bootstrap,
     chance,
@@ -81,7 +81,7 @@ def score(
     train: list[EvaluationGroup],
     speech_window: int = 5,
     device: str | torch.device = "cpu",
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Retrieval and probes of a content prior, names `content/...`; every figure has its interval over clips."""
     figures = score_retrieval(prior, test, speech_window, device)
     with_speech = {}
@@ -92,7 +92,7 @@ def score(
 
 def score_retrieval(
     prior: nn.Module, test: list[EvaluationGroup], speech_window: int, device: str | torch.device
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     hits: dict[str, list[float]] = {}
     areas = []
     for group, a, b in pairs(test):
@@ -142,7 +142,7 @@ def unlearned_distance(query: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     return np.abs(query[:, None].astype(float) - candidates[None]).sum(-1)
 
 
-def content_probes(train: ProbeRows, test: ProbeRows) -> dict[str, Figure]:
+def content_probes(train: ProbeRows, test: ProbeRows) -> dict[str, Estimate]:
     figures = {
         "content/emotion_probe": probe_accuracy(
             train.with_speech, train.emotion, test.with_speech, test.emotion, test.clip

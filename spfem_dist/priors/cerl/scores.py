@@ -9,7 +9,7 @@ from torch import nn
 from spfem_dist.emotions import SEVEN
 from spfem_dist.evaluation.groups import PROBE_STEP, TRAIN_PROBE_STEP, EvaluationGroup, identity_probe, probe_rows
 from spfem_dist.evaluation.probes import mean_over_clips, ridge_r2
-from spfem_dist.evaluation.retrieval import Figure
+from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.evaluation.targets import Target
 
 TARGETS = (
@@ -32,7 +32,7 @@ def score(
     train: list[EvaluationGroup],
     speech_window: int = 5,
     device: str | torch.device = "cpu",
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Zero-shot accuracy of the emotion priors and what else the embedding holds, names `emotion/...`."""
     learnt = probe_rows(prior, train, TRAIN_PROBE_STEP, 1, device)
     rows = probe_rows(prior, test, PROBE_STEP, 1, device)
