@@ -1,4 +1,4 @@
-"""The typed records that flow down the house: Clip -> UtteranceGroup -> Batch."""
+"""The typed records that flow between the packages: Clip -> UtteranceGroup -> Batch."""
 
 from __future__ import annotations
 

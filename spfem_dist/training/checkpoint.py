@@ -71,7 +71,7 @@ class Found:
 def newest(world: World, networks: Iterable[str], zero_stage: int) -> Iterator[Found | None]:
     """The newest committed checkpoint whose bytes are right on every worker, or None at the first start. A collective.
 
-    networks: those whose shards may have to be cut anew, for this number of workers and this ZeRO stage.
+    networks: those whose shards may have to be resharded, for this number of workers and this ZeRO stage.
     One that is damaged is named in a line, and the one before it is tried. Whatever is newer than the result or incomplete is
     removed: nobody writes it any more. Raises CheckpointError when there are committed ones and all are damaged.
     """
