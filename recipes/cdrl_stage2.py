@@ -4,7 +4,7 @@
     python recipes/cdrl_stage2.py --priors models:/ccrl models:/cerl --dry-run  # train nothing, say what would happen
     python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --local             # one process, no Ray: breakpoints work
     ray job submit --working-dir . -- python recipes/cdrl_stage2.py --priors s3://bucket/runs/cdrl-stage1 \\
-        --data.shards s3://bucket/mead --scaling.workers 8 --ned.network paper --data.size 256 --zero.stage 2
+        --data.shards s3://bucket/mead --scaling.workers 8 --preset paper --zero.stage 2
     torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors runs/cdrl-stage1
 """
 

@@ -6,6 +6,7 @@ import pytest
 from cdrl_stage1 import cdrl_stage1
 from cdrl_stage2 import cdrl_stage2
 from documented import ROOT
+from doors import command
 
 from spfem_dist import presets
 from spfem_dist.shard_format import ShardIndex, shards_digest
@@ -43,6 +44,11 @@ def test_an_unknown_preset_lists_the_known_ones(capsys):
         run_of(cdrl_stage1, "--preset", "papr")
 
 
+def test_a_plan_knows_presets_too():
+    done = command("spfem", "plan", "recipes/cdrl_stage1.py", "--preset", "papr", "--assume", "h100")
+    assert (done.code, "use one of laptop, paper" in done.said) == (1, True)
+
+
 def shards(size: int, landmarks: str = "mesh478") -> ShardIndex:
     digest = shards_digest([])
     known = {"corpus": "mead", "fps": 25, "speech_features": "logmel", "feature_dim": 160, "shards": []}
@@ -63,7 +69,7 @@ def shards(size: int, landmarks: str = "mesh478") -> ShardIndex:
         (
             ["--ccrl.network", "paper"],
             64,
-            [r"published networks \(ccrl\) look at faces of 224 px, and data.size is 64"],
+            [r"published networks \(ccrl\) are made for faces of 224 to 256 px, and data.size is 64: --preset paper"],
         ),
     ],
 )

@@ -48,7 +48,7 @@ def find_clips(root: Path | str) -> tuple[list[Clip], list[Reject]]:
     wav = root / "AudioWAV"
     sounds = {p.stem: p for p in files if p.parent == wav and p.suffix.lower() in AUDIO} if isdir(wav) else None
     for path in files:
-        if path.suffix.lower() in _AUDIO and path.stem in videos:
+        if path.suffix.lower() in AUDIO and path.stem in videos:
             continue
         clip = _read_name(path, wav, sounds)
         (clips if isinstance(clip, Clip) else rejects).append(clip)  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def _read_name(path: Path, wav: Path, sounds: dict[str, Path] | None) -> Clip | 
     if not match or path.suffix.lower() not in (*VIDEO, *_AUDIO):
         return stray(path, "no CREMA-D name; expected such as 1001_DFA_ANG_XX.flv")
     actor, sentence, emotion, level = match.groups()
-    if path.suffix.lower() in _AUDIO:
+    if path.suffix.lower() in AUDIO:
         return Reject(
             str(path), "audio-only", f"no video {path.stem}.flv belongs to it; fetch VideoFlash (git lfs pull)"
         )

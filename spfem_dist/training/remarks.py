@@ -5,7 +5,7 @@ from __future__ import annotations
 from spfem_dist.config import Run
 from spfem_dist.shard_format import ShardIndex
 
-#: Side of the faces that the published networks look at, pixels.
+#: The smallest faces that published networks look at: ArcFace's and CLIP's trunks take 224 pixels, NED's renderer 256.
 _PUBLISHED_SIDE = 224
 
 
@@ -22,8 +22,8 @@ def remarks(run: Run, index: ShardIndex) -> list[str]:
     stored, size = index.size, run.data.size
     if published and size < _PUBLISHED_SIDE:
         said.append(
-            f"the published networks ({', '.join(published)}) look at faces of {_PUBLISHED_SIDE} px, and data.size is {size}: "
-            "frames are enlarged and show no detail; --preset paper sets sizes that belong together"
+            f"the published networks ({', '.join(published)}) are made for faces of {_PUBLISHED_SIDE} to 256 px, and data.size is "
+            f"{size}: --preset paper sets sizes that belong together"
         )
     elif stored < size:
         said.append(
