@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from spfem_dist.config import Data, Run, Stage2Run, Zero
+from spfem_dist.config import Data, GuidedRun, Run, Zero
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.generators.ned import Settings as NED
+from spfem_dist.generators.ned import Stage
+from spfem_dist.nets.frozen import freeze
 from spfem_dist.planning.constants import Constants, JobConstants, assumed
 from spfem_dist.planning.predict import Shape, fit, predict
+from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import build_prior, find
 from spfem_dist.records import Batch
 from spfem_dist.shares import share_of
@@ -35,6 +40,12 @@ from spfem_dist.training.status import peak_flops
 SHARDS = "SPFEM_GPU_SHARDS"
 #: Turns of a measurement, and seconds of each.
 TURNS, SECONDS = 3, 1.0
+
+
+class NEDRun(GuidedRun):
+    """A run of NED alone."""
+
+    ned: NED = Field(default_factory=NED)
 
 
 def device_here() -> torch.device:
@@ -81,23 +92,18 @@ def stage1_job(name: str, size: str, batch: int | None, tiny: bool) -> tuple[Job
 
 def stage2_job(size: str, batch: int | None, tiny: bool, device: torch.device) -> tuple[Job, list[Batch]]:
     """NED under random priors of the same size, and two batches of recordings with their landmarks."""
-    from spfem_dist.generators.ned.stage import Stage2
-    from spfem_dist.priors.frozen import FrozenPriors
-
-    run = Stage2Run(data=data_of("ned", size, tiny))
-    run.scaling.workers, run.tracking.uri, run.ned.network = 1, "", size  # type: ignore[assignment]
+    run = NEDRun(data=data_of("ned", size, tiny))
+    run.scaling.workers, run.tracking.uri, run.data.decoder = 1, "", "pyav"
+    run.ned.network = size  # type: ignore[assignment]
     run.ned.global_batch = batch or (3 if tiny else run.ned.global_batch)
-    run.data.decoder = "pyav"
-    stage = Stage2()
+    stage = Stage()
     job = stage.job(run, "ned", 0, 1, device)
     features = next(iter(job.batches(0)))[0].speech.shape[-1]
     priors = {
-        kind: engines.freeze(
-            build_prior(find(kind).Settings(network=size), run.data, features, pretrained=False).to(device)
-        )
+        kind: freeze(build_prior(find(kind).Settings(network=size), run.data, features, pretrained=False).to(device))
         for kind in ("ccrl", "cerl")
     }
-    stage.lesson.priors = FrozenPriors(priors, {})
+    stage.losses.priors = FrozenPriors(priors, {})
     stream = job.batches(0)
     return job, [next(stream)[0] for _ in range(2)]
 

@@ -5,7 +5,7 @@ import torch
 from gpu import DEVICE, NEEDS_GPU
 
 from spfem_dist.config import Zero
-from spfem_dist.generators.ned.stage import Stage2
+from spfem_dist.generators import ned
 from spfem_dist.shares import share_of
 from spfem_dist.training import engines
 from spfem_dist.training.loop import Sums, optimiser_step
@@ -30,7 +30,7 @@ def made(toy):
         run = toy.run()
         run.data.decoder = "pyav"
         torch.manual_seed(0)
-        job = Stage2().job(run, "ned", 0, 1, torch.device(device))
+        job = ned.Stage().job(run, "ned", 0, 1, torch.device(device))
         jobs.append(job)
         with torch.no_grad():
             for network in job.networks.values():
