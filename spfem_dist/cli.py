@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
@@ -157,7 +158,11 @@ def evaluate_generator(
 
 @evaluate.command(name="compare")
 def evaluate_compare(
-    run_a: tyro.conf.Positional[str], run_b: tyro.conf.Positional[str], arm: str = "", against: str = ""
+    run_a: tyro.conf.Positional[str],
+    run_b: tyro.conf.Positional[str],
+    arm: str = "",
+    against: str = "",
+    json: bool = False,
 ) -> None:
     """Say where one evaluated generator is better or worse than another, clip by clip, and where it is noise.
 
@@ -166,12 +171,17 @@ def evaluate_compare(
         run_b: Folder of the run it is compared with; may be the same one, with two arms.
         arm: Arm of the first run; may be left out where it has one.
         against: Arm of the second run.
+        json: Print the differences as JSON, by figure.
     """
     from rich.console import Console
 
     from spfem_dist.evaluation.compare import compare, comparison_table
 
-    Console().print(comparison_table(compare(run_a, run_b, arm, against), run_a, run_b))
+    differences = compare(run_a, run_b, arm, against)
+    if json:
+        print(dumps({name: asdict(difference) for name, difference in differences.items()}, indent=2))
+    else:
+        Console().print(comparison_table(differences, run_a, run_b))
 
 
 @app.command(name="export")

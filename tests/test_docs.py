@@ -152,6 +152,7 @@ RUN_BY = {
 
 #: Flags of the programs that are not ours.
 FOREIGN = {
+    "--tyro-print-completion",
     "--head",
     "--working-dir",
     "--nproc-per-node",

@@ -38,6 +38,9 @@ def test_two_generators_are_scored_and_compared(small_corpus, judges_run, brief,
     done = well(command(*words_of(COMPARE, folders)))
     assert done.said.count("noise") > 10
     assert "better" not in done.said
+    read = json.loads(well(command(*words_of(COMPARE, folders), "--json")).out)
+    assert read["changed_error_over_copy"]["verdict"] == "noise"
+    assert read["changed_error_over_copy"]["difference"]["value"] == 0
 
 
 def test_missing_judges_end_in_one_message(small_corpus, tmp_path):

@@ -54,5 +54,11 @@ def test_the_wheel_holds_the_recipes(tmp_path):
     assert not any(name.startswith(("recipes/", "tests/")) for name in names)
 
 
+def test_the_shell_can_complete_commands_and_options():
+    script = well(command("spfem", "--tyro-print-completion", "bash")).out
+    for word in ("evaluate", "weights", "--strength"):
+        assert word in script
+
+
 def test_version_is_said():
     assert well(command("spfem", "--version")).out.startswith("spfem-dist ")
