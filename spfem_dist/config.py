@@ -183,8 +183,9 @@ class Tracking(Section):
     """MLflow."""
 
     uri: str = Field(
-        "sqlite:///runs/mlflow.db",
-        description="Tracking server: sqlite:///file, http(s)://server, postgresql://...; empty turns tracking off.",
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db",
+        description="Tracking server: sqlite:///file, http(s)://server, postgresql://...; empty turns tracking off. Not given, "
+        "it is MLFLOW_TRACKING_URI where that is set.",
     )
     experiment: str = Field("cdrl", description="Experiment name.")
     wait_s: Annotated[float, Field(ge=0)] = Field(

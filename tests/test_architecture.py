@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "spfem_dist"
 
 #: From the lowest to the highest: a file imports from its own tier and from lower ones. A longer name counts before its beginning.
 TIERS = (
-    "backoff console emotions errors files pictures redact rooms saved",
+    "backoff console emotions errors files pictures ray_address redact rooms saved",
     "config faults.grammar job_settings",
     "corpora inventory known_weights nets presets records runs s3 shard_format shares stage storage weights",
     "prepare",

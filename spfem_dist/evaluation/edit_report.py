@@ -18,7 +18,7 @@ from spfem_dist.evaluation.compare import write_edits
 from spfem_dist.evaluation.edits import Evaluation
 from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
-from spfem_dist.evaluation.report import TEMPLATES, bar_text, headline, numbers, write_report, write_summary
+from spfem_dist.evaluation.report import TEMPLATES, bar_text, headline, headlines, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.evaluation.targets import Target
 from spfem_dist.storage import open_filesystem
@@ -192,14 +192,13 @@ def _forget(summary: Path, paths: Sequence[str]) -> None:
 
 
 def _track(run: Run, fs: Any, root: str, found: Evaluation, files: Sequence[Path]) -> None:
-    """The figures over all clips, intra and cross as metrics, and summary, report and clips as artifacts."""
+    """The figures over all clips as metrics, and summary, report and clips as artifacts."""
     state: dict[str, Any] = {}
     if fs.exists(f"{root}/state.json"):
         with fs.open(f"{root}/state.json", "r") as f:
             state = json.load(f)
     following = tracker.attach(run, state.get("mlflow_run") or "")
-    short = {name: value for name, value in numbers(found.figures).items() if "/by_emotion/" not in name}
-    following.metrics(short, int(state.get("samples", 0)))
+    following.metrics(headlines(found.figures), int(state.get("samples", 0)))
     for file in files:
         following.artifact(file)
     following.flush()

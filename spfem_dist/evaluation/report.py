@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,15 @@ TEMPLATES = Environment(
 def numbers(figures: Figures) -> dict[str, float]:
     """Names and plain numbers, as a tracker takes them."""
     return {name: value_of(figure) for name, figure in figures.items()}
+
+
+def headlines(figures: Figures) -> dict[str, float]:
+    """The plain numbers over all clips of what was trained, `priors/<kind>/<figure>` and `stage2/<arm>/<figure>`: what tracking shows.
+
+    Parts of them (by emotion, across speakers), the corpus and the released form are in summary.json alone.
+    """
+    wanted = re.compile(r"(priors|stage2)/[^/]+/[^/]+")
+    return {name: value for name, value in numbers(figures).items() if wanted.fullmatch(name)}
 
 
 def write_summary(

@@ -23,7 +23,7 @@ from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation.groups import EvaluationGroup, EvaluationRecording
 from spfem_dist.evaluation.pictures import report_pictures
 from spfem_dist.evaluation.priors import evaluate_priors, meanings, targets
-from spfem_dist.evaluation.report import figures_table, numbers, write_report, write_summary
+from spfem_dist.evaluation.report import figures_table, headlines, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.prepare.landmarks import mouth_opening
 from spfem_dist.priors.prior import load_prior
@@ -190,7 +190,7 @@ def write_down(
             fs.put_file(str(file), f"{root}/{file.name}")
         samples = max((s.steps * s.global_batch for s in run.jobs().values()), default=0)
         following = tracker.attach(run, read("state.json", {}).get("mlflow_run", ""))
-        following.metrics(numbers(figures), samples)
+        following.metrics(headlines(figures), samples)  # all of them are in summary.json
         for file in (summary, report):
             following.artifact(file)
         for number, (caption, image) in enumerate(pictures.items()):

@@ -63,7 +63,10 @@ class Constants(Section):
     bandwidth: Annotated[float, Field(gt=0)] = Field(description="Bus bandwidth of a large all-reduce, bytes/s.")
     processes: Annotated[int, Field(ge=2)] = Field(2, description="Processes between which both were measured.")
     storage_write: float | None = Field(None, description="Bytes/s that one node writes to the checkpoints' storage.")
-    flops: float | None = Field(None, description="FLOP/s that a worker reaches; used for jobs that were not measured.")
+    flops: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="FLOP/s that a worker reaches, by arithmetic (bf16, tf32, fp32, fp64); used for jobs that were not measured.",
+    )
     fixed_s: Seconds = Field(0.0, description="Fixed seconds of a step, for jobs that were not measured.")
     jobs: dict[str, JobConstants] = Field({}, description="By name of the job.")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from spfem_dist.config import Zero
 from spfem_dist.planning.constants import Collective, Constants, JobConstants
 from spfem_dist.training.plan import Memory, memory
+from spfem_dist.training.status import arithmetic
 
 #: Share of the volume that a link carries, as a function of N: of a ring, times (N - 1) / N.
 CARRIED = {
@@ -117,8 +118,8 @@ def contention(job: JobConstants, beside: int) -> float:
     return job.contention[max(measured)] if measured else 1.0
 
 
-def job_constants(constants: Constants, name: str, shape: Shape) -> JobConstants:
-    """The measured constants of the job, or what the machine's FLOP/s make of its arithmetic.
+def job_constants(constants: Constants, name: str, shape: Shape, precision: str = "fp32") -> JobConstants:
+    """The measured constants of the job, or what the machine's FLOP/s at `precision` (of `Zero`) make of its arithmetic.
 
     ValueError where neither is known.
     """
@@ -128,7 +129,13 @@ def job_constants(constants: Constants, name: str, shape: Shape) -> JobConstants
         raise ValueError(
             f"job {name!r} was not measured on {constants.name}: add --measure, or enable only {sorted(constants.jobs)}"
         )
-    return JobConstants(fixed_s=constants.fixed_s, sample_s=shape.flops_per_sample / constants.flops)
+    flops = constants.flops.get(arithmetic(precision), constants.flops.get(precision))
+    if flops is None:
+        raise ValueError(
+            f"nothing is known of {precision} arithmetic on {constants.name}, only of {', '.join(constants.flops)}: "
+            "choose another --zero.precision, or --measure"
+        )
+    return JobConstants(fixed_s=constants.fixed_s, sample_s=shape.flops_per_sample / flops)
 
 
 def checkpoint_bytes(trainable: int, frozen_bytes: int, states: int, zero: Zero) -> float:
@@ -159,7 +166,7 @@ def predict(
     every_steps: steps between checkpoints, 0 for none. background: a checkpoint is uploaded behind the steps, so that they wait for
     it where the next one is due before it has arrived, and at the end.
     """
-    job = job_constants(constants, name, shape)
+    job = job_constants(constants, name, shape, zero.precision)
     share = -(-global_batch // workers)  # of the fullest worker, for whom the others wait
     beside = min(workers, workers_per_node)
     update = job.optimizer_s / (workers if zero.stage > 0 else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from spfem_dist.redact import redact
@@ -24,7 +25,12 @@ def tags_of(config: Mapping[str, Any], kind: str) -> dict[str, str]:
     for name, source in facts.get("priors", {}).items():
         tags |= {f"prior.{name}": source["from"], f"prior.{name}.sha256": source["sha256"]}
     tags[PARAMETERS] = config.get(PARAMETERS)
-    return {key: redact(value) for key, value in tags.items() if value not in (None, "")}
+    return {key: portable(redact(value)) for key, value in tags.items() if value not in (None, "")}
+
+
+def portable(text: str) -> str:
+    """A folder of this machine by its last two names, which mean something elsewhere too; anything else as it is."""
+    return "/".join(Path(text).parts[-2:]) if Path(text).is_absolute() else text
 
 
 def registered_priors(client: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import logging
 import os
@@ -28,6 +29,8 @@ MENDING = (
 
 #: Opens the experiment in the UI's model training view instead of the one for language-model applications.
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
+#: The key of the saved view that `view.keep` writes: a part of its tag, and of the address that opens it.
+VIEW = "losses"
 #: The description of a run or an experiment in the UI, Markdown.
 NOTE = "mlflow.note.content"
 ABOUT = """One parent for each training run, with a child for each network that it trains. The step axis is samples seen, so that curves of any
@@ -95,7 +98,10 @@ def wait_until_reachable(uri: str, seconds: float, every: float = 2.0) -> bool:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client for the tracking store and model registry at `uri`. No server is contacted yet; a new SQLite file gets its tables."""
+    """A client for the tracking store and model registry at `uri`. No server is contacted yet; a new SQLite file gets its tables.
+
+    Raises TrackingUnavailable for what MLflow cannot open, such as a folder of files or a database of another version.
+    """
     # Printing run links would show a password in the URI; long retries are the outbox's business, not each request's.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it would run through the status line
@@ -103,6 +109,18 @@ def open_client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return _opened(uri)
+    except (MlflowException, SQLAlchemyError) as error:
+        raise TrackingUnavailable(
+            f"tracking store {redact(uri)} cannot be used: {redact(error)}. Fix it, or {MENDING}"
+        ) from None
+
+
+def _opened(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     if not uri.startswith("sqlite:///"):
@@ -151,7 +169,7 @@ def experiment_page(experiment_id: str, server: str = "http://127.0.0.1:5000", r
     server = redact(server).rstrip("/")
     if runs:
         return f"{server}/#/compare-runs?runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment_id]))}"
-    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={VIEW}"
 
 
 def _artifact_location(uri: str, experiment: str, artifacts: str | None) -> str | None:
@@ -181,12 +199,23 @@ def _sqlite_reachable(file: Path) -> Reach:
             )
         try:
             with sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1) as database:
-                database.execute("select name from sqlite_master limit 1").fetchall()
+                tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+                versions = (
+                    [row[0] for row in database.execute("select version_num from alembic_version")]
+                    if "alembic_version" in tables
+                    else []
+                )
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 return Reach(False, f"{file} cannot be opened: {error}")
         except sqlite3.DatabaseError as error:
             return Reach(False, f"{file} is not an SQLite database ({error}); choose another file")
+        if versions and (known := _schema_versions()) and set(versions) != known:
+            return Reach(
+                False,
+                f"{file} was written by another version of MLflow (its schema is {', '.join(versions)}, this one's {', '.join(known)}): "
+                f"keep a copy and run `mlflow db upgrade sqlite:///{file}`, or choose another file",
+            )
         return Reach(True, f"SQLite file {file}")
     folder = file.parent
     while not folder.exists():
@@ -194,6 +223,19 @@ def _sqlite_reachable(file: Path) -> Reach:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         return Reach(False, f"{file} cannot be made: {folder} is not a writable folder")
     return Reach(True, f"SQLite file {file}, will be made")
+
+
+def _schema_versions() -> set[str]:
+    """The newest schema that the installed MLflow knows; nothing where its migrations are not where they used to be."""
+    found = importlib.util.find_spec("mlflow")
+    folder = Path(found.origin).parent / "store/db_migrations/versions" if found and found.origin else Path()
+    ours = {"revision": set[str](), "down_revision": set[str]()}
+    for file in folder.glob("*.py") if folder.name == "versions" else ():
+        for name, value in re.findall(
+            r"""^(revision|down_revision)\s*=\s*["'](\w+)["']""", file.read_text(), re.MULTILINE
+        ):
+            ours[name].add(value)
+    return ours["revision"] - ours["down_revision"]
 
 
 def _server_reachable(uri: str, timeout: float) -> Reach:

@@ -16,9 +16,10 @@ from typing import Any
 from spfem_dist import rooms
 from spfem_dist.tracking import stored
 from spfem_dist.tracking.outbox import now
+from spfem_dist.tracking.store import VIEW
 
 #: The name in the menu, and the last part of the tag, which is also the last word of the view's address.
-NAME, KEY = "Losses by samples seen", "losses"
+NAME, KEY = "Losses by samples seen", VIEW
 TAG = f"mlflow.sharedViewState.{KEY}"
 #: The tag of a run's colour in charts. Left to itself, the UI derives it from the run's id, and two runs may look alike.
 COLOR = "mlflow.runColor"

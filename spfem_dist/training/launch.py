@@ -25,6 +25,7 @@ from spfem_dist import presets
 from spfem_dist.config import Run
 from spfem_dist.errors import errors_in_words
 from spfem_dist.faults.inject import not_fired
+from spfem_dist.redact import redact
 from spfem_dist.stage import Stage
 from spfem_dist.storage import set_retry_policy
 from spfem_dist.training import usage
@@ -67,6 +68,10 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
     options = parse(recipe, sys.argv[1:] if arguments is None else arguments)
     with errors_in_words():
         run = options.run.absolute()
+        if run.tracking.uri and options.run.tracking.uri == os.environ.get("MLFLOW_TRACKING_URI") and not options.quiet:
+            print(
+                f"tracking in {redact(run.tracking.uri)}, as MLFLOW_TRACKING_URI says; --tracking.uri names another store"
+            )
         if options.dry_run:
             from spfem_dist.training.plan import show
 
@@ -162,13 +167,36 @@ def start(run: Run, stage: Stage, local: bool = False, quiet: bool = False) -> s
     from spfem_dist.training import ready
 
     set_retry_policy(run.storage)
-    ready.check(run, stage)
-    # torchrun and `accelerate launch` (which uses torchrun, or for one process only sets variables) started us already.
-    launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-    if local or launched or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    plain = local or _launched()
+    ready.check(run, stage, on_ray=not plain)
+    if plain:
         from spfem_dist.training.plain import train_plain
 
         return train_plain(run, stage, quiet)
     from spfem_dist.training.cluster import train_on_ray
 
     return train_on_ray(run, stage, quiet)
+
+
+def _launched() -> bool:
+    """Whether torchrun or `accelerate launch` (which uses torchrun, or for one process only sets variables) started this process.
+
+    Raises LaunchError for variables of several processes that do not say where these meet.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return True
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
+        return False
+    lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if not size.isdecimal() or lacking:
+        lacks = (
+            f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set"
+            if lacking
+            else "that is no number"
+        )
+        raise LaunchError(
+            f"the environment says WORLD_SIZE={size}, as a launcher of several processes does, and {lacks}: start them by "
+            "`torchrun --nproc-per-node N RECIPE`, or unset WORLD_SIZE"
+        )
+    return True

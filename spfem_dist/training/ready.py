@@ -9,6 +9,7 @@ from rich.console import Console
 from spfem_dist.config import Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.prepare import synthetic
+from spfem_dist.ray_address import refuse_dead_address
 from spfem_dist.redact import redact
 from spfem_dist.stage import Stage
 from spfem_dist.streaming.reader import ShardReader
@@ -17,8 +18,9 @@ from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.screen import Screen
 
 
-def check(run: Run, stage: Stage) -> None:
-    """Raise what would keep a job of `run` from starting: shards, split, groups to learn from, priors, weights, tracking.
+def check(run: Run, stage: Stage, on_ray: bool = False) -> None:
+    """Raise what would keep a job of `run` from starting: shards, split, groups to learn from, priors, weights, tracking, and
+    `on_ray` the cluster that RAY_ADDRESS names.
 
     The synthetic shards that recipes name may be absent: `shards` makes them. Seconds at most, and no Ray.
     """
@@ -27,6 +29,8 @@ def check(run: Run, stage: Stage) -> None:
         if not to_be_made(run):
             ShardReader.of(run.data)  # raises MissingShard with the command that makes them
     check_tracking(run)
+    if on_ray:
+        refuse_dead_address()
     if _reads_shards(stage) and not to_be_made(run):
         check_jobs(run, stage)
 

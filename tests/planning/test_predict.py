@@ -3,6 +3,7 @@
 from io import StringIO
 
 import pytest
+import torch
 from rich.console import Console
 
 from spfem_dist.config import Zero
@@ -138,11 +139,21 @@ def test_assumptions_say_that_they_are_and_where_from():
     h100 = assumed("h100")
     assert h100.kind == "assumed"
     assert {"flops", "bandwidth", "latency_s"} <= h100.sources.keys()
-    assert job_constants(h100, "any", SHAPE).sample_s == pytest.approx(1e9 / h100.flops)
+    assert job_constants(h100, "any", SHAPE, "bf16").sample_s == pytest.approx(1e9 / (0.2 * 989e12), rel=1e-3)
     with pytest.raises(ValueError, match="known: a100, h100"):
         assumed("abacus")
     with pytest.raises(ValueError, match="was not measured on m"):
         job_constants(machine(), "other", SHAPE)
+
+
+@pytest.mark.parametrize("gpu", ["h100", "a100"])
+def test_fp32_is_assumed_to_be_slower_than_bf16_and_as_fast_as_the_arithmetic_that_it_uses(gpu, monkeypatch):
+    def seconds(precision):
+        return job_constants(assumed(gpu), "any", SHAPE, precision).sample_s
+
+    assert seconds("fp32") / seconds("bf16") == pytest.approx(2.0, rel=0.01), "convolutions go through TF32"
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert seconds("fp32") / seconds("bf16") == pytest.approx({"h100": 989 / 67, "a100": 16}[gpu], rel=0.01)
 
 
 def test_constants_are_read_back_and_take_a_clusters_figures(tmp_path):

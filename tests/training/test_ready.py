@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import signal
+import socket
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -97,3 +100,100 @@ def test_other_data_under_a_used_name_are_refused_wherever_they_lie(fresh, shard
         in train(shards, tmp_path / "runs", "--dry-run").said
     )
     well(train(shards, tmp_path / "runs", "--data.allow-other", "True"))
+
+
+# --- tracking, Ray, launchers -------------------------------------------------------------------------------------
+
+
+def refused(done, *phrases, code=1):
+    assert done.code == code, done.said
+    assert "Traceback" not in done.out + done.err
+    for phrase in phrases:
+        assert phrase in done.said, f"{phrase!r} is not in {done.said}"
+
+
+def tracked_in(uri, shards, storage, *flags, **more):
+    return train(shards, storage, "--tracking.uri", uri, *flags, before=without_ray_and_deepspeed, **more)
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///anywhere/mlruns", "mlflow:5000", "http://host:port"])
+def test_a_store_that_mlflow_cannot_write_to_is_refused_as_the_dry_run_refuses_it(uri, fresh, tmp_path):
+    shards = fresh[0] / "shards" / "synthetic"
+    started = tracked_in(uri, shards, tmp_path / "runs")
+    refused(started, uri, "--tracking.uri sqlite:///runs/mlflow.db")
+    detail = re.search(r"cannot be used: (.*?)\. Fix it", started.said)[1]
+    refused(train(shards, tmp_path / "dry", "--tracking.uri", uri, "--dry-run"), f"tracking: {detail}")
+
+
+def test_a_store_of_another_mlflow_is_refused_with_the_command_that_upgrades_it(fresh, tmp_path):
+    from spfem_dist.tracking.store import open_client
+
+    uri, shards = f"sqlite:///{tmp_path}/mlflow.db", fresh[0] / "shards" / "synthetic"
+    open_client(uri)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("update alembic_version set version_num = 'v2.4.0.a'")
+    for flags in ([], ["--dry-run"]):
+        done = train(shards, tmp_path / "runs", "--tracking.uri", uri, *flags)
+        refused(done, "another version of MLflow", "v2.4.0.a", f"mlflow db upgrade {uri}")
+
+
+def test_the_environments_tracking_store_is_used_and_said_unless_another_is_given(fresh, tmp_path):
+    shards, named = fresh[0] / "shards" / "synthetic", {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/named.db"}
+    words = ["python", RECIPE, "--data.shards", shards, "--data.split", "none", "--data.size", "32", "--dry-run"]
+    words += ["--checkpoint.storage", tmp_path / "runs"]
+    done = well(command(*words, **named))
+    assert f"tracking in sqlite:///{tmp_path}/named.db, as MLFLOW_TRACKING_URI says" in done.said
+    assert f"SQLite file {tmp_path}/named.db, will be made" in done.said
+    given = well(command(*words, "--tracking.uri", f"sqlite:///{tmp_path}/given.db", **named))
+    assert "MLFLOW_TRACKING_URI" not in given.said
+    assert f"SQLite file {tmp_path}/given.db, will be made" in given.said
+
+
+def test_a_ray_address_where_nobody_answers_is_refused_before_ray_is_imported(fresh, tmp_path):
+    flags = ["--data.shards", fresh[0] / "shards" / "synthetic", "--checkpoint.storage", tmp_path, *TINY]
+    with socket.socket() as taken:  # bound and not listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = command("python", RECIPE, *flags, before=without_ray_and_deepspeed, RAY_ADDRESS=address)
+    refused(done, f"no Ray cluster answers at RAY_ADDRESS {address}", "unset it")
+    page = command("python", RECIPE, *flags, before=without_ray_and_deepspeed, RAY_ADDRESS="http://127.0.0.1:8265")
+    refused(page, "the address of a dashboard", "ray job submit")
+
+
+def test_a_launchers_variables_without_a_meeting_place_are_named(fresh, tmp_path):
+    flags = ["--data.shards", fresh[0] / "shards" / "synthetic", "--checkpoint.storage", tmp_path, *TINY]
+    done = command("python", RECIPE, *flags, before=without_ray_and_deepspeed, WORLD_SIZE="2", RANK="0")
+    refused(done, "WORLD_SIZE=2", "MASTER_ADDR and MASTER_PORT are not set", "torchrun", "unset WORLD_SIZE")
+
+
+def interrupted_before_training() -> None:
+    from spfem_dist.training import ready
+
+    ready.check = lambda *_args, **_more: signal.raise_signal(signal.SIGINT)
+
+
+def interrupted_in_prepare() -> None:
+    from spfem_dist.prepare import job
+
+    job.build_group = lambda *_args: signal.raise_signal(signal.SIGINT)
+
+
+def interrupted_in_evaluate() -> None:
+    from spfem_dist.evaluation import runs
+
+    runs.evaluate_run = lambda *_args: signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (("python", RECIPE, "--local"), interrupted_before_training),
+        (("spfem", "prepare", "synthetic", "--identities", "1", "--local", "--out", "OUT"), interrupted_in_prepare),
+        (("spfem", "evaluate", "priors", "runs/none"), interrupted_in_evaluate),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_ctrl_c_ends_with_one_line(words, before, tmp_path):
+    done = command(*(tmp_path / "out" if word == "OUT" else word for word in words), before=before)
+    refused(done, "stopped", code=130)
+    assert len(done.err.split("\n")) <= 3, done.err
