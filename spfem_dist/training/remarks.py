@@ -5,7 +5,7 @@ from __future__ import annotations
 from spfem_dist.config import Run
 from spfem_dist.shard_format import ShardIndex
 
-#: The smallest faces that published networks look at: ArcFace's and CLIP's trunks take 224 pixels, NED's renderer 256.
+#: The smallest faces that published networks look at: the priors' trunks take 224 pixels, the renderer 256.
 _PUBLISHED_SIDE = 224
 
 
