@@ -89,6 +89,7 @@ def test_no_files_import_each_other_in_a_circle():
 
 def test_a_method_is_named_in_its_own_room_alone():
     methods = {kind: PACKAGE / package / kind for package in PACKAGES for kind in kinds(package)}
+    methods = {kind: room for kind, room in methods.items() if room.is_dir()}  # the tests' own rooms lie elsewhere
     named = []
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8").lower()

@@ -327,7 +327,7 @@ main()
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_edit_leaves_no_half_file(tmp_path, talk, aligned, how):
-    code = SLOW.format(tests=str(Path(__file__).parent))
+    code = SLOW.format(tests=str(Path(__file__).parents[1]))
     out = tmp_path / "new" / "e.mp4"
     words = ["edit", talk, "--out", out, "--generator", "toy-ibug68", *aligned]
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE)
@@ -373,7 +373,7 @@ def test_memory_does_not_grow_with_the_clip(tmp_path):
         np.save(tmp_path / f"{count}.npy", points)
         words = ["edit", source, "--out", tmp_path / f"e{count}.mp4", "--generator", "toy-ibug68", "--emotion", "happy"]
         words += ["--faces", "aligned", "--landmarks", tmp_path / f"{count}.npy"]
-        code = PEAK.format(tests=str(Path(__file__).parent))
+        code = PEAK.format(tests=str(Path(__file__).parents[1]))
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True
         )
