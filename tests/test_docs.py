@@ -122,6 +122,9 @@ RUN_BY = {
     "python recipes/cdrl_stage1.py": (
         "tests/e2e/test_secrets.py::test_two_ray_workers_repeat_the_local_losses_and_leave_no_secret"
     ),
+    "spfem evaluate priors runs/asccl-stage1": (
+        "tests/e2e/test_asccl_recipe.py::test_the_trained_metric_is_scored_with_intervals"
+    ),
     "python recipes/asccl_stage1.py": "tests/e2e/test_asccl_recipe.py::test_two_workers_repeat_the_losses_of_one_process",
     "python recipes/cdrl_stage1.py --local": f"{STAGE1}::test_both_priors_train_and_leave_what_stage_two_needs",
     "python recipes/cdrl_stage1.py --dry-run": f"{STAGE1}::test_the_dry_run_says_what_would_happen_and_trains_nothing",

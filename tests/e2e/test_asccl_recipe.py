@@ -44,7 +44,7 @@ def test_the_trained_metric_is_scored_with_intervals(trained):
     done = well(command("spfem", "evaluate", "priors", trained / "r"))
     summary = json.loads((trained / "r" / "summary.json").read_text())
     figures, intervals = summary["priors"]["asccl"], summary["intervals"]["priors"]["asccl"]
-    for name in ("right_frame_mouth", "right_frame_face", "right_frame_mouth_pixels", "place_top1"):
+    for name in ("right_frame_mouth", "right_frame_face", "right_frame_pixels", "place_top1"):
         assert 0 <= figures[name] <= 1
         assert intervals[name]["low"] - 1e-9 <= figures[name] <= intervals[name]["high"] + 1e-9
         assert name in done.out.replace("\n", "")

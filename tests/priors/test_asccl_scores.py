@@ -70,7 +70,7 @@ def test_a_blind_metric_is_at_chance():
 
 
 def test_every_emotion_has_a_figure_and_every_figure_an_interval_over_clips(seeing):
-    assert {f"asccl/right_frame_mouth_{SEVEN[n].value}" for n in (1, 2)} <= set(seeing)
+    assert {f"asccl/mouth_{SEVEN[n].value}" for n in (1, 2)} <= set(seeing)
     assert seeing["asccl/right_frame_mouth"].clips == 4
     assert all(f.low - 1e-9 <= f.value <= f.high + 1e-9 for f in seeing.values())
     assert set(seeing) <= set(scores.MEANINGS)

@@ -42,9 +42,9 @@ TARGETS = (
 MEANINGS = {
     "asccl/right_frame_mouth": "around the mouth the matching frame of another emotion is more alike than one 5 or more frames away",
     "asccl/right_frame_face": "the same over the whole face",
-    "asccl/right_frame_mouth_pixels": "baseline: the same by differences of neighbouring pixels, nothing learnt",
+    "asccl/right_frame_pixels": "baseline: the same by differences of neighbouring pixels, nothing learnt",
     "asccl/place_top1": "a place finds its own in the matching frame, of 32: can be known without what is said",
-} | {f"asccl/right_frame_mouth_{e}": f"right frame at the mouth, neutral against {e}" for e in SEVEN if e != "neutral"}
+} | {f"asccl/mouth_{e}": f"right frame at the mouth, neutral against {e}" for e in SEVEN if e != "neutral"}
 
 
 def score(
@@ -72,13 +72,13 @@ def score(
         ways: dict[str, Callable[[Tensor], Tensor]] = {
             "right_frame_mouth": partial(signatures, prior, "mouth"),
             "right_frame_face": partial(signatures, prior, "face"),
-            "right_frame_mouth_pixels": pixel_signatures,
+            "right_frame_pixels": pixel_signatures,
         }
         row = {
             name: prefers_match(signature(faces), signature(candidates), match, others, truth)
             for name, signature in ways.items()
         }
-        row[f"right_frame_mouth_{b.emotion.value}"] = row["right_frame_mouth"]
+        row[f"mouth_{b.emotion.value}"] = row["right_frame_mouth"]
         row["place_top1"] = places_found(prior, faces[::PLACE_STEP], candidates[match[::PLACE_STEP]], rng)
         for name, value in row.items():
             if not np.isnan(value):
