@@ -1,9 +1,14 @@
-"""Methods by their kind: a prior or a generator is a package of its own inside `priors/` or `generators/`, found by one import."""
+"""Methods by their kind: a prior or a generator is a package of its own inside `priors/` or `generators/`, found by one import.
+
+SPFEM_ROOMS names further folders (separated as in PATH) with packages `priors/<kind>` or `generators/<kind>`: methods of one's own,
+beside those that come with this project. Their code is imported as this package's is, so name no folder that others can write to.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pkgutil
 import re
 from types import ModuleType
@@ -16,13 +21,26 @@ PACKAGES = ("priors", "generators")
 NO_ROOMS = {"face"}
 
 
+def places(package: str) -> list[str]:
+    """Folders beside this project's own where rooms of `package` are, as SPFEM_ROOMS says."""
+    folders = filter(None, os.environ.get("SPFEM_ROOMS", "").split(os.pathsep))
+    return [os.path.join(os.path.abspath(folder), package) for folder in folders]
+
+
+def _opened(package: str) -> ModuleType:
+    """The package, its path extended by what SPFEM_ROOMS names."""
+    module = importlib.import_module(f"spfem_dist.{package}")
+    module.__path__.extend(place for place in places(package) if place not in module.__path__)
+    return module
+
+
 def find(package: str, kind: str) -> ModuleType:
     """The room `kind` of `package` ("priors" or "generators"); raises ValueError that lists the rooms there are."""
     if not (isinstance(kind, str) and re.fullmatch(KIND, kind)):
         raise ValueError(
             f"{kind!r} is no kind of {package}: letters a to z, digits and '_'; there are {_listed(package)}"
         )
-    name = f"spfem_dist.{package}.{kind}"
+    name = f"{_opened(package).__name__}.{kind}"
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -42,7 +60,7 @@ def part(package: str, kind: str, name: str) -> ModuleType | None:
 
 def kinds(package: str) -> list[str]:
     """The rooms of `package`, sorted; nothing of them is imported."""
-    place = importlib.import_module(f"spfem_dist.{package}").__path__
+    place = _opened(package).__path__
     found = (m.name for m in pkgutil.iter_modules(place) if m.ispkg and not m.name.startswith("_"))
     return sorted(set(found) - NO_ROOMS)
 
