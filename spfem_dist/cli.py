@@ -77,7 +77,7 @@ def evaluate_priors(run: tyro.conf.Positional[str], released: str = "", probe_gr
 def edit(
     source: tyro.conf.Positional[Path],
     out: Path,
-    generator: str,
+    generator: str = "",
     reference: Path | None = None,
     emotion: str = "",
     strength: float = 1.0,
@@ -94,6 +94,7 @@ def edit(
         source: A clip (mp4, mov, mkv, webm), or a folder of clips.
         out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done already is kept.
         generator: A finished stage-2 run, an exported generator, or models:/NAME@champion (of the store in MLFLOW_TRACKING_URI).
+            Empty takes the newest one of a run in runs/.
         reference: A clip of anybody, whose manner the face takes on; it needs no sound.
         emotion: neutral, angry, disgusted, fear, happy, sad or surprised.
         strength: 0 leaves the face as it is, 1 is the full edit, more exaggerates.
@@ -106,9 +107,12 @@ def edit(
     """
     from spfem_dist.editing import job
     from spfem_dist.editing.request import EditRequest
-    from spfem_dist.generators.load import load_generator
+    from spfem_dist.generators.load import load_generator, newest_generator
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends as Ctrl-C does: no half file stays
+    if not generator:
+        generator = newest_generator()
+        print(f"by {generator}, the newest generator in runs (--generator names another)")
     request = EditRequest(
         source,
         out,

@@ -134,7 +134,10 @@ RUN_BY = {
     "accelerate launch --multi_gpu --num_processes 2 recipes/cdrl_stage1.py": (
         f"{COMMANDS}::test_accelerate_starts_the_recipe"
     ),
-    "export SPFEM_HOME=$PWD RAY_AUTH_MODE=disabled": (
+    "export SPFEM_HOME=$PWD RAY_AUTH_MODE=token": (
+        f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder"
+    ),
+    "ray get-auth-token --generate > /dev/null": (
         f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder"
     ),
     "ray start --head": f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder",
@@ -163,6 +166,7 @@ FOREIGN = {
     "--num_processes",
     "--backend-store-uri",
     "--set",
+    "--generate",
     "--allowed-hosts",
 }
 

@@ -134,7 +134,7 @@ def authentication(facts: Sequence[NodeFacts], here: str) -> Finding:
             "authentication",
             "warning",
             f"RAY_AUTH_MODE is {here!r} here and {', '.join(map(repr, sorted(others)))} on nodes",
-            "export RAY_AUTH_MODE=disabled (or token, with RAY_AUTH_TOKEN) before every `ray start` and every driver",
+            "export RAY_AUTH_MODE=token, with the same RAY_AUTH_TOKEN or ~/.ray/auth_token, before every `ray start` and every driver",
         )
     return Finding("authentication", "ok", f"RAY_AUTH_MODE is {here!r} everywhere")
 

@@ -41,6 +41,20 @@ def load_generator(location: str | Path) -> Generator:
             raise type(error)(str(error).replace(str(folder), inside)) from None
 
 
+def newest_generator(storage: str = "runs") -> str:
+    """The folder of the run in the local folder `storage` (in SPFEM_HOME, or here) whose generator was finished last.
+
+    Raises FileNotFoundError that says how to train one where there is none.
+    """
+    home = Path(os.environ.get("SPFEM_HOME") or ".") / storage
+    found = [file for file in home.glob(f"*/*/model/{CONFIG}") if is_saved(file.read_bytes(), "generator")]
+    if not found:
+        raise FileNotFoundError(
+            f"no finished generator in {home}: name one with --generator, or train one (make demo, or python recipes/cdrl_stage2.py)"
+        )
+    return str(max(found, key=lambda file: file.stat().st_mtime).parents[2])
+
+
 def _folder(fs: Any, root: str, location: str) -> str:
     """The folder of the one generator in `root`."""
     inside = [path.rsplit("/", 1)[0] for path in (f"{root}/{CONFIG}", *sorted(fs.glob(f"{root}/*/model/{CONFIG}")))]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from documented import words_of
 from doors import command, well
 from flow import BIN, ENVIRONMENT, EXACT, call, losses, ok
 
@@ -65,7 +66,7 @@ def test_both_priors_train_and_leave_what_stage_two_needs(local):
         assert all(value == value for value in losses(storage, "r", job).values())
     assert json.loads((storage / "r" / "run.json").read_text())["ccrl"]["steps"] == 8
     assert "starting run 'r'" in done.out
-    assert "data wait" in done.out
+    assert " | wait " in done.out
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +201,12 @@ def free_ports(count):
         return [str(one.getsockname()[1]) for one in sockets]
 
 
+def secured(home):
+    """The variables that the pages set for a cluster, with a home of its own for the token."""
+    (setting,) = [word for word in words_of("export SPFEM_HOME=$PWD RAY_AUTH_MODE=token") if word.startswith("RAY")]
+    return {"HOME": str(home)} | dict([setting.split("=")])
+
+
 def start_head(home, folder):
     """(process, dashboard's address) of a new Ray head node that takes jobs, or (process, None) where it ended instead."""
     port, dashboard, client, agent = free_ports(4)
@@ -208,14 +215,16 @@ def start_head(home, folder):
     # the paths of sockets may have 107 characters at most.
     words += ["--temp-dir", folder]
     words += ["--dashboard-port", dashboard, "--ray-client-server-port", client, "--dashboard-agent-listen-port", agent]
-    environment = ENVIRONMENT | {"SPFEM_HOME": str(home)}
+    environment = ENVIRONMENT | {"SPFEM_HOME": str(home), **secured(home)}
+    token = ok(call(*words_of("ray get-auth-token --generate > /dev/null")[:-2], **secured(home))).stdout.strip()
     head = subprocess.Popen(
         [str(BIN / "ray"), *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     address = f"http://127.0.0.1:{dashboard}"
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and head.poll() is None:
-        with suppress(OSError), urllib.request.urlopen(f"{address}/nodes?view=summary", timeout=5) as answer:
+        asked = urllib.request.Request(f"{address}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"})
+        with suppress(OSError), urllib.request.urlopen(asked, timeout=5) as answer:
             if '"ALIVE"' in answer.read().decode():
                 return head, address
         time.sleep(0.5)
@@ -245,10 +254,14 @@ def cluster(tmp_path):
 
 
 def test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder(cluster, exact, small, tmp_path):
-    submit = ["ray", "job", "submit", "--address", cluster, "--working-dir", ".", "--", "python", RECIPE]
-    done = ok(call(*submit, "--name", "job", "--ccrl.enabled", "False", "--tracking.uri", "", *EXACT, *small))
+    words = words_of("ray job submit --working-dir . -- python recipes/cdrl_stage1.py")
+    submit = [*words[:3], "--address", cluster, *words[3:]]
+    stranger = call(*submit[:5], "--", "true", RAY_AUTH_MODE="disabled", HOME=str(tmp_path / "stranger"))
+    assert stranger.returncode != 0, "who has no token runs nothing"
+    flags = ["--name", "job", "--ccrl.enabled", "False", "--tracking.uri", "", *EXACT, *small]
+    done = ok(call(*submit, *flags, **secured(tmp_path)))
     assert "starting run 'job'" in done.stdout
-    assert "data wait" in done.stdout, "the status line reaches the person who submitted the job"
+    assert "cerl 6/6" in done.stdout, "the status line reaches the person who submitted the job"
     assert (tmp_path / "runs" / "job" / "cerl" / "model" / "model.safetensors").exists()
     assert losses(tmp_path / "runs", "job", "cerl") == pytest.approx(exact["cerl"], abs=1e-5)
 
