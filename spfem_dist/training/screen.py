@@ -57,7 +57,7 @@ class Status:
         """Speed, waiting, memory and time left, as far as they are known."""
         figures = [
             (self.samples_per_s, lambda v: f"{v:.1f} samples/s"),
-            (self.data_wait_share, lambda v: f"wait {v:.1%}"),
+            (self.data_wait_share, lambda v: f"data wait {v:.1%}"),
             (self.step_ms, lambda v: f"{v:.0f} ms"),
             (self.memory_gb, lambda v: f"{v:.2f} GB"),
             (self.mfu, lambda v: f"MFU {v:.1%}"),

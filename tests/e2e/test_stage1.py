@@ -32,14 +32,14 @@ def locally(storage, tracking=True):
 
 
 def signal_to_itself_after_step_six(number):
-    say = PlainWorld.say
+    show = PlainWorld.show
 
-    def say_and_signal(world, line):
-        say(world, line)
-        if "ccrl 6/" in line:
+    def show_and_signal(world, status):
+        show(world, status)
+        if (status.job, status.step) == ("ccrl", 6):
             os.kill(os.getpid(), number)
 
-    PlainWorld.say = say_and_signal
+    PlainWorld.show = show_and_signal
 
 
 def killed_after_step_six():

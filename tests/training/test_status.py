@@ -51,7 +51,7 @@ def test_the_line_names_the_job_its_losses_and_the_time_left():
     meter = Meter(1, 4, warmup=0)
     meter.step(0.0)
     line = meter.status("ccrl", 10, 100, {"ccrl/contrast": 1.5}, torch.device("cpu")).line()
-    for part in ("ccrl 10/100", "contrast 1.500", "samples/s", "wait", "GB", "left"):
+    for part in ("ccrl 10/100", "contrast 1.500", "samples/s", "data wait", "GB", "left"):
         assert part in line
 
 
