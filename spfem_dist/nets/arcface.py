@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spfem_dist.nets.batchnorm import BatchNorm2d
+from spfem_dist.nets.batchnorm import BatchNorm2d, synchronise
 from spfem_dist.nets.iresnet import iresnet50, load_backbone
 
 #: Side of the faces that the trunk sees, pixels.
@@ -28,7 +28,8 @@ class ArcFaceMap(nn.Module):
             self.trunk = load_backbone(locate("arcface-iresnet50"))
         else:
             self.trunk = iresnet50()
-        self.trunk.requires_grad_(False)
+        # Their norms take a half-precision picture beside statistics in single precision, as DeepSpeed leaves them under bf16.
+        synchronise(self.trunk).requires_grad_(False)
         self.adapt = nn.Sequential(
             nn.Conv2d(self.channels, self.channels, 3, padding=1, bias=False),
             BatchNorm2d(self.channels),

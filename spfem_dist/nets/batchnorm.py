@@ -110,6 +110,8 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
     def _alone(self, input: Tensor) -> Tensor:
         """nn.BatchNorm's arithmetic in float32 for a half-precision `input`: the CPU's kernel takes no mixture of types."""
         whole, weight, bias = self._all_wide(input)
+        if input.is_cuda:  # a GPU's kernel takes it beside statistics in float32, and computes in float32
+            whole = input
         momentum = 0.0
         if self.training and self.track_running_stats:
             momentum = self._counted()

@@ -8,6 +8,7 @@ from batches import make_batch
 from gpu import DEVICE, NEEDS_GPU
 
 from spfem_dist.config import Data
+from spfem_dist.nets.arcface import ArcFaceMap
 from spfem_dist.priors.prior import EditedFrames, build_prior, find
 
 pytestmark = NEEDS_GPU
@@ -72,3 +73,13 @@ def test_embeddings_guidance_and_pictures_work_there(name):
     told.backward()
     assert drawn.grad.abs().sum() > 0
     assert all(picture.ndim == 3 for picture in prior.pictures(batch).values())
+
+
+def test_the_published_trunk_takes_half_precision_beside_its_statistics_in_single_precision():
+    """As DeepSpeed leaves a network under bf16: it casts parameters and no buffers."""
+    trunk = ArcFaceMap(pretrained=False)
+    for parameter in trunk.parameters():
+        parameter.data = parameter.data.bfloat16()
+    found = trunk.to(DEVICE).train()(torch.randn(2, 3, 64, 64, device=DEVICE, dtype=torch.bfloat16))
+    assert found.dtype == torch.bfloat16
+    assert found.isfinite().all()
