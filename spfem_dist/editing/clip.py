@@ -146,8 +146,10 @@ def _remarks(film: Footage, followed: Followed) -> tuple[str, ...]:
         said.append("there was no sound to copy")
     if film.left_out:
         said.append(f"left out: {', '.join(film.left_out)}")
-    if film.facts.interlaced:
-        said.append("it is interlaced: each frame was deinterlaced, and the result is progressive")
+    if followed.deinterlaced:
+        said.append(
+            f"it is interlaced: {followed.deinterlaced} frames were deinterlaced, and the result is progressive"
+        )
     if followed.faces > 1:
         said.append(f"{followed.faces} faces are in it: the largest was edited, the others stay as they are")
     if followed.lost:

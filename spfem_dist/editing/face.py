@@ -39,13 +39,14 @@ class Followed:
     """A face through a clip of T frames.
 
     regions: the crop of each frame, steady over time. face: its landmarks in crops. weights: float32 [T] in 0..1, how much
-    of an edit each frame takes: 0 where the face is gone. faces: the most that were seen together.
+    of an edit each frame takes: 0 where the face is gone. faces: the most that were seen together. deinterlaced: frames.
     """
 
     regions: list[Region]
     face: Face
     weights: np.ndarray
     faces: int
+    deinterlaced: int = 0
 
     @property
     def lost(self) -> int:
@@ -121,12 +122,12 @@ def follow(
     Raises EditError where there is no face, and where the landmarks are not those of this film or generator.
     """
     given = None if landmarks is None else _checked(film, landmarks)
-    shrink = 1
+    shrink, deinterlaced = 1, 0
 
     def seen() -> Iterator[np.ndarray]:
-        nonlocal shrink
+        nonlocal shrink, deinterlaced
         for picture in pictures(film, threads):
-            shrink = _shrink(picture)
+            shrink, deinterlaced = _shrink(picture), deinterlaced + picture.deinterlaced
             yield picture.rgb(shrink)
             advance()
 
@@ -153,7 +154,7 @@ def follow(
     cropped = crop_landmarks(track, regions, size)
     assert cropped is not None
     face = Face(cropped, track.found.astype(bool), size, topology)
-    return Followed(regions, face, _weights(track.found, film.fps), _faces(finder))
+    return Followed(regions, face, _weights(track.found, film.fps), _faces(finder), deinterlaced)
 
 
 def _checked(film: Footage, path: Path) -> np.ndarray:

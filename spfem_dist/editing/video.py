@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from spfem_dist.prepare.media import VideoFacts, open_media, probe, shown
+from spfem_dist.prepare.media import Shown, VideoFacts, open_media, probe, shown
 from spfem_dist.records import Unusable
 
 #: Shares of red and blue in luma, by the number of the matrix in H.273; the others are BT.601's, also where none is named.
@@ -78,7 +78,8 @@ class Colour:
 class Picture:
     """One frame, upright, with square pixels and even sides (an odd side has its last line doubled), 4:2:0.
 
-    y: uint8 [H, W]. u, v: uint8 [H/2, W/2]. pts, duration: ticks of the footage's `time_base`. converter: one for all
+    y: uint8 [H, W]. u, v: uint8 [H/2, W/2]. pts, duration: ticks of the footage's `time_base`. deinterlaced: it was made of
+    lines of two moments. converter: one for all
     pictures of a film, as making one takes longer than using it.
     """
 
@@ -88,6 +89,7 @@ class Picture:
     colour: Colour
     pts: int
     duration: int
+    deinterlaced: bool = False
     converter: VideoReformatter = field(default_factory=VideoReformatter, repr=False)
 
     def frame(self) -> av.VideoFrame:
@@ -138,8 +140,8 @@ def pictures(film: Footage, threads: int = 0) -> Iterator[Picture]:
     """
     shape, converter = None, VideoReformatter()
     try:
-        for count, (frame, ticks, duration) in enumerate(shown(film.path, film.facts, threads)):
-            picture = _picture(frame, film.facts.aspect, ticks, duration, converter)
+        for count, found in enumerate(shown(film.path, film.facts, threads)):
+            picture = _picture(found, film.facts.aspect, converter)
             if shape is not None and picture.y.shape != shape:
                 raise EditError(
                     f"{film.path}: the picture's size changes at frame {count}; bring it to one size first "
@@ -151,7 +153,8 @@ def pictures(film: Footage, threads: int = 0) -> Iterator[Picture]:
         raise EditError(error.detail) from error
 
 
-def _picture(frame: av.VideoFrame, aspect: float, pts: int, duration: int, converter: VideoReformatter) -> Picture:
+def _picture(shown: Shown, aspect: float, converter: VideoReformatter) -> Picture:
+    frame = shown.frame
     turns = round((frame.rotation or 0) / 90) % 4  # counter-clockwise quarter turns
     if frame.colorspace not in _MATRICES:
         frame.colorspace = _UNSPECIFIED
@@ -169,4 +172,4 @@ def _picture(frame: av.VideoFrame, aspect: float, pts: int, duration: int, conve
             rows = cv2.copyMakeBorder(rows, 0, down, 0, right, cv2.BORDER_REPLICATE)
         planes.append(np.ascontiguousarray(np.rot90(rows, turns)).copy())
     y, u, v = planes
-    return Picture(y, u, v, colour, pts, duration, converter)
+    return Picture(y, u, v, colour, shown.ticks, shown.duration, shown.deinterlaced, converter)

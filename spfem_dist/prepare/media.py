@@ -55,8 +55,6 @@ _FORMATS = (
     ),
 )
 _SAFE = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
-#: H.273 and FFmpeg number the order of fields; 1 is progressive and 0 unknown.
-_INTERLACED = (2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class VideoFacts:
     frames: pictures that are shown. packets: all that are in the file, with those that an edit list hides and those
     that say "as before". declared_frames, declared_duration: of the track as the file states them (mp4), declared_whole:
     of the whole file with its sound (flv and mkv state no more); 0 where not stated. time_base: seconds in a tick. aspect: a
-    pixel's width over its height. interlaced: as the file states it. ticks: int64 [frames], the times of all pictures,
+    pixel's width over its height. ticks: int64 [frames], the times of all pictures,
     where only their order says which time is whose (see `shown`).
     """
 
@@ -81,7 +79,6 @@ class VideoFacts:
     declared_whole: float
     time_base: Fraction
     aspect: float
-    interlaced: bool
     ticks: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -102,11 +99,12 @@ class VideoFacts:
 
 
 class Shown(NamedTuple):
-    """A picture with its time and duration in ticks of the stream's time base."""
+    """A picture with its time and duration in ticks of the stream's time base. deinterlaced: made of lines of two moments."""
 
     frame: av.VideoFrame
     ticks: int
     duration: int
+    deinterlaced: bool = False
 
 
 def open_media(path: Path, reason: str = "unreadable") -> av.container.InputContainer:
@@ -192,7 +190,6 @@ def probe(path: Path) -> VideoFacts:
             declared_whole=container.duration / av.time_base if container.duration else 0.0,
             time_base=base,
             aspect=float(stream.sample_aspect_ratio or 1),
-            interlaced=codec.field_order in _INTERLACED,
             ticks=ordered if by_order else None,
         )
 
@@ -216,7 +213,7 @@ def shown(path: Path, facts: VideoFacts, threads: int = 0, begin: float | None =
             container.seek(int(begin / facts.time_base), stream=stream)
         step = max(1, round(1 / (facts.fps * float(facts.time_base))))
         try:
-            for frame, ticks, duration in _progressive(_timed(container.decode(stream), facts, step)):
+            for frame, ticks, duration, deinterlaced in _progressive(_timed(container.decode(stream), facts, step)):
                 if last is not None and ticks < last:
                     raise Unusable(
                         "damaged",
@@ -226,7 +223,7 @@ def shown(path: Path, facts: VideoFacts, threads: int = 0, begin: float | None =
                 if ticks == last:  # rounded to the same tick; no film can be written so
                     ticks += 1
                 last, count = ticks, count + 1
-                yield Shown(frame, ticks, duration or step)
+                yield Shown(frame, ticks, duration or step, deinterlaced)
         except av.error.FFmpegError as error:
             raise Unusable(
                 "damaged",
@@ -284,7 +281,7 @@ class _Deinterlacer:
         self._waiting: deque[Shown] = deque()
 
     def next(self, shown: Shown) -> Iterator[Shown]:
-        self._waiting.append(shown)
+        self._waiting.append(shown._replace(deinterlaced=bool(shown.frame.interlaced_frame)))
         self._graph.vpush(shown.frame)
         yield from self._done()
 

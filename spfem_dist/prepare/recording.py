@@ -168,7 +168,7 @@ class _Frames:
 
     def _decoded(self) -> Iterator[tuple[float, np.ndarray]]:
         begin = None if self.whole else self.facts.start
-        for frame, ticks, _ in shown(
+        for frame, ticks, *_ in shown(
             self.path, self.facts, threads=1, begin=begin
         ):  # many clips are prepared side by side
             yield float(ticks * self.facts.time_base), _upright(frame, self.facts.aspect)

@@ -20,7 +20,7 @@ FIELD = Path(__file__).resolve().parents[2] / ".." / "shared" / "field"
 
 def times_of(path: Path) -> list[float]:
     facts = probe(path)
-    return [float(ticks * facts.time_base) for _, ticks, _ in shown(path, facts)]
+    return [float(ticks * facts.time_base) for _, ticks, *_ in shown(path, facts)]
 
 
 def packed_anew(source: Path, out: Path, later: float = 0.0, container: str | None = None) -> Path:
@@ -147,13 +147,16 @@ def combs(frame: np.ndarray) -> float:
     return float(np.abs(grey[2:] + grey[:-2] - 2 * grey[1:-1]).mean() / 4)
 
 
-@pytest.mark.parametrize(("codec", "order"), [("libx264", "tff=1"), ("libx264", "bff=1"), ("mpeg2video", "")])
+@pytest.mark.parametrize(
+    ("codec", "order"), [("libx264", "tff=1"), ("libx264", "bff=1"), ("mpeg2video", ""), ("mpeg4", "")]
+)
 def test_interlaced_pictures_are_deinterlaced_one_for_each(tmp_path, codec, order):
     options = {"x264-params": order, "crf": "1"} if order else {"flags": "+ildct+ilme", "qscale": "1"}
     path = camera(tmp_path / "a.mkv", codec, frames=20, drawn=moving_bar, **options)
     facts = probe(path)
-    frames = [frame.to_ndarray(format="rgb24") for frame, _, _ in shown(path, facts)]
-    assert facts.interlaced
+    seen = list(shown(path, facts))
+    frames = [picture.frame.to_ndarray(format="rgb24") for picture in seen]
+    assert all(picture.deinterlaced for picture in seen)
     assert len(frames) == 20
     assert times_of(path) == pytest.approx([k / 25 for k in range(20)], abs=1e-3)
     assert np.mean([combs(frame) for frame in frames]) < 0.5 * np.mean([combs(moving_bar(k)) for k in range(20)])
@@ -163,7 +166,7 @@ def test_progressive_pictures_are_left_alone(tmp_path):
     path = camera(tmp_path / "a.mkv", "libx264", frames=10, drawn=moving_bar)
     with av.open(str(path)) as container:
         plain = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    ours = [frame.to_ndarray(format="rgb24") for frame, _, _ in shown(path, probe(path))]
+    ours = [frame.to_ndarray(format="rgb24") for frame, *_ in shown(path, probe(path))]
     np.testing.assert_array_equal(ours, plain)
 
 
@@ -201,12 +204,11 @@ def test_the_inputs_from_the_field_are_read():
     avi = FIELD / "mead_h264_avi" / "M001" / "video" / "front"
     for path in sorted(avi.rglob("*.avi")):
         facts = probe(path)
-        lumas = [float(f.to_ndarray(format="gray").mean()) for f, _, _ in shown(path, facts)]
+        lumas = [float(f.to_ndarray(format="gray").mean()) for f, *_ in shown(path, facts)]
         assert len(lumas) == facts.frames
         assert (np.diff(lumas) > 0).all(), "a brightness ramp in its order"
     for path in sorted((FIELD / "ravdess_trimmed").rglob("*.mp4")):
         raw = load_recording(clip_of(path), 64, 25.0, AlignedFinder())
         assert len(raw.frames) == round(probe(path).duration * 25)
-    facts = probe(FIELD / "head_interlaced.mp4")
-    assert facts.interlaced
-    assert not any(f.interlaced_frame for f, _, _ in shown(FIELD / "head_interlaced.mp4", facts))
+    woven = list(shown(FIELD / "head_interlaced.mp4", probe(FIELD / "head_interlaced.mp4")))
+    assert all(picture.deinterlaced and not picture.frame.interlaced_frame for picture in woven)
