@@ -98,7 +98,7 @@ def test_a_stage_one_run_gives_a_folder_for_each_prior(toy, tmp_path):
     well(command("python", "recipes/cdrl_stage1.py", "--local", "--name", "r", *places, tmp_path, *brief))
     well(command(*words_of(PRIORS, {"runs/cdrl-stage1": tmp_path / "r", "priors": tmp_path / "priors"})))
     for name in ("ccrl", "cerl"):
-        assert load_prior(tmp_path / "priors" / name)[1]["name"] == name
+        assert load_prior(tmp_path / "priors" / name)[1]["kind"] == name
         assert "says" in (tmp_path / "priors" / name / "README.md").read_text()
     export(str(tmp_path / "r"), tmp_path / "checkpoint", checkpoint="latest")
     assert contents(tmp_path / "checkpoint") == contents(tmp_path / "priors")
