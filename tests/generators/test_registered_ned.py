@@ -67,7 +67,7 @@ def test_a_version_names_its_priors_its_shards_and_its_run(registered, toy, clie
     assert (version.tags["prior.ccrl"], version.tags["prior.cerl"]) == ("models:/ccrl/1", "models:/cerl/1")
     assert len(version.tags["prior.ccrl.sha256"]) == 64
     assert (version.tags["data.digest"], version.tags["run"], version.run_id) == ("abc", "r", run)
-    assert version.tags["data.shards"] == str(toy.shards)
+    assert version.tags["data.shards"] == "/".join(toy.shards.parts[-2:]), "no path of this machine"
     assert "24 samples" in version.description
     assert "models:/ccrl/1" in version.description
     went_in = {one.model_id for one in client.get_run(run).inputs.model_inputs}
