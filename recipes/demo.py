@@ -16,6 +16,7 @@ from rich.console import Console
 
 from spfem_dist.config import Run
 from spfem_dist.editing.example import edit_example
+from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.stage import JudgeStage
 from spfem_dist.evaluation.runs import evaluate_run
@@ -101,4 +102,5 @@ def finished(run: Run, stage: Stage) -> str:
 
 
 if __name__ == "__main__":
-    tyro.cli(demo)
+    with errors_in_words():
+        tyro.cli(demo)
