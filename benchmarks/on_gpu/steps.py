@@ -291,7 +291,7 @@ def plainly(
 def waiting(decoder: str, size: str, tiny: bool = False) -> dict[str, Any]:
     """CCRL in bf16 on real shards whose frames are decoded anew every time: share of a step spent waiting."""
     from spfem_dist.streaming import dali
-    from spfem_dist.streaming.feed import Feed
+    from spfem_dist.streaming.feed import JobData
     from spfem_dist.streaming.loader import Source
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -305,7 +305,7 @@ def waiting(decoder: str, size: str, tiny: bool = False) -> dict[str, Any]:
         settings.global_batch = 3
     source = Source(run.data, device)
     network = build_prior(settings, run.data, source.reader.index.feature_dim, pretrained=False)
-    feed = Feed(run, settings, network.view, source, 0, 1, device)
+    feed = JobData(run, settings, network.view, source, 0, 1, device)
     job = job_of_one("ccrl", network, settings, feed.batches, feed.validation, {}, feed.close)
     try:
         share = share_of(settings.global_batch, 0, 1)

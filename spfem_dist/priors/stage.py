@@ -11,7 +11,7 @@ from spfem_dist.config import Run
 from spfem_dist.job_settings import PriorSettings
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.stage import Job, Networks, job_of_one
-from spfem_dist.streaming.feed import Feed, check_groups
+from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.reader import ShardReader
 
@@ -30,7 +30,7 @@ class Stage1:
         settings = _settings(run, name)
         source = Source(run.data, device)
         network = build_prior(settings, run.data, source.reader.index.feature_dim)
-        feed = Feed(run, settings, network.view, source, rank, size, device)
+        feed = JobData(run, settings, network.view, source, rank, size, device)
         return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
 
     def check(self, run: Run, name: str) -> None:

@@ -27,7 +27,7 @@ def check_groups(run: Run, view: View, landmarks: bool = False) -> None:
     Order(index, lambda g: split.accepts("train", g.speaker, g.sentence), serves=view.serves)
 
 
-class Feed:
+class JobData:
     """What worker `rank` of `size` is fed of the `source`.
 
     view: makes samples of groups. mixing: `draws_per_group` and `block` of the order, where the job

@@ -13,7 +13,7 @@ from spfem_dist.evaluation.judges.check import check
 from spfem_dist.evaluation.judges.saved import build_judge, load_judge, save_judge
 from spfem_dist.evaluation.judges.settings import JudgeSettings, JudgesRun
 from spfem_dist.stage import Job, Networks, job_of_one
-from spfem_dist.streaming.feed import Feed, check_groups
+from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.reader import ShardReader
 
@@ -39,7 +39,7 @@ class JudgeStage:
         assert isinstance(settings, JudgeSettings)
         source = Source(run.data, device, landmarks=name == "oracle")
         network = build_judge(name, settings, self.shape(run, name))
-        feed = Feed(run, settings, network.view, source, rank, size, device, draws_per_group=1, block=MIXED_SHARDS)
+        feed = JobData(run, settings, network.view, source, rank, size, device, draws_per_group=1, block=MIXED_SHARDS)
         return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
 
     def check(self, run: JudgesRun, name: str) -> None:

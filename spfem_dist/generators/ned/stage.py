@@ -26,7 +26,7 @@ from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.stage import Job, Losses, Networks, Phase
-from spfem_dist.streaming.feed import Feed, check_groups
+from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import MOTION
 
@@ -44,7 +44,7 @@ class Stage:
         """NED with its training stream and held-out samples, as worker `rank` of `size` sees it."""
         run, settings = _checked(run, name)
         source = Source(run.data, device, landmarks=True)
-        feed = Feed(run, settings, MOTION, source, rank, size, device)
+        feed = JobData(run, settings, MOTION, source, rank, size, device)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
         model, neutral_shapes = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
         perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None

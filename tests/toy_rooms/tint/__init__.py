@@ -17,7 +17,7 @@ from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.rooms import kinds
 from spfem_dist.saved import load_weights, read_config, save_model
 from spfem_dist.stage import Job, Phase
-from spfem_dist.streaming.feed import Feed, check_groups
+from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import MOTION
 
@@ -60,7 +60,7 @@ class Stage:
     def job(self, run, name, rank, size, device):
         """The tint under frozen priors."""
         settings, source = run.jobs()[name], Source(run.data, device, landmarks=True)
-        feed = Feed(run, settings, MOTION, source, rank, size, device)
+        feed = JobData(run, settings, MOTION, source, rank, size, device)
         self.priors = frozen_priors(run.priors, run.tracking.uri, run.data, device)
 
         def losses(networks, batch):
