@@ -4,10 +4,15 @@ make demo                             # or, in the environment: python recipes/d
 python recipes/demo.py --seed 1       # another seed for corpus, weights, order and augmentation
 """
 
+import multiprocessing
 import os
+import sys
 import time
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import torch
 import tyro
 from cdrl_stage1 import cdrl_stage1
 from cdrl_stage2 import cdrl_stage2
@@ -28,11 +33,14 @@ from spfem_dist.priors.stage import Stage1
 from spfem_dist.runs import read_run
 from spfem_dist.stage import Stage
 from spfem_dist.tracking.store import experiment_page, open_experiment
+from spfem_dist.training.cluster import connect
 from spfem_dist.training.launch import start
 from spfem_dist.training.runfolder import set_aside
 
 #: The released form needs no more to show its shortcut: it does not get better with training.
-RELEASED_STEPS = 100
+RELEASED_STEPS = 30
+#: What is small trains in processes of its own, beside the workers of stage 1: they wait for each other in every step.
+_FORKS = multiprocessing.get_context("fork")
 
 
 def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")) -> None:
@@ -48,32 +56,39 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     def headline(text: str) -> None:
         console.rule(f"{text}  ({(time.perf_counter() - began) / 60:.1f} min)")
 
-    headline("1/7 synthetic corpus -> shards")
-    job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
-
-    headline("2/7 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train")
-    priors = finished(here(cdrl_stage1(), "demo", seed, corpus, runs), Stage1())
-
-    headline("3/7 the released form of CCRL, for comparison")
+    stage1 = here(cdrl_stage1(), "demo", seed, corpus, runs)
     published = here(cdrl_stage1(), "demo-released", seed, corpus, runs)
     published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", RELEASED_STEPS, 4
     published.cerl.enabled, published.tracking.register_models = False, False
-    released = finished(published, Stage1())
+    panel = here(metric_nets(), "demo-judges", 1000 + seed, corpus, runs)
+    prepared = _FORKS.Event()
+    small = [
+        beside(run.absolute(), kind, prepared, runs) for run, kind in ((published, Stage1()), (panel, JudgeStage()))
+    ]
 
-    headline("4/7 scores of the priors on held-out speakers and sentences")
+    headline("1/6 synthetic corpus -> shards")
+    connect(stage1)  # one Ray for everything that follows
+    job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
+    prepared.set()
+
+    headline(
+        "2/6 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train; beside it the judges, and the released form of CCRL"
+    )
+    priors = finished(stage1, Stage1())
+
+    headline("3/6 scores of the priors on held-out speakers and sentences, the released form beside ours")
+    released = joined(small[0], published, runs, console)
     evaluate_run(priors, released=released, console=console)
 
-    headline("5/7 the judges of generated frames, on the same corpus")
-    panel = here(metric_nets(), "demo-judges", 1000 + seed, corpus, runs)
-    panel.scaling.workers = 1  # small networks: two of them side by side
-    judges = finished(panel, JudgeStage())
+    headline("4/6 the judges of generated frames")
+    judges = joined(small[1], panel, runs, console)
 
-    headline("6/7 stage 2: NED under the frozen priors, two DeepSpeed workers under Ray Train")
+    headline("5/6 stage 2: NED under the frozen priors, two DeepSpeed workers under Ray Train")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
     generator.priors = (priors,)
     edits = finished(generator, ned.Stage())
 
-    headline("7/7 scores of its edits, and one edited clip")
+    headline("6/6 scores of its edits, and one edited clip")
     evaluate_generator(edits, "both", judges, also=priors, console=console)
     clip = edit_example(read_run(edits).data, edits, runs / "demo-edit", console)
 
@@ -98,6 +113,33 @@ def finished(run: Run, stage: Stage) -> str:
     """Train a run to its end, unless an earlier call did; returns its folder."""
     if start(run.absolute(), stage) != "finished":
         raise SystemExit(130)
+    return run.absolute().folder()
+
+
+def beside(run: Run, stage: Stage, prepared: Event, runs: Path) -> BaseProcess:
+    """A process that trains a run by itself as soon as its shards are prepared; what it says goes to a file."""
+    process = _FORKS.Process(target=_trained_alone, args=(run, stage, prepared, runs), name=run.name, daemon=True)
+    process.start()
+    return process
+
+
+def _trained_alone(run: Run, stage: Stage, prepared: Event, runs: Path) -> None:
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / f"{run.name}.log", "w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    torch.set_num_threads(1)
+    prepared.wait()
+    sys.exit(0 if start(run, stage, local=True) == "finished" else 130)
+
+
+def joined(process: BaseProcess, run: Run, runs: Path, console: Console) -> str:
+    """Wait for what trains beside; returns the folder of its run."""
+    process.join()
+    said = (runs / f"{run.name}.log").read_text()
+    if process.exitcode:
+        raise SystemExit(f"{run.name} ended with status {process.exitcode}:\n{said[-3000:]}")
+    console.print(said[-2000:], markup=False, highlight=False)
     return run.absolute().folder()
 
 

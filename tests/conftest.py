@@ -21,8 +21,8 @@ for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # a developer's own cluster
 
 #: Files whose tests wait for clusters and trainings take minutes: begun last, one of them would keep the suite waiting alone.
 LONGEST_FIRST = (
-    *("training/test_cluster.py", "e2e/test_stage1.py", "training/test_elastic.py", "chaos/test_chaos.py"),
-    *("generators/test_stage2.py", "e2e/test_commands.py", "e2e/test_stage2_under_ray.py", "e2e/test_secrets.py"),
+    *("e2e/test_on_a_cluster.py", "training/test_cluster.py", "e2e/test_commands.py", "e2e/test_stage1.py"),
+    *("generators/test_stage2.py", "training/test_elastic.py", "chaos/test_chaos.py"),
     *("evaluation/test_judges.py", "training/test_loop.py", "training/test_phases.py", "training/test_watchdog.py"),
     *("tests/test_export.py", "tests/test_bad_input.py", "tests/test_benchmarks.py", "editing/test_edit_command.py"),
     *("planning/test_plan_command.py", "priors/test_released_ccrl_parity.py", "evaluation/test_generator.py"),

@@ -18,6 +18,7 @@ from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.prepare.plan import PrepareSettings
 
 COMMANDS, STAGE1 = "tests/e2e/test_commands.py", "tests/e2e/test_stage1.py"
+CLUSTER = "tests/e2e/test_on_a_cluster.py"
 EDITING = "tests/editing/test_edit_command.py"
 PLAN = "tests/planning/test_plan_command.py"
 STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
@@ -81,7 +82,7 @@ RUN_BY = {
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
     ),
     "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1": (
-        "tests/e2e/test_stage2_under_ray.py::test_two_ray_workers_repeat_the_losses_of_one_process"
+        f"{CLUSTER}::test_stage_two_repeats_the_losses_of_one_process_and_no_secret_is_left"
     ),
     "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --dry-run": (
         f"{STAGE2}::test_the_dry_run_says_what_would_happen"
@@ -119,9 +120,7 @@ RUN_BY = {
     "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",
-    "python recipes/cdrl_stage1.py": (
-        "tests/e2e/test_secrets.py::test_two_ray_workers_repeat_the_local_losses_and_leave_no_secret"
-    ),
+    "python recipes/cdrl_stage1.py": f"{STAGE1}::test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder",
     "spfem evaluate priors runs/asccl-stage1": (
         "tests/e2e/test_asccl_recipe.py::test_the_trained_metric_is_scored_with_intervals"
     ),

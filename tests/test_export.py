@@ -64,7 +64,9 @@ def test_a_finished_run_is_exported_with_its_card(finished, toy, tmp_path):
     assert str(toy.shards) not in card, "a card tells nobody where things lie on this machine"
 
 
-@pytest.mark.parametrize("stage", [0, 2, 3])
+@pytest.mark.parametrize(
+    "stage", [pytest.param(0, marks=pytest.mark.nightly), pytest.param(2, marks=pytest.mark.nightly), 3]
+)
 def test_the_last_checkpoint_gives_the_export_of_the_finished_run(stage, toy, finished, tmp_path):
     if stage == 0:
         run = finished

@@ -141,6 +141,7 @@ def test_the_face_mesh_is_pulled(tmp_path):
 # --- other ways to start ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_accelerate_starts_the_recipe(small, tmp_path):
     line = "accelerate launch --multi_gpu --num_processes 2 recipes/cdrl_stage1.py"
     flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", "--cerl.enabled", "False"]
@@ -160,7 +161,9 @@ def test_ray_stop_is_a_command():
 def test_the_mlflow_ui_shows_runs_and_serves_as_a_tracking_server(prepared, tmp_path):
     line = "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
     port = 5600 + int(time.time()) % 300
-    words = words_of(line, {"sqlite:///runs/mlflow.db": f"sqlite:///{tmp_path}/mlflow.db"}, "--port", port)
+    words = words_of(
+        line, {"sqlite:///runs/mlflow.db": f"sqlite:///{tmp_path}/mlflow.db"}, "--port", port, "--workers", 1
+    )
     address = f"http://127.0.0.1:{port}"
     with open(tmp_path / "ui.log", "w") as log:
         server = subprocess.Popen(
@@ -244,6 +247,7 @@ def make_the_demo_small() -> None:
     assert cdrl_stage1
 
 
+@pytest.mark.nightly
 def test_the_demo_made_small_ends_with_its_figures(tmp_path):
     shown = ok(call("make", "--dry-run", f"-o{Path(sys.prefix)}/.run", f"VENV={sys.prefix}", "demo", "SEED=3")).stdout
     assert re.search(r"recipes/demo\.py --seed 3", shown)

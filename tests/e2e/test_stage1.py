@@ -69,14 +69,6 @@ def test_both_priors_train_and_leave_what_stage_two_needs(local):
     assert " | wait " in done.out
 
 
-@pytest.fixture(scope="module")
-def exact(small, tmp_path_factory):
-    """Losses of a local run in double precision: in single precision rounding grows about twofold a step, whoever trains."""
-    storage = tmp_path_factory.mktemp("exact")
-    well(command(*locally(storage, tracking=False), *EXACT, *small))
-    return {job: losses(storage, "r", job) for job in ("ccrl", "cerl")}
-
-
 def test_torchrun_repeats_the_local_losses_at_zero_three(exact, small, tmp_path):
     launcher = ["torchrun", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", RECIPE]
     flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", "--zero.stage", "3", *EXACT]

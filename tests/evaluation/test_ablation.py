@@ -105,6 +105,7 @@ def test_the_table_is_written_for_people_and_for_programs(tmp_path):
     assert content["runs"]["both/2"] == "runs/ablation-both-2"
 
 
+@pytest.mark.nightly
 def test_the_recipe_trains_scores_and_compares_arms(small_corpus, brief, judges_run, tmp_path):
     shards, split = small_corpus
     data = Data(shards=str(shards), split=str(split), size=32)

@@ -52,6 +52,7 @@ def losses(run, judge):
     return {(row["step"], k): v for row in history for k, v in row["values"].items() if k.startswith(f"train/{judge}/")}
 
 
+@pytest.mark.nightly
 def test_two_ray_workers_repeat_the_losses_of_one_process(judges_run, small_corpus, tmp_path):
     shards, split = small_corpus
     places = ["--data.shards", shards, "--data.split", split, "--data.size", "32", "--checkpoint.storage", tmp_path]

@@ -21,6 +21,7 @@ def run_with(tmp_path, *faults):
     return run
 
 
+@pytest.mark.nightly
 def test_a_run_killed_at_every_turn_repeats_every_loss_and_is_hit_once_by_each(reference, tmp_path):
     faults = [
         "kill rank 0 during upload 1",

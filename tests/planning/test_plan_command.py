@@ -25,6 +25,7 @@ def measured(tmp_path_factory):
     return file, done
 
 
+@pytest.mark.nightly
 def test_a_machine_is_measured_alone_side_by_side_and_together(measured):
     constants = read(measured[0])
     job = constants.jobs["ccrl"]
@@ -38,6 +39,7 @@ def test_a_machine_is_measured_alone_side_by_side_and_together(measured):
     assert job.collectives["all_gather"].calls >= 1
 
 
+@pytest.mark.nightly
 def test_the_plan_says_which_sizes_cannot_be_and_predicts_the_others(measured):
     _, done = measured
     rows = json.loads(done.out)["predictions"]["ccrl"]
@@ -48,6 +50,7 @@ def test_the_plan_says_which_sizes_cannot_be_and_predicts_the_others(measured):
     assert "cannot be shared by 64 workers" in done.said
 
 
+@pytest.mark.nightly
 def test_a_plan_from_a_file_keeps_each_workers_share(measured):
     line = f"spfem plan {RECIPE} --constants constants.json --workers 64 1024 --per-worker 8"
     done = well(command(*words_of(line, {RECIPE: TOY, "constants.json": measured[0]}), "--json"))

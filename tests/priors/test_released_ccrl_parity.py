@@ -82,7 +82,9 @@ def stage1_inputs(case: str, dtype: torch.dtype) -> dict[str, tuple[torch.Tensor
     return {name: (i[images[name]].to(dtype), i[speech[name]].to(dtype)) for name in "xyz"}
 
 
-@pytest.mark.parametrize("case", ["B_train", "B_eval", "Bmix_train", "Bmix_eval"])
+@pytest.mark.parametrize(
+    "case", ["Bmix_train", *(pytest.param(c, marks=pytest.mark.nightly) for c in ("B_train", "B_eval", "Bmix_eval"))]
+)
 def test_losses_gradients_and_statistics_of_both_stages_equal_the_authors(case: str):
     """Stage 2's real and fake are stage 1's x and y under the same speech, so one pass of the trunk serves both."""
     mode = case.split("_")[1]
@@ -138,6 +140,7 @@ def check_stage2(case: str, model: ReleasedCCRL, real: torch.Tensor, fake: torch
     assert relative_error(image.grad, description, arrays, f"{case}.grad_fake") <= 2e-2
 
 
+@pytest.mark.nightly
 def test_the_nearly_parallel_fill_stays_within_the_loose_tolerance():
     description, _ = fixture("ccrl_loss")
     inputs = {name: input_of(spec, "A") for name, spec in description["inputs"].items()}

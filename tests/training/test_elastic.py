@@ -10,15 +10,15 @@ from toy_runs import PATIENCE
 MANY = str(Path(__file__).with_name("toy_many.py"))
 #: Each run and the ZeRO stage it has with 2, then 1, then 3 workers. The pair has two networks, each in its own engine.
 STAGES = {"one": (1, 1, 1), "two": (2, 2, 2), "three": (3, 3, 3), "mixed": (1, 3, 2), "pair": (2, 1, 3)}
-STEPS = 60
+STEPS = 30
 
 
 def words(storage, part, *flags):
-    """The toy runs at their stage in this part of their life, each with a checkpoint every ten steps."""
+    """The toy runs at their stage in this part of their life, each with a checkpoint every five steps."""
     runs = []
     for name, stages in STAGES.items():
         places = ["--checkpoint.storage", str(storage), "--name", name, "--zero.stage", str(stages[part])]
-        steps = ["--ccrl.steps", str(STEPS), "--checkpoint.every-steps", "10", "--zero.precision", "fp64"]
+        steps = ["--ccrl.steps", str(STEPS), "--checkpoint.every-steps", "5", "--zero.precision", "fp64"]
         runs += ["then", *(["pair"] if name == "pair" else []), *places, *steps, *flags]
     return runs[1:]
 
@@ -38,7 +38,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resized(tmp_path_factory):
-    """Two workers to step 20, one to step 40, three (whose shares of eight samples differ) to the end."""
+    """Two workers to step 10, one to step 20, three (whose shares of eight samples differ) to the end."""
     storage = tmp_path_factory.mktemp("resized")
 
     def part(number, workers, *flags, **environment):
@@ -46,10 +46,10 @@ def resized(tmp_path_factory):
             command("python", MANY, *words(storage, number, *flags), workers=workers, timeout=PATIENCE, **environment)
         )
 
-    part(0, 2, SPFEM_TOY_SIGNAL="19:TERM")
-    part(1, 1, "--local", SPFEM_TOY_SIGNAL="39:TERM")
+    part(0, 2, SPFEM_TOY_SIGNAL="9:TERM")
+    part(1, 1, "--local", SPFEM_TOY_SIGNAL="19:TERM")
     last = part(2, 3)
-    assert last.out.count("at step 40 (320 samples seen)") == len(STAGES)
+    assert last.out.count("at step 20 (160 samples seen)") == len(STAGES)
     return storage
 
 

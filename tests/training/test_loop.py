@@ -30,13 +30,14 @@ def test_training_learns(reference):
     assert reference[20] < 0.5 * reference[1]
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, *(pytest.param(stage, marks=pytest.mark.nightly) for stage in (1, 2, 3))])
 def test_two_workers_repeat_the_single_process_at_every_zero_stage(stage, reference, tmp_path):
     well(together(2, tmp_path, "--zero.stage", str(stage)))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
     assert (tmp_path / "toy" / "ccrl" / "model" / "model.safetensors").stat().st_size > 4 * 1000
 
 
+@pytest.mark.nightly
 def test_torchrun_repeats_the_single_process(reference, tmp_path):
     well(launched(tmp_path, launcher=TORCHRUN))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)

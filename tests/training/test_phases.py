@@ -44,7 +44,7 @@ def losses(storage, wanted):
     return {key: found[key] for key in wanted}
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [3, *(pytest.param(stage, marks=pytest.mark.nightly) for stage in (0, 1, 2))])
 def test_two_workers_with_a_gradient_penalty_repeat_plain_pytorch(stage, reference, tmp_path):
     expected, trained = reference
     well(together(2, tmp_path, "--zero.stage", str(stage), recipe=PAIR))
@@ -55,6 +55,7 @@ def test_two_workers_with_a_gradient_penalty_repeat_plain_pytorch(stage, referen
             torch.testing.assert_close(weights[f"{name}.{key}"], value, atol=1e-4, rtol=0)
 
 
+@pytest.mark.nightly
 def test_accumulation_and_a_kill_change_nothing(reference, tmp_path):
     expected, _ = reference
     words = ["--local", "--checkpoint.storage", tmp_path, "--ccrl.micro-batch", "4"]
