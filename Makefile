@@ -5,7 +5,7 @@ RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --disable-pip-version-check --quiet
 SEED ?= 0
 # Test files run side by side: most wait for processes of their own, few fill a core.
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 HOSTS ?= tests/hosts
 # Parts of the nightly suite; all of them where none is named.
 NIGHTLY ?=

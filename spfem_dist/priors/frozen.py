@@ -87,14 +87,18 @@ def softened(pictures: Tensor) -> Tensor:
 
     Shown sharp pictures, a renderer learns a grid of dots for the forehead that pleases an emotion prior and no eye.
     """
-    n, c, h, w = pictures.shape
-    sigma = max(1.0, h / 64)
+    return _blur(pictures.shape[2], pictures) @ pictures @ _blur(pictures.shape[3], pictures).T
+
+
+def _blur(side: int, like: Tensor) -> Tensor:
+    """Matrix [side, side] of the Gaussian along one axis, edges repeated: some times faster than convolutions of one channel."""
+    sigma = max(1.0, side / 64)
     reach = math.ceil(2 * sigma)
-    away = torch.arange(-reach, reach + 1, device=pictures.device, dtype=pictures.dtype)
-    taps = torch.exp(-0.5 * (away / sigma).square())
-    taps = taps / taps.sum()
-    x = F.pad(pictures.reshape(n * c, 1, h, w), [reach] * 4, mode="replicate")
-    return F.conv2d(F.conv2d(x, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1)).view(n, c, h, w)
+    away = torch.arange(-reach, reach + 1, device=like.device)
+    taps = torch.exp(-0.5 * (away.to(like.dtype) / sigma).square())
+    source = (torch.arange(side, device=like.device)[:, None] + away).clamp(0, side - 1)
+    shares = F.one_hot(source, side) * (taps / taps.sum())[:, None]  # [row, tap, column]
+    return shares.sum(1)
 
 
 def frozen_priors(

@@ -219,7 +219,7 @@ def make_the_demo_small() -> None:
 
     from spfem_dist.evaluation import generator_runs, runs
     from spfem_dist.prepare import plan
-    from spfem_dist.training import launch
+    from spfem_dist.training import cluster, launch
 
     split = Path("split.json")
     part = {"train": ["S00"], "validation": ["S01"], "test": ["S02", "S03"]}
@@ -234,14 +234,14 @@ def make_the_demo_small() -> None:
     plan.PrepareSettings = partial(plan.PrepareSettings, **few)
     start = launch.start
 
-    def shortly(run, stage):
+    def shortly(run, stage, local=True):
         run.scaling.workers, run.data.split = 1, str(split.resolve())
         for job in run.jobs().values():
             job.global_batch, job.steps = 2, 3
         run.validation.every_steps = run.tracking.pictures_every_steps = 0
         return start(run, stage, local=True)
 
-    launch.start = shortly
+    launch.start, cluster.connect = shortly, lambda run: None
     runs.evaluate_run = partial(runs.evaluate_run, probe_groups=2)
     generator_runs.evaluate_generator = partial(generator_runs.evaluate_generator, protocol="protocol.json")
     assert cdrl_stage1
