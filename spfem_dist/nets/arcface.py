@@ -46,6 +46,7 @@ class ArcFaceMap(nn.Module):
         # A GPU's matrix units take convolutions with channels last; otherwise every layer would be turned around.
         if faces.is_cuda:
             faces = faces.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
+        # Stage 2 asks for gradients of the picture; stage 1 for none of the trunk.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and faces.requires_grad):
             trunk = self.trunk.feature_map(faces, "layer3")
         return trunk + self.adapt(trunk)

@@ -124,6 +124,7 @@ def make_engine(
     trainable = [p for p in network.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(f"{type(network).__name__} has no trainable parameter; a frozen network needs no engine")
+    _scalars_as_buffers(network)
     numel = sum(p.numel() for p in trainable)
     engine, *_ = deepspeed.initialize(
         model=network.to(device),
@@ -132,6 +133,15 @@ def make_engine(
         config=deepspeed_config(zero, optimizer.clip, share.micro_batch, share.steps, numel, universal),
     )
     return engine
+
+
+def _scalars_as_buffers(network: nn.Module) -> None:
+    """Make frozen parameters without a dimension (CLIP's logit scale) buffers of the same names: DeepSpeed cannot send them to other ranks."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.dim() == 0 and not parameter.requires_grad:
+                delattr(module, name)
+                module.register_buffer(name, parameter.data)
 
 
 def _sum_doubles() -> None:

@@ -6,6 +6,7 @@ from torch import nn
 
 from spfem_dist.config import Optimizer, Zero
 from spfem_dist.nets.frozen import freeze
+from spfem_dist.training import engines
 from spfem_dist.training.engines import deepspeed_config, learning_rate
 
 
@@ -44,3 +45,12 @@ def test_a_small_network_holds_no_large_bucket():
         deepspeed_config(Zero(), 0.0, 1, 1, count)["zero_optimization"]["reduce_bucket_size"] for count in (1000, 10**9)
     ]
     assert sizes == [1000, 50_000_000]
+
+
+def test_a_frozen_scalar_becomes_a_buffer_of_the_same_name():
+    network = nn.Linear(2, 2)
+    network.scale = nn.Parameter(torch.tensor(2.0), requires_grad=False)
+    before = set(network.state_dict())
+    engines._scalars_as_buffers(network)
+    assert set(network.state_dict()) == before
+    assert all(p.dim() > 0 for p in network.parameters())

@@ -52,7 +52,8 @@ class ClipEmotion(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Faces [N, 3, 224, 224] in [-1, 1] -> [N, 512], not yet unit norm."""
-        with torch.no_grad():
+        # Stage 2 asks for gradients of the picture; stage 1 for none of the trunk.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and faces.requires_grad):
             seen = image_features(self.clip, ((faces + 1.0) / 2.0 - self.mean) / self.std)
         return seen + self.adapter(seen)
 
