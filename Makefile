@@ -11,7 +11,6 @@ HOSTS ?= tests/hosts
 NIGHTLY ?=
 # Benchmarks that `make smoke` runs.
 BENCHMARKS ?= $(basename $(notdir $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py))))
-export RAY_AUTH_MODE ?= disabled
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test nightly hosts kubelet browser chaos smoke gpu lint format typecheck clean

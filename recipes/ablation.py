@@ -82,7 +82,10 @@ def configured(run: CDRLGenerator, arm: str, seed: int) -> CDRLGenerator:
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    usage.show_if_asked(words, cdrl_stage2(), __doc__ or "", sys.argv[0], FLAGS)
+    words, made = sys.argv[1:], cdrl_stage2()
+    usage.show_if_asked(words, made, __doc__ or "", sys.argv[0], FLAGS)
     with errors_in_words():
-        ablation(tyro.cli(Ablation, args=usage.with_help_all(words), description=__doc__), Console())
+        ablation(
+            tyro.cli(Ablation, args=usage.with_help_all(words, made), default=Ablation(made), description=__doc__),
+            Console(),
+        )

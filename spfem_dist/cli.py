@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 from dataclasses import asdict
@@ -279,7 +278,6 @@ def plan(recipe: tyro.conf.Positional[str]) -> None:
 
 def main() -> None:
     """Entry point of `spfem`; an error is one message, with its origin under SPFEM_TRACEBACK=1."""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text, and is to end nothing
         sys.stdout.reconfigure(errors="backslashreplace")
     with errors_in_words("bad settings"):

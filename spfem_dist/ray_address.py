@@ -1,9 +1,14 @@
-"""Whether the Ray cluster that RAY_ADDRESS names is there: asked first, since Ray itself tries a dead address for a minute or more."""
+"""Before Ray is imported: how its processes authenticate, and whether the cluster that RAY_ADDRESS names is there.
+
+The address is asked first, since Ray itself tries a dead one for a minute or more.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
+import sys
 from urllib.parse import urlsplit
 
 #: Seconds for a connection.
@@ -12,6 +17,21 @@ PATIENCE_S = 5.0
 
 class NoCluster(RuntimeError):
     """RAY_ADDRESS names no cluster that answers; the message says what to do."""
+
+
+def authenticate() -> None:
+    """Set RAY_AUTH_MODE where it is not set. Called before Ray is first imported, which reads it once.
+
+    A Ray that this process starts for itself listens to the network; it gets a token that its own processes inherit and nobody
+    else has. To a cluster that is there already nothing is added: its RAY_AUTH_MODE is the environment's business.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID") or "ray" in sys.modules:
+        # Never left to Ray: a token file from an earlier start would turn authentication on for some processes only.
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        return
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def refuse_dead_address() -> None:

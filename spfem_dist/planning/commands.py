@@ -16,6 +16,7 @@ from spfem_dist.planning.constants import Constants, assumed, read, with_cluster
 from spfem_dist.planning.measure import measured
 from spfem_dist.planning.show import show
 from spfem_dist.presets import with_preset
+from spfem_dist.ray_address import authenticate
 from spfem_dist.stage import Stage
 from spfem_dist.training import usage
 from spfem_dist.training.launch import recipe_at
@@ -40,6 +41,7 @@ def doctor(arguments: Sequence[str]) -> int:
     options: Doctor[Run] = _options(Doctor, made, rest, "spfem doctor")
     from spfem_dist.doctor.examine import report
 
+    authenticate()
     return report(options.run.absolute(), options.probe_mb, options.json)
 
 
@@ -54,7 +56,7 @@ def _recipe(arguments: Sequence[str]) -> tuple[Run, Stage | None, list[str]]:
 
 def _options(kind: Any, made: Run, arguments: list[str], program: str) -> Any:
     usage.show_if_asked(arguments, made, kind.__doc__, program, FLAGS[kind])
-    return tyro.cli(kind[type(made)], default=kind(made), args=usage.with_help_all(arguments), prog=program)
+    return tyro.cli(kind[type(made)], default=kind(made), args=usage.with_help_all(arguments, made), prog=program)
 
 
 @dataclass

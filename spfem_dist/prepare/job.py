@@ -35,7 +35,7 @@ from spfem_dist.prepare.group import build_group
 from spfem_dist.prepare.plan import PrepareSettings, ShardPlan, find_clips, fingerprint, plan_shards
 from spfem_dist.prepare.progress import Progress
 from spfem_dist.prepare.shards import write_shard
-from spfem_dist.ray_address import refuse_dead_address
+from spfem_dist.ray_address import authenticate, refuse_dead_address
 from spfem_dist.records import Reject
 from spfem_dist.shard_format import INDEX_NAME, ShardEntry, ShardIndex, shards_digest
 
@@ -203,9 +203,9 @@ def _build_on_ray(plans: list[ShardPlan], settings: PrepareSettings) -> _Steps:
 @contextmanager
 def ray_running(workers: int | None, tasks: int) -> Generator[int, None, None]:
     """Ray, and how many tasks it can run at once: a cluster that is there already, or one of this machine's cores."""
+    authenticate()
     import ray
 
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ours = not ray.is_initialized()
     if ours and os.environ.get("RAY_ADDRESS"):
         refuse_dead_address()

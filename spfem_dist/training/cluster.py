@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from spfem_dist.config import Run
+from spfem_dist.ray_address import authenticate
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker as tracking
@@ -65,10 +66,9 @@ class _Nodes:
 
 def connect(run: Run) -> None:
     """Join the cluster that RAY_ADDRESS or the job names, or start Ray on this machine."""
+    authenticate()
     import ray
 
-    # Never left to Ray: a token file from an earlier start would turn authentication on for some processes only.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     # Ray Train looks after its workers once in this time: how soon a lost one is noticed.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     if run.scaling.least < run.scaling.most:
@@ -88,6 +88,7 @@ def connect(run: Run) -> None:
 
 def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
     """Train every job of `run` by Ray Train; returns `finished` or `stopped`. quiet: show no progress."""
+    authenticate()
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -106,7 +106,7 @@ def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]
     usage.show_if_asked(arguments, made, text, sys.argv[0], FLAGS)
     kind: type[Options[AnyRun]] = Options[type(made)]  # type: ignore[assignment, misc]  # the recipe decides which fields there are
     with errors_in_words():
-        return tyro.cli(kind, default=Options(made), args=usage.with_help_all(arguments), description=text)
+        return tyro.cli(kind, default=Options(made), args=usage.with_help_all(arguments, made), description=text)
 
 
 def script(named: str) -> Path:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spfem_dist.config import JobSettings, Run
+from spfem_dist.redact import redact
 
 #: Fields of every run that people set first; what a recipe adds to `Run`, and the length of each job, come before and after.
 FIRST = ("name", "data.shards", "data.split", "scaling.workers", "zero.precision", "checkpoint.storage", "tracking.uri")
@@ -33,8 +34,10 @@ def show_if_asked(arguments: Sequence[str], made: Run, text: str, program: str, 
     sys.exit(0)
 
 
-def with_help_all(arguments: Sequence[str]) -> list[str]:
-    """The arguments for the parser that knows every option: `--help-all` is its `--help`."""
+def with_help_all(arguments: Sequence[str], made: Run) -> list[str]:
+    """The arguments for the parser that knows every option: `--help-all` is its `--help`, and shows no password among `made`."""
+    if "--help-all" in arguments:
+        made.tracking.uri = redact(made.tracking.uri)  # MLFLOW_TRACKING_URI may hold one
     return ["--help" if word == "--help-all" else word for word in arguments]
 
 
@@ -71,4 +74,4 @@ def _first_sentence(meaning: str) -> str:
 
 
 def _written(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return redact(" ".join(map(str, value)) if isinstance(value, tuple) else value)

@@ -25,6 +25,14 @@ def test_help_all_shows_every_option():
     assert "--checkpoint.keep-best" in shown.out
 
 
+@pytest.mark.parametrize("asked", ["--help", "--help-all"])
+def test_help_shows_no_password_of_the_environment(asked):
+    uri = "postgresql://ann:canary-7c1/d@db.example/mlflow"
+    shown = well(command("python", "recipes/cdrl_stage1.py", asked, MLFLOW_TRACKING_URI=uri))
+    assert "db.example" in shown.said
+    assert "canary" not in shown.said
+
+
 def test_train_runs_a_recipe_by_name_from_any_folder(tmp_path):
     here = command("python", str(ROOT / "recipes/cdrl_stage2.py"), "--help", cwd=tmp_path)
     named = command("spfem", "train", "cdrl_stage2", "--help", cwd=tmp_path)
