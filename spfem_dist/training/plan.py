@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import torch
 from accelerate.utils import compute_module_sizes
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
@@ -95,11 +96,12 @@ def show(run: Run, stage: Stage) -> None:
     console.print_json(json.dumps(run.model_dump(mode="json")))
     problems: list[str] = []
     columns: dict[str, dict[str, str]] = {}
-    absent = ready.to_be_made(run)
+    absent = ready.reads_shards(stage) and ready.to_be_made(run)
     if absent:
         console.print(
             f"note: there are no shards at {run.data.shards} yet; a run renders and prepares the synthetic corpus there first "
             "(a minute or two, once), and what it would do with them is shown once they are there",
+            markup=False,
             highlight=False,
         )
     for name in stage.jobs(run) if not absent else ():
@@ -115,12 +117,13 @@ def show(run: Run, stage: Stage) -> None:
             job.close()
     if columns:
         console.print(_beside(columns))
+    if columns and ready.reads_shards(stage):
         for remark in remarks(run, ShardReader.of(run.data).index):
-            console.print(f"[yellow]note:[/yellow] {remark}", highlight=False)
+            console.print(f"[yellow]note:[/yellow] {escape(remark)}", highlight=False)
     problems += _reach(console, run)
     _resume(console, run, problems)
     for problem in problems:
-        console.print(f"[red]would fail:[/red] {problem}", highlight=False)
+        console.print(f"[red]would fail:[/red] {escape(problem)}", highlight=False)
     if problems:
         raise SystemExit(1)
     console.print("[green]ready[/green]: nothing was trained")
@@ -170,6 +173,7 @@ def _data(console: Console, run: Run, job: Job) -> None:
     console.print(
         f"{job.name}: {facts['groups']} of {facts['groups_in_index']} groups used, {facts['samples_per_epoch']} samples and "
         f"{facts['bytes_per_epoch'] / 1e6:.1f} MB read per epoch; {samples} samples = {epochs:.2f} epochs of {run.data.shards}",
+        markup=False,
         highlight=False,
     )
 
@@ -184,12 +188,12 @@ def _reach(console: Console, run: Run) -> list[str]:
         with fs.open(probe, "w") as f:
             f.write("probe")
         fs.rm(probe)
-        console.print(f"storage {run.checkpoint.storage}: writable", highlight=False)
+        console.print(f"storage {run.checkpoint.storage}: writable", markup=False, highlight=False)
     except Exception as error:  # any failure of any storage is one line of the plan
         problems.append(f"storage {run.checkpoint.storage} cannot be written ({error}): set --checkpoint.storage")
     if run.tracking.uri:
         reach = tracking.reachable(run.tracking.uri)
-        console.print(f"tracking {redact(run.tracking.uri)}: {reach.detail}", highlight=False)
+        console.print(f"tracking {redact(run.tracking.uri)}: {reach.detail}", markup=False, highlight=False)
         if not reach.ok:
             problems.append(f"tracking: {reach.detail}")
     else:
@@ -200,11 +204,13 @@ def _reach(console: Console, run: Run) -> list[str]:
 def _resume(console: Console, run: Run, problems: list[str]) -> None:
     folder = RunFolder(run)
     if not folder.exists():
-        console.print(f"name {run.name!r} is new in {run.checkpoint.storage}: it would start a run", highlight=False)
+        console.print(
+            f"name {run.name!r} is new in {run.checkpoint.storage}: it would start a run", markup=False, highlight=False
+        )
         return
     states = {name: folder.read(f"{name}/state.json", {"status": "not started"}) for name in run.jobs()}
     stand = ", ".join(f"{name} {state['status']} at step {state.get('step', '?')}" for name, state in states.items())
-    console.print(f"name {run.name!r} exists: it would resume ({stand})", highlight=False)
+    console.print(f"name {run.name!r} exists: it would resume ({stand})", markup=False, highlight=False)
     kept = folder.read("state.json", {}).get("data_digest")
     if kept and folder.has_begun() and not run.data.allow_other and not ready.to_be_made(run):
         try:
