@@ -106,10 +106,12 @@ def edit(
     """
     from spfem_dist.editing import job
     from spfem_dist.editing.request import EditRequest
-    from spfem_dist.generators.load import load_generator, newest_generator
+    from spfem_dist.generators.load import load_generator
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends as Ctrl-C does: no half file stays
     if not generator:
+        from spfem_dist.generators.load import newest_generator
+
         generator = newest_generator()
         print(f"by {generator}, the newest generator in runs (--generator names another)")
     request = EditRequest(

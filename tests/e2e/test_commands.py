@@ -123,7 +123,7 @@ def test_real_clips_train_priors_and_a_generator_that_edits_them(tmp_path):
 def test_weights_are_listed_and_checked(tmp_path):
     place = {"SPFEM_WEIGHTS": str(tmp_path)}
     listed = well(command(*words_of("spfem weights list"), **place))
-    for word in ("face-mesh", "Apache-2.0", "no: pull", "no: by hand"):
+    for word in ("face-mesh", "Apache-2.0", "not here: spfem weights pull face-mesh", "not here: by hand"):
         assert word in listed.said
     checked = well(command(*words_of("spfem weights check"), **place))
     assert "face-mesh: missing" in checked.said

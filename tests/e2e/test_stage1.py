@@ -66,7 +66,7 @@ def test_both_priors_train_and_leave_what_stage_two_needs(local):
         assert all(value == value for value in losses(storage, "r", job).values())
     assert json.loads((storage / "r" / "run.json").read_text())["ccrl"]["steps"] == 8
     assert "starting run 'r'" in done.out
-    assert " | wait " in done.out
+    assert "data wait" in done.out
 
 
 def test_torchrun_repeats_the_local_losses_at_zero_three(exact, small, tmp_path):
