@@ -71,19 +71,17 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
     prepared.set()
 
-    headline(
-        "2/6 stage 1: CCRL and CERL, two DeepSpeed workers under Ray Train; beside it the judges, and the released form of CCRL"
-    )
+    headline("2/6 stage 1 on two Ray Train workers, the judges beside it")
     priors = finished(stage1, Stage1())
 
-    headline("3/6 scores of the priors on held-out speakers and sentences, the released form beside ours")
+    headline("3/6 scores of the priors on held-out speakers")
     released = joined(small[0], published, runs, console)
     evaluate_run(priors, released=released, console=console)
 
     headline("4/6 the judges of generated frames")
     judges = joined(small[1], panel, runs, console)
 
-    headline("5/6 stage 2: NED under the frozen priors, two DeepSpeed workers under Ray Train")
+    headline("5/6 stage 2: NED under the frozen priors")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
     generator.priors = (priors,)
     edits = finished(generator, ned.Stage())
