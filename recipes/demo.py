@@ -4,15 +4,10 @@ make demo                             # or, in the environment: python recipes/d
 python recipes/demo.py --seed 1       # another seed for corpus, weights, order and augmentation
 """
 
-import multiprocessing
 import os
-import sys
 import time
-from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
-import torch
 import tyro
 from cdrl_stage1 import cdrl_stage1
 from cdrl_stage2 import cdrl_stage2
@@ -33,14 +28,13 @@ from spfem_dist.priors.stage import Stage1
 from spfem_dist.runs import read_run
 from spfem_dist.stage import Stage
 from spfem_dist.tracking.store import experiment_page, open_experiment
+from spfem_dist.training import background
 from spfem_dist.training.cluster import connect
 from spfem_dist.training.launch import start
 from spfem_dist.training.runfolder import set_aside
 
 #: The released form needs no more to show its shortcut: it does not get better with training.
 RELEASED_STEPS = 30
-#: What is small trains in processes of its own, beside the workers of stage 1: they wait for each other in every step.
-_FORKS = multiprocessing.get_context("fork")
 
 
 def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")) -> None:
@@ -61,9 +55,10 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", RELEASED_STEPS, 4
     published.cerl.enabled, published.tracking.register_models = False, False
     panel = here(metric_nets(), "demo-judges", 1000 + seed, corpus, runs)
-    prepared = _FORKS.Event()
+    prepared = background.event()
     small = [
-        beside(run.absolute(), kind, prepared, runs) for run, kind in ((published, Stage1()), (panel, JudgeStage()))
+        background.train_beside(run.absolute(), kind, prepared, runs)
+        for run, kind in ((published, Stage1()), (panel, JudgeStage()))
     ]
 
     headline("1/6 synthetic corpus -> shards")
@@ -75,11 +70,11 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     priors = finished(stage1, Stage1())
 
     headline("3/6 scores of the priors on held-out speakers")
-    released = joined(small[0], published, runs, console)
+    released = background.wait_for(small[0], published, runs, console)
     evaluate_run(priors, released=released, console=console)
 
     headline("4/6 the judges of generated frames")
-    judges = joined(small[1], panel, runs, console)
+    judges = background.wait_for(small[1], panel, runs, console)
 
     headline("5/6 stage 2: NED under the frozen priors")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
@@ -111,33 +106,6 @@ def finished(run: Run, stage: Stage) -> str:
     """Train a run to its end, unless an earlier call did; returns its folder."""
     if start(run.absolute(), stage) != "finished":
         raise SystemExit(130)
-    return run.absolute().folder()
-
-
-def beside(run: Run, stage: Stage, prepared: Event, runs: Path) -> BaseProcess:
-    """A process that trains a run by itself as soon as its shards are prepared; what it says goes to a file."""
-    process = _FORKS.Process(target=_trained_alone, args=(run, stage, prepared, runs), name=run.name, daemon=True)
-    process.start()
-    return process
-
-
-def _trained_alone(run: Run, stage: Stage, prepared: Event, runs: Path) -> None:
-    runs.mkdir(parents=True, exist_ok=True)
-    with open(runs / f"{run.name}.log", "w") as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-    torch.set_num_threads(1)
-    prepared.wait()
-    sys.exit(0 if start(run, stage, local=True) == "finished" else 130)
-
-
-def joined(process: BaseProcess, run: Run, runs: Path, console: Console) -> str:
-    """Wait for what trains beside; returns the folder of its run."""
-    process.join()
-    said = (runs / f"{run.name}.log").read_text()
-    if process.exitcode:
-        raise SystemExit(f"{run.name} ended with status {process.exitcode}:\n{said[-3000:]}")
-    console.print(said[-2000:], markup=False, highlight=False)
     return run.absolute().folder()
 
 

@@ -101,14 +101,14 @@ def test_local_paths_become_absolute_and_urls_stay():
 def test_recipes_are_short_and_say_how_they_are_run():
     for file in sorted((ROOT / "recipes").glob("*.py")):
         text = file.read_text()
-        limit = 110 if file.name == "demo.py" else 90  # the demo strings recipes together
+        limit = 120 if file.name == "demo.py" else 95  # the demo strings recipes together
         assert len(text.splitlines()) < limit, f"{file.name} is longer than a recipe"
         assert f"python recipes/{file.name}" in text, f"{file.name} does not open with the commands that run it"
 
 
 def test_help_lists_every_section():
     shown = subprocess.run(
-        [sys.executable, "recipes/cdrl_stage1.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "recipes/cdrl_stage1.py", "--help-all"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for flag in ("--data.shards", "--zero.stage", "--scaling.workers", "--ccrl.steps", "--dry-run", "--local"):
         assert flag in shown.stdout

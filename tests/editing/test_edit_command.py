@@ -72,7 +72,7 @@ def test_a_folder_is_edited_in_parallel_and_only_what_is_missing_again(tmp_path,
         film(tmp_path / "clips" / name, talking_head().frames[:12], sound="flac" if name == "c.mkv" else "aac")
     (tmp_path / "clips" / "notes.txt").write_text("not a film")
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"\0" * 5000)
-    here = str(Path(__file__).parent)  # where Ray's workers find the toy
+    here = str(Path(__file__).parents[1])  # where Ray's workers find the toy
     done = command(*words_of(line), cwd=tmp_path, before=toys_are_loaded, PYTHONPATH=here)
     assert done.code == 1, done.said
     assert "3 clips edited" in done.said
