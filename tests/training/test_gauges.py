@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 import torch
-from cdrl_stage1 import CDRLPriors
 from documented import ROOT
 
+from spfem_dist.config import Run
 from spfem_dist.training import gauges
 from spfem_dist.training.gauges import GAUGES, PERF, TAGS, shown
 from spfem_dist.training.status import Meter
@@ -45,7 +45,7 @@ def test_without_ray_the_recorder_stays_what_it_was():
         launcher, rank = "local", 0
 
     recorder = object()
-    assert gauges.beside(recorder, CDRLPriors(), "ccrl", Alone()) is recorder
+    assert gauges.beside(recorder, Run(), "ccrl", Alone()) is recorder
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -81,7 +81,7 @@ def test_a_rays_metrics_page_has_the_figures_of_its_workers():
             launcher = "ray"
 
         World.rank = rank
-        recorder = gauges.beside(None, CDRLPriors(name="seen"), "ccrl", World())
+        recorder = gauges.beside(None, Run(name="seen"), "ccrl", World())
         for _ in range(600):  # until the test ends it
             recorder.metrics({"train/ccrl/contrast": 2.5, "perf/data_wait_share": 0.125}, 96)
             time.sleep(0.2)
