@@ -1,6 +1,9 @@
-"""Networks that are trained and stay as they are."""
+"""Networks that stand still: for good once they are trained, or for a while."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -14,3 +17,14 @@ def freeze(network: nn.Module) -> nn.Module:
     for module in network.modules():
         module.train = lambda mode=True, self=module: self  # type: ignore[method-assign]
     return network
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """`network` in eval mode; afterwards in the mode that it was in."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from spfem_dist.config import Data
 from spfem_dist.nets.augment import colour_jitter, face_crop, flip, random_shift, uniform
 from spfem_dist.nets.batchnorm import BatchNorm2d, synchronise
+from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.small import SIDE, resized, to_unit_range, unit
 from spfem_dist.priors.asccl.metric import around_mouth, codes_at, disagreement_picture, disparities, square
 from spfem_dist.priors.asccl.settings import Settings
@@ -162,12 +163,8 @@ class CleanASCCL(nn.Module):
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """`disagreement`: a face, and where the matching face and that of another moment differ from it."""
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return {"disagreement": disagreement_picture(self, batch)}
-        finally:
-            self.train(training)
 
     # What `metric.Metric` asks.
 

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.nets.batchnorm import synchronise
+from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.iresnet import IResNet, load_exactly, read_tensors
 from spfem_dist.nets.presented import present
 from spfem_dist.priors.asccl.metric import around_mouth, disagreement_picture, disparities, drawn, square
@@ -167,12 +168,8 @@ class ReleasedASCCL(nn.Module):
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """`disagreement`: a face, and where the matching face and that of another moment differ from it."""
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return {"disagreement": disagreement_picture(self, batch)}
-        finally:
-            self.train(training)
 
     # What `metric.Metric` asks.
 

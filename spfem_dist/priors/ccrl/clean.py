@@ -20,6 +20,7 @@ from spfem_dist.emotions import Emotion
 from spfem_dist.nets.augment import colour_jitter, face_crop, flip, random_shift, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d
 from spfem_dist.nets.erasure import LinearErasure
+from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.small import SIDE, FaceEncoder, SpeechEncoder, resized, to_unit_range, unit
 from spfem_dist.pictures import framed, grid, overlay, tile
 from spfem_dist.priors.ccrl.settings import Settings
@@ -244,9 +245,7 @@ class CleanCCRL(nn.Module):
         `retrieval`: faces, and below each the face of the other recording that is nearest under the same speech (green
         where it is the matching one).
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             frames, speech = batch.frames[: min(3, len(batch))], batch.speech[: min(3, len(batch))]
             looks, retrieved = [], []
             for sample, windows in zip(frames, speech, strict=True):
@@ -261,8 +260,6 @@ class CleanCCRL(nn.Module):
                 nearest = similarity.argmax(1).tolist()
                 retrieved.append([tile(f) for f in sample[0]])
                 retrieved.append([framed(tile(sample[1, j]), i == j) for i, j in enumerate(nearest)])
-        finally:
-            self.train(training)
         return {"attention": grid(looks), "retrieval": grid(retrieved)}
 
 

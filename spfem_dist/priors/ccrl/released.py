@@ -25,6 +25,7 @@ from torch import nn
 
 from spfem_dist.config import Data
 from spfem_dist.nets.batchnorm import synchronise
+from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.iresnet import IResNet, iresnet50, load_backbone, load_exactly, read_tensors
 from spfem_dist.nets.presented import Convention, present
 from spfem_dist.priors.ccrl.settings import Settings
@@ -373,13 +374,9 @@ class ReleasedCCRL(nn.Module):
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """`attention`: the first sample's frames, one row for each recording, over where attention looks (bright: more)."""
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             frames, speech = batch.frames[0, :2], batch.speech[0, :2]
             looks = self.attention(frames.flatten(0, 1), speech.flatten(0, 1))
-        finally:
-            self.train(training)
         looks = looks / looks.amax((1, 2), keepdim=True)
         shade = F.interpolate(looks[:, None], frames.shape[-2:], mode="bilinear").view(
             *frames.shape[:2], 1, *frames.shape[-2:]

@@ -18,6 +18,7 @@ from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN, Emotion, class_of
 from spfem_dist.nets.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d
+from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.small import CHANNELS, MAP_SIDE, SIDE, FaceEncoder, resized, to_unit_range, unit
 from spfem_dist.pictures import framed, grid, scatter, tile
 from spfem_dist.priors.cerl.settings import Settings
@@ -149,16 +150,12 @@ class CleanCERL(nn.Module):
         """`nearest`: for each emotion (a row) the batch's faces nearest to its prior, best first (green where it is theirs).
         `space`: all its faces in the embedding's first two principal components, coloured by emotion.
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             shown = batch.valid.flatten()
             frames = batch.frames.flatten(0, 2)[shown]
             classes = class_of(batch.emotion)[..., None].expand_as(batch.valid).flatten()[shown]
             vectors = self.embed(frames)
             scores = self.priors() @ vectors.T
-        finally:
-            self.train(training)
         best = scores.topk(min(6, len(frames)), dim=1).indices
         rows = [[framed(tile(frames[i]), int(classes[i]) == row) for i in ids] for row, ids in enumerate(best.tolist())]
         names = [SEVEN[c].value if c >= 0 else "other" for c in classes.tolist()]
