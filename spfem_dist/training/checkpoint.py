@@ -149,7 +149,7 @@ def _resharded(found: Found, names: Iterable[str], world: World, zero_stage: int
     with ExitStack() as held:
         mine, problem = "", ""
         if world.local_rank == 0:
-            heartbeat.beat("cutting a checkpoint anew")
+            heartbeat.beat("resharding a checkpoint")
             out = held.enter_context(scratch("universal"))
             try:
                 universal.convert(found.folder, names, out, found.zero_stage, zero_stage)
