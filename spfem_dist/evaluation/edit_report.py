@@ -219,12 +219,10 @@ def filmed_edits(found: Evaluation) -> Films:
 
 def verdict(figures: Figures, arm: str) -> Markup:
     """HTML: each emotion with its bar, then the bars of the means."""
-    rows = []
+    rows, limits = [], {target.name: target for target in bars(arm, figures)}
     for emotion in emotions_of(figures, arm):
-        figure, limit = (
-            figures[accuracy_of(arm, emotion)],
-            next(b for b in bars(arm, figures) if b.name == accuracy_of(arm, emotion)),
-        )
+        name = accuracy_of(arm, emotion)
+        figure, limit = figures[name], limits[name]
         changed = figures.get(f"stage2/{arm}/by_emotion/{emotion}/changed_error_over_copy")
         rows.append(
             {
@@ -244,7 +242,7 @@ def verdict(figures: Figures, arm: str) -> Markup:
             bar.name.removeprefix(f"stage2/{arm}/"),
             f"{figures[bar.name].value:.2f}, {bar_text(bar, figures)}",
         )
-        for bar in bars(arm, figures)
+        for bar in limits.values()
         if "/by_emotion/" not in bar.name and bar.name in figures
     ]
     return TEMPLATES.get_template("edits.html").module.verdict(rows, means)  # type: ignore[attr-defined]
