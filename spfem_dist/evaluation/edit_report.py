@@ -84,12 +84,17 @@ def shown_figures(figures: Figures, arm: str) -> Any:
     from rich import box
     from rich.table import Column, Table
 
-    # Narrow enough for 80 columns with no name broken.
+    # Narrow enough for 80 columns with no name and no number broken: one space between columns, and none at the edges.
     table = Table(
-        *(Column("figure", no_wrap=True), Column(arm, overflow="fold"), Column("95 %", no_wrap=True), COPY, TARGET),
+        Column("figure", no_wrap=True),
+        *(Column(head, no_wrap=True, justify="right") for head in ("edit", "95 %", COPY, TARGET)),
         Column("bar", no_wrap=True),
-        title="edits of held-out clips",
+        title=f"edits of held-out clips: {arm}",
+        title_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
     )
     limits = {target.name: target for target in bars(arm, figures)}
     for name in ("oracle/emotion_accuracy", "oracle/mouth_opening_corr"):
@@ -118,7 +123,7 @@ def shown_figures(figures: Figures, arm: str) -> Any:
 
 
 def _span(figure: Estimate) -> str:
-    return f"{figure.low:.2f} .. {figure.high:.2f}"
+    return f"{figure.low:.2f}..{figure.high:.2f}"
 
 
 def _bar(target: Target, figures: Figures) -> str:

@@ -91,13 +91,25 @@ def read_summary(path: str | Path) -> dict[str, Estimate | float]:
 
 def figures_table(figures: Figures, targets: Sequence[Target] = ()) -> Any:
     """The figures as a `rich` table for the terminal."""
+    from rich import box
     from rich.table import Column, Table
 
-    table = Table(Column("figure", overflow="fold"), "value", "95 %", "bar", "", title="figures on held-out data")
+    # Narrow enough for 80 columns with the longest name (48) and every number whole.
+    table = Table(
+        Column("figure", no_wrap=True),
+        *(Column(head, no_wrap=True, justify="right") for head in ("value", "95 %", "bar")),
+        Column("", no_wrap=True),
+        title="figures on held-out data",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+        show_edge=False,
+    )
     for name in _ordered(figures, targets):
         figure = figures[name]
         value, low, high = _mark(figure)
-        span = f"{low:.3f} .. {high:.3f}" if isinstance(figure, Estimate) else ""
+        span = f"{low:.2f}..{high:.2f}" if isinstance(figure, Estimate) else ""
         # A bar that counts from a figure that was not measured is none.
         mine: list[Target | None] = [t for t in targets if t.name == name and not math.isnan(t.limit(figures))]
         for i, target in enumerate(mine or [None]):

@@ -188,6 +188,8 @@ def test_each_emotion_has_a_bar_so_that_a_weak_one_does_not_hide_behind_the_mean
     text = table.export_text()
     assert all(f"{emotion}: shown" in text for emotion in by_emotion)
     assert "changed_error_over_copy" in text, "no name is broken at 80 columns"
+    assert "…" not in text, "no number is cut"
+    assert "<= 0.9 missed" in text
 
 
 def test_a_run_that_is_better_is_called_better_and_the_other_worse(runs):

@@ -186,3 +186,15 @@ def test_retrieved_frames_stand_beside_their_query_framed_by_verdict():
 
 def test_a_curve_without_points_is_an_empty_chart():
     assert curves_svg({"nothing": []}).startswith("<svg")
+
+
+def test_the_terminal_table_fits_80_columns_with_nothing_cut():
+    longest = "priors_released/content/viseme_r2_without_speech"
+    figures = {name: figure for name, figure in FIGURES.items() if isinstance(figure, Estimate)}
+    figures[longest] = Estimate(0.072, 0.037, 0.102, 40)
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(figures_table(figures, BARS))
+    text = console.export_text()
+    assert "…" not in text
+    assert longest in text
+    assert "missed" in text
