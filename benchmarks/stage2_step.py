@@ -17,11 +17,13 @@ from pathlib import Path
 
 import torch
 import tyro
-from cdrl_stage2 import CDRLGenerator
 from figures import print_line
+from pydantic import Field
 from rich.console import Console
 
+from spfem_dist.config import GuidedRun
 from spfem_dist.generators import ned
+from spfem_dist.generators.ned import Settings as NED
 from spfem_dist.prepare import job as prepare
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors import ccrl, cerl
@@ -31,12 +33,19 @@ from spfem_dist.training import engines
 from spfem_dist.training.loop import Sums, optimiser_step
 
 
-def shards_and_priors(folder: Path) -> CDRLGenerator:
+class Guided(GuidedRun):
+    """Stage 2 as recipes/cdrl_stage2.py has it."""
+
+    ned: NED = Field(default_factory=NED)
+
+
+def shards_and_priors(folder: Path) -> Guided:
     """A run on a corpus of three speakers, rendered into `folder`, with priors as they are before training."""
     corpus = PrepareSettings(out=folder / "shards", identities=3, synthetic_sentences=3, local=True)
     prepare.run(corpus, Console(quiet=True))
-    run = CDRLGenerator(priors=(str(folder / "ccrl"), str(folder / "cerl")))
+    run = Guided(priors=(str(folder / "ccrl"), str(folder / "cerl")))
     run.data.shards, run.data.split, run.scaling.workers, run.tracking.uri = str(corpus.out), "none", 1, ""
+    run.data.frames_per_recording = 10
     for name, settings in (("ccrl", ccrl.Settings()), ("cerl", cerl.Settings())):
         prior = build_prior(settings, run.data, 160)
         save_prior(folder / name, prior, settings=settings, data=run.data, feature_dim=160)
