@@ -100,7 +100,7 @@ def main(latencies: tuple[int, ...] = (0, 20, 100), saves: int = 6, rounds: int 
     network = build_prior(settings, run.data, FEATURES)
     share = share_of(settings.global_batch, 0, 1)
     trained = {"ccrl": engines.make_engine(network, settings.optimizer, run.zero, share, device)}
-    job = job_of_one("ccrl", network, settings, lambda _start: iter([]), lambda: [], {})
+    job = job_of_one("ccrl", network, settings, lambda _start: iter([]), lambda: [], {}, export=lambda *_: None)
     batch, sums = batch_of(run, 0), Sums(device)
 
     def step() -> None:

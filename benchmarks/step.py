@@ -60,7 +60,7 @@ def main(steps: int = 60, smoke: bool = False) -> None:
     optimizer = torch.optim.Adam(plain.parameters(), lr=settings.optimizer.lr, betas=settings.optimizer.betas)
     share = share_of(settings.global_batch, 0, 1)
     engine = engines.make_engine(network, settings.optimizer, run.zero, share, device)
-    job = job_of_one("ccrl", network, settings, lambda _start: iter([]), lambda: [], {})
+    job = job_of_one("ccrl", network, settings, lambda _start: iter([]), lambda: [], {}, export=lambda *_: None)
     sums, ours, theirs = Sums(device), [], []
     for number in range(steps + 3):
         batch = batch_of(run, number)

@@ -106,7 +106,7 @@ def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked
             state = json.loads((folder / "state.json").read_text())
             for key, network in job.networks.items():
                 _give(network, whole_weights(folder, key, zero_stage), f"{storage}, {key}")
-        stage.export(run, name, job.networks, place)
+        job.export(job.networks, place)
     finally:
         job.close()
     config = json.loads((place / "config.json").read_text())

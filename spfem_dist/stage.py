@@ -17,6 +17,8 @@ from spfem_dist.records import Batch
 Networks = Mapping[str, nn.Module]
 #: (losses, monitors): named scalars, each a mean over the samples of the micro-batch. The loop sums the losses and only logs the monitors.
 Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
+#: Writes trained networks into an empty folder.
+Export = Callable[[Networks, Path], None]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Job:
     batches(start_sample) yields (micro-batch, seconds waited for it), from that global sample on, for this rank: its `shares.share_of`.
     validation() yields the fixed held-out micro-batches of this rank (`shares.held_out_share`), or nothing on any rank.
     dataset: what the data are, for tracking (name, digest, source, counts).
+    export(networks, folder): writes the trained networks, safetensors and configuration, loadable on a CPU. Rank 0 calls it at the end.
+    registers: whether what it exports becomes a registered model, which stage 2 or an edit can name.
     close: gives threads and files back.
     """
 
@@ -52,8 +56,15 @@ class Job:
     validation: Callable[[], Iterable[Batch]]
     dataset: dict[str, Any]
     validation_losses: Callable[[Networks, Batch], Losses]
+    export: Export
     pictures: Callable[[Networks, Batch], dict[str, np.ndarray]] | None = None
+    registers: bool = True
     close: Callable[[], None] = lambda: None
+
+    @property
+    def kind(self) -> str:
+        """The method that it trains: a room of priors or generators; the job's own name where it is neither."""
+        return self.settings.kind or self.name
 
 
 def job_of_one(
@@ -63,6 +74,8 @@ def job_of_one(
     batches: Callable[[int], Iterator[tuple[Batch, float]]],
     validation: Callable[[], Iterable[Batch]],
     dataset: dict[str, Any],
+    export: Export,
+    registers: bool = True,
     close: Callable[[], None] = lambda: None,
 ) -> Job:
     """The job of a single network whose forward gives (losses, monitors), and which may have a method `pictures(batch)`."""
@@ -83,7 +96,9 @@ def job_of_one(
         validation,
         dataset,
         losses,
+        export,
         pictures if hasattr(network, "pictures") else None,
+        registers,
         close,
     )
 
@@ -102,22 +117,22 @@ def called(network: nn.Module, method: str, *arguments: Any) -> Any:
 
 
 class Stage(Protocol):
-    """A stage of training. registers: whether what it exports becomes a registered model (yes where not said).
-
-    A stage that reads the run's shards also has `check(run, name)`, which raises, before anything starts and without reading more
-    than the shards' index, what would keep the job `name` from training.
-    """
+    """A stage of training. reads_shards: whether its jobs learn from the run's shards, which are then made or looked for first."""
 
     name: str
+    reads_shards: bool
 
     def jobs(self, run: Run) -> list[str]:
         """Names of the jobs of this run."""
         ...
 
-    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
-        """The job `name` as worker `rank` of `size` sees it."""
+    def check(self, run: Run, name: str) -> None:
+        """Raise OSError, RuntimeError or ValueError for what would keep the job `name` from training, before anything starts.
+
+        It reads no more of the shards than their index. A job that nothing can keep from training checks nothing.
+        """
         ...
 
-    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
-        """Write the trained networks into `folder`: safetensors and configuration, loadable on a CPU."""
+    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+        """The job `name` as worker `rank` of `size` sees it."""
         ...

@@ -22,7 +22,7 @@ from torch import nn
 from spfem_dist.config import Data, GuidedRun, Run, Zero
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.ned import Settings as NED
-from spfem_dist.generators.ned import Stage
+from spfem_dist.generators.ned.stage import guided_job
 from spfem_dist.nets.frozen import freeze
 from spfem_dist.planning.constants import Constants, JobConstants, assumed
 from spfem_dist.planning.predict import Shape, fit, predict
@@ -31,6 +31,7 @@ from spfem_dist.priors.prior import build_prior, find
 from spfem_dist.records import Batch
 from spfem_dist.shares import share_of
 from spfem_dist.stage import Job, job_of_one
+from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training import engines
 from spfem_dist.training.loop import Sums, optimiser_step
 from spfem_dist.training.plan import measure
@@ -86,7 +87,7 @@ def stage1_job(name: str, size: str, batch: int | None, tiny: bool) -> tuple[Job
     settings.global_batch = batch or (3 if tiny else settings.global_batch)
     data, features = data_of(name, size, tiny), 1024 if size == "paper" else 160
     network = build_prior(settings, data, features, pretrained=False)
-    job = job_of_one(name, network, settings, lambda _start: iter([]), lambda: [], {})
+    job = job_of_one(name, network, settings, lambda _start: iter([]), lambda: [], {}, export=lambda *_: None)
     return job, [random_batch(name, data, settings.global_batch, features, n) for n in range(2)]
 
 
@@ -96,14 +97,12 @@ def stage2_job(size: str, batch: int | None, tiny: bool, device: torch.device) -
     run.scaling.workers, run.tracking.uri, run.data.decoder = 1, "", "pyav"
     run.ned.network = size  # type: ignore[assignment]
     run.ned.global_batch = batch or (3 if tiny else run.ned.global_batch)
-    stage = Stage()
-    job = stage.job(run, "ned", 0, 1, device)
-    features = next(iter(job.batches(0)))[0].speech.shape[-1]
+    features = ShardReader.of(run.data).index.feature_dim
     priors = {
         kind: freeze(build_prior(find(kind).Settings(network=size), run.data, features, pretrained=False).to(device))
         for kind in ("ccrl", "cerl")
     }
-    stage.losses.priors = FrozenPriors(priors, {})
+    job = guided_job(run, "ned", FrozenPriors(priors, {}), 0, 1, device)
     stream = job.batches(0)
     return job, [next(stream)[0] for _ in range(2)]
 
@@ -306,7 +305,9 @@ def waiting(decoder: str, size: str, tiny: bool = False) -> dict[str, Any]:
     source = Source(run.data, device)
     network = build_prior(settings, run.data, source.reader.index.feature_dim, pretrained=False)
     feed = JobData(run, settings, network.view, source, 0, 1, device)
-    job = job_of_one("ccrl", network, settings, feed.batches, feed.validation, {}, feed.close)
+    job = job_of_one(
+        "ccrl", network, settings, feed.batches, feed.validation, {}, export=lambda *_: None, close=feed.close
+    )
     try:
         share = share_of(settings.global_batch, 0, 1)
         zero = Zero(precision="bf16")

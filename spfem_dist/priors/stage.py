@@ -20,6 +20,7 @@ class Stage1:
     """The priors of a run learn from utterance groups; nothing is shared between them but the data."""
 
     name = "stage1"
+    reads_shards = True
 
     def jobs(self, run: Run) -> list[str]:
         """The enabled priors."""
@@ -31,24 +32,25 @@ class Stage1:
         source = Source(run.data, device)
         network = build_prior(settings, run.data, source.reader.index.feature_dim)
         feed = JobData(run, settings, network.view, source, rank, size, device)
-        return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
+
+        def export(networks: Networks, folder: Path) -> None:
+            facts = {
+                "run": run.name,
+                "seed": run.seed,
+                "steps": settings.steps,
+                "samples": settings.steps * settings.global_batch,
+            }
+            feature_dim = source.reader.index.feature_dim
+            save_prior(folder, networks[name], settings=settings, data=run.data, feature_dim=feature_dim, facts=facts)
+
+        return job_of_one(
+            name, network, settings, feed.batches, feed.validation, feed.facts, export=export, close=feed.close
+        )
 
     def check(self, run: Run, name: str) -> None:
         """Raise what would keep the prior `name` from training: no groups to draw from, weights that are not here."""
         network: Any = build_prior(_settings(run, name), run.data, ShardReader.of(run.data).index.feature_dim)
         check_groups(run, network.view)
-
-    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
-        """Write the prior as safetensors with the configuration that rebuilds it."""
-        settings = _settings(run, name)
-        feature_dim = ShardReader.of(run.data).index.feature_dim
-        facts = {
-            "run": run.name,
-            "seed": run.seed,
-            "steps": settings.steps,
-            "samples": settings.steps * settings.global_batch,
-        }
-        save_prior(folder, networks[name], settings=settings, data=run.data, feature_dim=feature_dim, facts=facts)
 
 
 def _settings(run: Run, name: str) -> PriorSettings:

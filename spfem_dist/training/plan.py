@@ -96,7 +96,7 @@ def show(run: Run, stage: Stage) -> None:
     console.print_json(json.dumps(run.model_dump(mode="json")))
     problems: list[str] = []
     columns: dict[str, dict[str, str]] = {}
-    absent = ready.reads_shards(stage) and ready.to_be_made(run)
+    absent = stage.reads_shards and ready.to_be_made(run)
     if absent:
         console.print(
             f"note: there are no shards at {run.data.shards} yet; a run renders and prepares the synthetic corpus there first "
@@ -117,7 +117,7 @@ def show(run: Run, stage: Stage) -> None:
             job.close()
     if columns:
         console.print(_beside(columns))
-    if columns and ready.reads_shards(stage):
+    if columns and stage.reads_shards:
         for remark in remarks(run, ShardReader.of(run.data).index):
             console.print(f"[yellow]note:[/yellow] {escape(remark)}", highlight=False)
     problems += _reach(console, run)

@@ -24,14 +24,14 @@ def check(run: Run, stage: Stage, on_ray: bool = False) -> None:
 
     The synthetic shards that recipes name may be absent: `shards` makes them. Seconds at most, and no Ray.
     """
-    if reads_shards(stage):
+    if stage.reads_shards:
         Split.load(run.data.split)
         if not to_be_made(run):
             ShardReader.of(run.data)  # raises MissingShard with the command that makes them
     check_tracking(run)
     if on_ray:
         refuse_dead_address()
-    if reads_shards(stage) and not to_be_made(run):
+    if not (stage.reads_shards and to_be_made(run)):
         check_jobs(run, stage)
 
 
@@ -54,7 +54,7 @@ def check_jobs(run: Run, stage: Stage) -> None:
         if folder.read(f"{name}/state.json", {}).get("status") == "finished":
             continue
         try:
-            stage.check(run, name)  # type: ignore[attr-defined]  # `reads_shards` asked
+            stage.check(run, name)
         except (OSError, RuntimeError, ValueError) as error:
             problems.append(f"{name}: {error}")
     if problems:
@@ -66,17 +66,12 @@ def shards(run: Run, stage: Stage, screen: Screen, on_ray: bool = False) -> str:
 
     on_ray: make them by tasks of the Ray that this process has joined.
     """
-    if not reads_shards(stage):
+    if not stage.reads_shards:
         return ""
     if to_be_made(run):
         synthetic.make(run.data.shards, Console(quiet=True) if screen.quiet else screen.console, on_ray)
         check_jobs(run, stage)
     return ShardReader.of(run.data).index.digest
-
-
-def reads_shards(stage: Stage) -> bool:
-    """Whether the stage learns from shards; one that does not has no `check`."""
-    return hasattr(stage, "check")
 
 
 def to_be_made(run: Run) -> bool:

@@ -43,14 +43,12 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
         if world.rank != 0:
             with _watched(run, world, ""):
                 outcome = loop.train(job, run, world, device, gauges.beside(None, run, name, world), _Nobody())
-            _export(stage, run, name, outcome, folder, world)
+            _export(job, run, outcome, folder, world)
             return outcome.status
-        return _lead(run, stage, job, world, device, folder, parent_run)
+        return _lead(run, job, world, device, folder, parent_run)
 
 
-def _lead(
-    run: Run, stage: Stage, job: Job, world: World, device: torch.device, folder: RunFolder, parent_run: str | None
-) -> str:
+def _lead(run: Run, job: Job, world: World, device: torch.device, folder: RunFolder, parent_run: str | None) -> str:
     """Rank 0: the same training, with tracking, a status line and the export."""
     known = folder.read(f"{job.name}/state.json", {})
     tracker = tracking.start(
@@ -58,7 +56,7 @@ def _lead(
         job.name,
         parent_run_id=parent_run,
         resume_run_id=known.get("mlflow_run"),
-        tags={"launcher": world.launcher},
+        tags={"launcher": world.launcher, "method": job.kind},
         samples=known.get("samples", 0),
     )
     folder.write(f"{job.name}/state.json", {"status": "running", "mlflow_run": tracker.run_id})
@@ -70,7 +68,7 @@ def _lead(
         tracker.flush(
             run.tracking.wait_s, patient=True
         )  # the last points are there before the registered model refers to them
-        exported = _export(stage, run, job.name, outcome, folder, world, tracker.run_id, facts["digest"])
+        exported = _export(job, run, outcome, folder, world, tracker.run_id, facts["digest"])
     except BaseException as error:
         folder.write(
             f"{job.name}/state.json", {"status": "failed", "mlflow_run": tracker.run_id, "reason": str(error)[:2000]}
@@ -100,9 +98,8 @@ def _watched(run: Run, world: World, run_id: str) -> AbstractContextManager[None
 
 
 def _export(
-    stage: Stage,
+    job: Job,
     run: Run,
-    name: str,
     outcome: loop.Outcome,
     folder: RunFolder,
     world: World,
@@ -117,13 +114,13 @@ def _export(
         if world.rank != 0:
             return None
         scratch = held.enter_context(tempfile.TemporaryDirectory())
-        stage.export(run, name, networks, Path(scratch))
-        target = f"{folder.location}/{name}/model"
+        job.export(networks, Path(scratch))
+        target = f"{folder.location}/{job.name}/model"
         fs, root = open_filesystem(target)
         fs.makedirs(root, exist_ok=True)
         for file in sorted(Path(scratch).iterdir()):
             fs.put_file(str(file), f"{root}/{file.name}")
-        if run_id and run.tracking.register_models and getattr(stage, "registers", True):
+        if run_id and run.tracking.register_models and job.registers:
             figures = {key: value for row in outcome.progress.history[-2:] for key, value in row["values"].items()}
             tags = {"data.digest": digest}
             best = run.tracking.champion_metric
@@ -131,16 +128,16 @@ def _export(
                 version = register_model(
                     run.tracking.uri,
                     scratch,
-                    name,
+                    job.name,
                     run_id,
                     figures,
                     outcome.progress.samples,
                     tags,
                     champion_metric=best,
                 )
-                world.say(f"{name}: registered as models:/{name}/{version}")
+                world.say(f"{job.name}: registered as models:/{job.name}/{version}")
             except tracking.TrackingUnavailable as error:  # what was trained is whole and can be named by its folder
-                world.say(f"{name}: not registered as a model ({error}); name it by its folder, {target}")
+                world.say(f"{job.name}: not registered as a model ({error}); name it by its folder, {target}")
     return target
 
 

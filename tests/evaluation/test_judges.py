@@ -1,6 +1,7 @@
 """The judges: what they learn from, that they come back from their folder, and that their crops and checks are right."""
 
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -69,9 +70,12 @@ def test_a_mean_over_samples_does_not_depend_on_how_many_frames_count():
     assert mean_over_samples(values, counted) == pytest.approx((2 + 10 + 0) / 3)
 
 
-def test_judges_are_not_registered_as_priors():
-    assert JudgeStage.registers is False
-    assert JudgesRun().tracking.register_models is False
+def test_judges_are_not_registered_as_priors(small_corpus):
+    shards, split = small_corpus
+    run = JudgesRun(data=Data(shards=str(shards), split=str(split), size=32))
+    assert run.tracking.register_models is False
+    with closing(JudgeStage().job(run, "oracle", 0, 1, torch.device("cpu"))) as job:
+        assert job.registers is False
 
 
 def test_equal_judges_have_one_digest_and_their_names_say_what_they_are(judges_run, judges):

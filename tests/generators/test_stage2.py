@@ -8,7 +8,8 @@ import torch
 from doors import command, well
 from toy_stage2 import DRY, TORCHRUN, alone, killed_after_step_five, losses, started, two_workers
 
-from spfem_dist.generators import ned
+from spfem_dist.generators.ned.stage import guided_job
+from spfem_dist.priors.frozen import frozen_priors
 from spfem_dist.priors.prior import load_prior
 from spfem_dist.saved import parameters_sha256
 from spfem_dist.training import engines
@@ -63,7 +64,7 @@ def test_a_finished_run_records_the_very_priors_of_stage_one(name, toy, finished
 
 @pytest.fixture
 def guided(toy):
-    """Makes (the job, its losses, a batch) of a run with changed guidance; in this process, without engines."""
+    """Makes (the job, its frozen priors, a batch) of a run with changed guidance; in this process, without engines."""
     jobs = []
 
     def make(priors=(str(toy.stage1),), **guidance):
@@ -71,10 +72,10 @@ def guided(toy):
         placement = {key: guidance.pop(key) for key in ("guidance_placement",) if key in guidance}
         run.ned = run.ned.model_copy(update={"guidance": run.ned.guidance | guidance} | placement)
         torch.manual_seed(0)
-        stage = ned.Stage()
-        jobs.append(stage.job(run, "ned", 0, 1, torch.device("cpu")))
+        frozen = frozen_priors(run.priors, "", run.data, "cpu")
+        jobs.append(guided_job(run, "ned", frozen, 0, 1, torch.device("cpu")))
         stir(jobs[-1].networks)
-        return jobs[-1], stage.losses, next(jobs[-1].batches(0))[0]
+        return jobs[-1], frozen, next(jobs[-1].batches(0))[0]
 
     yield make
     for job in jobs:
@@ -108,23 +109,24 @@ def guidance(names: set[str]) -> set[str]:
 
 
 def test_training_steps_leave_every_parameter_and_buffer_of_the_priors(toy, guided):
-    job, learnt, batch = guided()
+    job, frozen, batch = guided()
     for _ in range(2):
         step(job, batch)
-    for name, network in learnt.priors.networks.items():
+    for name, network in frozen.networks.items():
         saved, _ = load_prior(toy.stage1 / name / "model")
         assert network.state_dict().keys() == saved.state_dict().keys()
         for key, value in saved.state_dict().items():
             assert torch.equal(network.state_dict()[key], value), f"{name}.{key}"
-    learnt.priors.check_untouched()
+    frozen.check_untouched()
 
 
-def test_a_prior_that_changed_is_not_exported(guided):
-    _, learnt, _ = guided()
-    buffer = next(b for b in learnt.priors.networks["ccrl"].buffers() if b.is_floating_point() and b.numel())
+def test_nothing_is_exported_of_a_run_whose_prior_changed(guided, tmp_path):
+    job, frozen, _ = guided()
+    buffer = next(b for b in frozen.networks["ccrl"].buffers() if b.is_floating_point() and b.numel())
     buffer.view(-1)[0] += 1e-3
     with pytest.raises(RuntimeError, match="the frozen prior ccrl changed"):
-        learnt.priors.check_untouched()
+        job.export(job.networks, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # --- guidance -----------------------------------------------------------------------------------------------------
@@ -132,7 +134,7 @@ def test_a_prior_that_changed_is_not_exported(guided):
 
 @pytest.mark.parametrize(("phase", "network"), [(0, "manipulator"), (2, "renderer")])
 def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, network, guided):
-    job, learnt, batch = guided()
+    job, frozen, batch = guided()
     assert job.phases[phase].trains == network
     with engines.only(job.networks, network):
         found, _ = job.phases[phase].losses(job.networks, batch)
@@ -143,7 +145,7 @@ def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, networ
             value.backward(retain_graph=True)
             norm = sum(p.grad.norm() for p in job.networks[network].parameters() if p.grad is not None)
             assert norm > 0, name
-    others = [n for key, n in job.networks.items() if key != network] + list(learnt.priors.networks.values())
+    others = [n for key, n in job.networks.items() if key != network] + list(frozen.networks.values())
     assert all(p.grad is None for other in others for p in other.parameters())
 
 

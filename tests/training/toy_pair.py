@@ -70,13 +70,8 @@ class PairStage(ToyStage):
             plain.validation,
             plain.dataset,
             validation_losses=maker_losses,
+            export=plain.export,
         )
-
-    def export(self, run, name, networks, folder):
-        from safetensors.torch import save_file
-
-        weights = nn.ModuleDict(networks).state_dict()
-        save_file({key: value.contiguous().clone() for key, value in weights.items()}, folder / "model.safetensors")
 
 
 def pair() -> ToyRun:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation.clips import read_clips, topology_of
@@ -26,8 +27,7 @@ class JudgeStage:
     """Oracle, identity and synchrony learn from the training part; their check reads the test part at the end."""
 
     name = "judges"
-    #: Judges are no priors: no registered model that stage 2 could name.
-    registers = False
+    reads_shards = True
 
     def jobs(self, run: JudgesRun) -> list[str]:
         """The enabled judges."""
@@ -40,7 +40,22 @@ class JudgeStage:
         source = Source(run.data, device, landmarks=name == "oracle")
         network = build_judge(name, settings, self.shape(run, name))
         feed = JobData(run, settings, network.view, source, rank, size, device, draws_per_group=1, block=MIXED_SHARDS)
-        return job_of_one(name, network, settings, feed.batches, feed.validation, feed.facts, feed.close)
+
+        def export(networks: Networks, folder: Path) -> None:
+            self.export(run, name, networks[name], folder)
+
+        # Judges are no priors: no registered model that stage 2 could name.
+        return job_of_one(
+            name,
+            network,
+            settings,
+            feed.batches,
+            feed.validation,
+            feed.facts,
+            export=export,
+            registers=False,
+            close=feed.close,
+        )
 
     def check(self, run: JudgesRun, name: str) -> None:
         """Raise what would keep the judge `name` from training: no landmarks where it needs them, no groups to draw from."""
@@ -61,7 +76,7 @@ class JudgeStage:
             return {"speakers": sorted(trained), "speaker_of": {e.key: e.speaker for e in entries}}
         return {"feature_dim": index.feature_dim, "speech_window": run.data.speech_window}
 
-    def export(self, run: JudgesRun, name: str, networks: Networks, folder: Path) -> None:
+    def export(self, run: JudgesRun, name: str, network: nn.Module, folder: Path) -> None:
         """Write the judge, then read it back, check it on the test part and keep the figures in its config.json."""
         settings = run.jobs()[name]
         assert isinstance(settings, JudgeSettings)
@@ -75,7 +90,7 @@ class JudgeStage:
             "digest": index.digest,
             "split": run.data.split,
         }
-        save_judge(folder, networks[name], name=name, settings=settings, shape=shape, facts=facts)
+        save_judge(folder, network, name=name, settings=settings, shape=shape, facts=facts)
         judge, _ = load_judge(folder)
         source = Source(run.data, landmarks=True) if index.landmarks != "none" else None
         clips = (

@@ -35,6 +35,7 @@ class Stage:
     """NED learns from windows of utterance groups; the priors of stage 1 stand still."""
 
     name = "stage2"
+    reads_shards = True
 
     def jobs(self, run: Run) -> list[str]:
         """The generator."""
@@ -42,36 +43,9 @@ class Stage:
 
     def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """NED with its training stream and held-out samples, as worker `rank` of `size` sees it."""
-        run, settings = _checked(run, name)
-        source = Source(run.data, device, landmarks=True)
-        feed = JobData(run, settings, MOTION, source, rank, size, device)
+        run, _ = _checked(run, name)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
-        model, neutral_shapes = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
-        perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
-        if perceptual is not None and run.zero.precision == "fp64":
-            perceptual.double()
-        priors.check_weights(settings.guidance, f"--{name}.guidance")
-        self.losses = losses = NEDLosses(
-            settings, model, neutral_shapes, speakers_of(source), priors, feed.share.steps, perceptual
-        )
-        return Job(
-            name,
-            build_networks(settings.network),
-            {
-                "manipulator_critic": settings.manipulator_critic,
-                "manipulator": settings.manipulator,
-                "renderer_critic": settings.renderer_critic,
-                "renderer": settings.optimizer,
-            },
-            losses.phases(),
-            settings,
-            feed.batches,
-            feed.validation,
-            feed.facts,
-            validation_losses=losses.held_out,
-            pictures=losses.pictures,
-            close=feed.close,
-        )
+        return guided_job(run, name, priors, rank, size, device)
 
     def check(self, run: Run, name: str) -> None:
         """Raise what would keep NED from training: no landmarks, no groups to draw from, priors or weights that are not here."""
@@ -82,18 +56,49 @@ class Stage:
         if settings.perceptual_weight:
             VGG19.pretrained()
 
-    def export(self, run: Run, name: str, networks: Networks, folder: Path) -> None:
-        """Write manipulator, renderer and face model, loadable on a CPU. The priors are checked to be what they were."""
-        run, settings = _checked(run, name)
-        self.losses.priors.check_untouched()
+
+def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
+    """NED under `priors`, as worker `rank` of `size` sees it. The export checks that the priors are what they were."""
+    run, settings = _checked(run, name)
+    source = Source(run.data, device, landmarks=True)
+    feed = JobData(run, settings, MOTION, source, rank, size, device)
+    model, neutral_shapes = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
+    perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
+    if perceptual is not None and run.zero.precision == "fp64":
+        perceptual.double()
+    priors.check_weights(settings.guidance, f"--{name}.guidance")
+    losses = NEDLosses(settings, model, neutral_shapes, speakers_of(source), priors, feed.share.steps, perceptual)
+
+    def export(networks: Networks, folder: Path) -> None:
+        priors.check_untouched()
         facts = {
             "run": run.name,
             "seed": run.seed,
             "steps": settings.steps,
             "samples": settings.steps * settings.global_batch,
-            "priors": self.losses.priors.sources,
+            "priors": priors.sources,
         }
-        save(folder, networks, self.losses.model, settings, run.data, facts)
+        save(folder, networks, model, settings, run.data, facts)
+
+    return Job(
+        name,
+        build_networks(settings.network),
+        {
+            "manipulator_critic": settings.manipulator_critic,
+            "manipulator": settings.manipulator,
+            "renderer_critic": settings.renderer_critic,
+            "renderer": settings.optimizer,
+        },
+        losses.phases(),
+        settings,
+        feed.batches,
+        feed.validation,
+        feed.facts,
+        validation_losses=losses.held_out,
+        export=export,
+        pictures=losses.pictures,
+        close=feed.close,
+    )
 
 
 class NEDLosses:

@@ -48,6 +48,7 @@ class Stage:
     """Trains the tint."""
 
     name = "tint"
+    reads_shards = True
 
     def jobs(self, run):
         """The generator."""
@@ -61,7 +62,7 @@ class Stage:
         """The tint under frozen priors."""
         settings, source = run.jobs()[name], Source(run.data, device, landmarks=True)
         feed = JobData(run, settings, MOTION, source, rank, size, device)
-        self.priors = frozen_priors(run.priors, run.tracking.uri, run.data, device)
+        priors = frozen_priors(run.priors, run.tracking.uri, run.data, device)
 
         def losses(networks, batch):
             frames = batch.frames.float() / 127.5 - 1
@@ -74,21 +75,20 @@ class Stage:
                 source_emotion=batch.emotion[:, 0],
             )
             own = {"tint/size": networks[name].colour.square().mean()}
-            return own | self.priors.guidance(edit, settings.guidance), {}
+            return own | priors.guidance(edit, settings.guidance), {}
+
+        def export(networks, folder):
+            """Write the tint."""
+            priors.check_untouched()
+            facts = {"run": run.name, "seed": run.seed, "steps": settings.steps, "priors": priors.sources}
+            described = {"settings": settings.model_dump(mode="json"), "data": run.data.model_dump(mode="json")}
+            described |= {"size": run.data.size, "topology": "ibug68", "facts": facts}
+            save_model(folder, "generator", "tint", networks[name], described)
 
         phases, optimizers = (Phase(name, losses),), {name: settings.optimizer}
         data = feed.batches, feed.validation, feed.facts
         networks = {name: Tint()}
-        return Job(name, networks, optimizers, phases, settings, *data, validation_losses=losses, close=feed.close)
-
-    def export(self, run, name, networks, folder):
-        """Write the tint."""
-        settings = run.jobs()[name]
-        self.priors.check_untouched()
-        facts = {"run": run.name, "seed": run.seed, "steps": settings.steps, "priors": self.priors.sources}
-        described = {"settings": settings.model_dump(mode="json"), "data": run.data.model_dump(mode="json")}
-        described |= {"size": run.data.size, "topology": "ibug68", "facts": facts}
-        save_model(folder, "generator", "tint", networks[name], described)
+        return Job(name, networks, optimizers, phases, settings, *data, losses, export, close=feed.close)
 
 
 class TrainedTint:
