@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spfem_dist import rooms
-from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
+from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, ROWS, TARGET
 from spfem_dist.saved import what_of
 
 USE = {
@@ -93,7 +93,7 @@ def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
     stage, spans, facts = (
         part.get("stage2", {}) for part in (summary, summary.get("intervals", {}), summary.get("facts", {}))
     )
-    for arm in (name for name in stage if name not in (COPY, TARGET, "real")):
+    for arm in (name for name in stage if name not in (*ROWS, "real")):
         judged = facts.get(arm, {})
         yield f"Held-out clips, arm `{arm}`; judged by {judged.get('judges', 'unknown judges')}.\n"
         yield f"| figure | {arm} | 95 % | source unchanged | true target | meaning |"

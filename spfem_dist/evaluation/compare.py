@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spfem_dist.evaluation.generator import BETTER, COPY, TARGET, ClipScore
+from spfem_dist.evaluation.generator import BETTER, ROWS, ClipScore
 from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 from spfem_dist.storage import open_filesystem
 
@@ -104,7 +104,7 @@ def comparison_table(found: Mapping[str, Difference], a: str, b: str) -> Any:
 def _arm(location: str, asked: str) -> str:
     """The arm of an evaluated run that is asked for, or its only one."""
     rows = sorted({s.row for s in read_edits(location)})
-    arms = [row for row in rows if row not in (COPY, TARGET)]
+    arms = [row for row in rows if row not in ROWS]
     if asked and asked not in rows:
         raise ValueError(f"{location} has no arm {asked!r}: it has {', '.join(rows)}")
     if not asked and len(arms) != 1:

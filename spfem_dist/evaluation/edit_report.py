@@ -17,7 +17,7 @@ from spfem_dist.config import Run
 from spfem_dist.evaluation.compare import write_edits
 from spfem_dist.evaluation.edits import Evaluation
 from spfem_dist.evaluation.film import beside, filmed
-from spfem_dist.evaluation.generator import BETTER, COPY, MEANING, TARGET
+from spfem_dist.evaluation.generator import BETTER, MEANING, ROWS
 from spfem_dist.evaluation.report import TEMPLATES, bar_text, headline, headlines, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.evaluation.targets import Target
@@ -37,11 +37,12 @@ def bars(arm: str, figures: Figures) -> tuple[Target, ...]:
     return (
         Target("oracle/emotion_accuracy", ">=", 0.85),
         Target("oracle/mouth_opening_corr", ">=", 0.80),
-        Target(f"stage2/{arm}/emotion_accuracy", ">=", 0.50),
-        Target(f"stage2/{arm}/changed_error_over_copy", "<=", 0.90),
-        Target(f"stage2/{arm}/mouth_corr_minus_copy", ">=", -0.05),
+        Target(f"stage2/{arm}/emotion_accuracy", ">=", 0.72),
+        Target(f"stage2/{arm}/changed_error_over_copy", "<=", 0.58),
+        Target(f"stage2/{arm}/mouth_error_over_copy", "<=", 1.0),
+        Target(f"stage2/{arm}/mouth_corr_minus_copy", ">=", -0.03),
         Target(f"stage2/{arm}/identity_minus_copy", ">=", -0.03),
-        *(Target(accuracy_of(arm, emotion), ">=", 0.50) for emotion in emotions_of(figures, arm)),
+        *(Target(accuracy_of(arm, emotion), ">=", 0.45) for emotion in emotions_of(figures, arm)),
     )
 
 
@@ -70,40 +71,45 @@ def in_short(figures: Figures, arm: str) -> str:
 
 
 def table_of(figures: Figures, arm: str, path: str = "") -> list[tuple[str, list[Estimate | None]]]:
-    """Rows (figure, values of the arm, copy, target) of one part of the figures: `path` is "", "cross/" or the like."""
+    """Rows (figure, values of the arm and of ROWS) of one part of the figures: `path` is "", "cross/" or the like."""
     rows = []
     for name in [*BETTER, *(f"{n}_minus_copy" for n in BETTER)]:
-        cells = [figures.get(f"stage2/{row}/{path}{name}") for row in (arm, COPY, TARGET)]
+        cells = [figures.get(f"stage2/{row}/{path}{name}") for row in (arm, *ROWS)]
         if cells[0] is not None:
             rows.append((name, cells))
     return rows
 
 
 def shown_figures(figures: Figures, arm: str) -> Any:
-    """The figures over all clips as a `rich` table, with the judges' own and the bars."""
+    """The figures over all clips as a `rich` table, with the judges' own and the bars.
+
+    upper: what the generator draws when it is told the true target's landmarks, so that what is missing there is the drawing's fault.
+    """
     from rich import box
     from rich.table import Column, Table
 
     # Narrow enough for 80 columns with no name and no number broken: one space between columns, and none at the edges.
     table = Table(
         Column("figure", no_wrap=True),
-        *(Column(head, no_wrap=True, justify="right") for head in ("edit", "95 %", COPY, TARGET)),
+        *(Column(head, no_wrap=True, justify="right") for head in ("edit", "95 %", "copy", "truth", "upper")),
         Column("bar", no_wrap=True),
         title=f"edits of held-out clips: {arm}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         pad_edge=False,
         show_edge=False,
     )
     limits = {target.name: target for target in bars(arm, figures)}
-    for name in ("oracle/emotion_accuracy", "oracle/mouth_opening_corr"):
+    for name, short in (("oracle/emotion_accuracy", "emotion"), ("oracle/mouth_opening_corr", "mouth opening")):
         if name in figures:
-            table.add_row(name, f"{figures[name].value:.3f}", "", "", "", _bar(limits[name], figures))
-    for name, (mine, copy, target) in table_of(figures, arm):
+            table.add_row(f"oracle: {short}", f"{figures[name].value:.3f}", "", "", "", "", _bar(limits[name], figures))
+    for name, (mine, *rows) in table_of(figures, arm):
         assert mine is not None
-        others = [f"{cell.value:.3f}" if cell is not None else "" for cell in (copy, target)]
         limit = limits.get(f"stage2/{arm}/{name}")
+        if name.endswith("_minus_copy") and limit is None:
+            continue  # the report has them
+        others = [f"{cell.value:.2f}" if cell is not None else "" for cell in rows]
         table.add_row(
             name.replace("_minus_copy", " - copy"),
             f"{mine.value:.3f}",
@@ -114,10 +120,10 @@ def shown_figures(figures: Figures, arm: str) -> Any:
     table.add_section()
     for emotion in emotions_of(figures, arm):
         name = accuracy_of(arm, emotion)
-        cells = [figures.get(name.replace(f"stage2/{arm}/", f"stage2/{row}/", 1)) for row in (arm, COPY, TARGET)]
+        cells = [figures.get(name.replace(f"stage2/{arm}/", f"stage2/{row}/", 1)) for row in (arm, *ROWS)]
         mine, *beside_it = cells
         assert mine is not None
-        others = [f"{cell.value:.3f}" if cell is not None else "" for cell in beside_it]
+        others = [f"{cell.value:.2f}" if cell is not None else "" for cell in beside_it]
         table.add_row(f"{emotion}: shown", f"{mine.value:.3f}", _span(mine), *others, _bar(limits[name], figures))
     return table
 
@@ -170,7 +176,7 @@ def _summarise(location: str, found: Evaluation, arm: str, file: Path) -> None:
     if fs.exists(f"{root}/summary.json"):
         fs.get_file(f"{root}/summary.json", str(file))
     # A figure that this evaluation no longer has must not survive from an earlier one of the same arm.
-    _forget(file, [f"stage2/{row}" for row in (arm, COPY, TARGET)])
+    _forget(file, [f"stage2/{row}" for row in (arm, *ROWS)])
     facts = {key.replace(" ", "_"): value for key, value in found.facts.items()}
     facts["verdict"] = in_short(found.figures, arm)
     facts["bars"] = {
@@ -217,6 +223,7 @@ def filmed_edits(found: Evaluation) -> Films:
     for shown in found.shown:
         clips = {"source": shown.source, "edited": shown.generated}
         clips |= {"true target": shown.target} if shown.target is not None else {}
+        clips |= {"of its landmarks": shown.upper} if shown.upper is not None else {}
         clips["reference"] = shown.reference
         films[shown.caption] = (tuple(clips), filmed(beside(clips)))
     return films
@@ -276,7 +283,7 @@ def sections(found: Evaluation, arm: str, films: Films) -> list[Markup]:
             for name, cells in table_of(figures, arm, path)
         ]
         if rows:
-            made.append(parts.table(title, (arm, COPY, TARGET), rows))  # type: ignore[attr-defined]
+            made.append(parts.table(title, (arm, *ROWS), rows))  # type: ignore[attr-defined]
     return made
 
 

@@ -20,13 +20,10 @@ from spfem_dist.evaluation.images import changed_error, jitter, l1, perceptual_d
 from spfem_dist.evaluation.judges.check import correlation
 from spfem_dist.evaluation.judges.networks import Reading
 from spfem_dist.evaluation.judges.saved import Judges
+from spfem_dist.evaluation.mouth import INNER_LIPS, OUTER_EYES, VisemeProbe, corner_movement, mouth_error
 from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.prepare.landmarks import mouth_opening
 
-#: Points of the inner lips and the outer corners of the eyes, by topology.
-INNER_LIPS = {"ibug68": tuple(range(60, 68)), "mesh468": (78, 82, 13, 312, 308, 317, 14, 87)}
-OUTER_EYES = {"ibug68": (36, 45), "mesh468": (33, 263)}
-INNER_LIPS["mesh478"], OUTER_EYES["mesh478"] = INNER_LIPS["mesh468"], OUTER_EYES["mesh468"]
 #: Every this many frames is looked at where time plays no part.
 STEP = 2
 #: Frames of a recording that stand for it in CSIM, identity and FAD.
@@ -39,11 +36,14 @@ class Truth:
 
     frames: uint8 [T, S, S, 3], the true target without coding noise, or None on recorded corpora; source: the clean source
     that belongs to it. landmarks: float32 [T, L, 2] pixels, of the true target, or of the source on recorded corpora.
+    visemes: float32 [T, 4], what is spoken, where it is known. probe: reads it off the lips.
     """
 
     landmarks: np.ndarray
     frames: np.ndarray | None = None
     source: np.ndarray | None = None
+    visemes: np.ndarray | None = None
+    probe: VisemeProbe | None = None
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,20 @@ def look(judges: Judges, frames: np.ndarray, features: np.ndarray | None, valid:
 
 
 def scores(
-    judges: Judges, seen: Seen, emotion: Emotion, truth: Truth, real: RealFaces, source: Seen, aligned: bool = True
+    judges: Judges,
+    seen: Seen,
+    emotion: Emotion,
+    truth: Truth,
+    real: RealFaces,
+    source: Seen,
+    aligned: bool = True,
+    aimed: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The scores of one clip, by name; a score that is not defined for it is left out.
 
     source: the same for the unchanged source. aligned: False for a real recording of the emotion, whose frames do not
-    match the source's in time: only what needs no match is scored.
+    match the source's in time: only what needs no match is scored. aimed: float32 [T, L, 2], the landmarks that the frames were
+    drawn for, where they are known.
     """
     reading, topology = seen.reading, judges.oracle.topology
     found = {
@@ -113,6 +121,9 @@ def scores(
         found |= _mouth(reading, truth.landmarks[seen.valid], topology)
         if truth.frames is not None and truth.source is not None:
             found |= _pictures(judges, seen.frames, truth, source.frames)
+            found |= _speech(reading.landmarks.numpy(), truth, seen.valid, topology, "")
+            if aimed is not None:
+                found |= _speech(aimed[seen.valid], truth, seen.valid, topology, "_exact")
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
@@ -128,12 +139,24 @@ def _mouth(reading: Reading, known: np.ndarray, topology: str) -> dict[str, floa
     }
 
 
+def _speech(points: np.ndarray, truth: Truth, valid: np.ndarray, topology: str, mark: str) -> dict[str, float]:
+    """How the lips of landmarks [N, L, 2] of the valid frames move against the true target's, and what they are seen to say."""
+    known = truth.landmarks[valid]
+    found = {f"width_corr{mark}": corner_movement(points, known, topology)}
+    if truth.probe is not None and truth.visemes is not None:
+        found[f"viseme_r2{mark}"] = truth.probe.r2(points, known, truth.visemes[valid])
+    return found
+
+
 def _pictures(judges: Judges, frames: np.ndarray, truth: Truth, copied: np.ndarray) -> dict[str, float]:
     """Errors against the true target, of which no codec has touched the target or the mask of what should change."""
     assert truth.frames is not None
     assert truth.source is not None
     changed = should_change(truth.frames, truth.source)
     error, copy = changed_error(frames, truth.frames, changed), changed_error(copied, truth.frames, changed)
+    of_mouth, copied_mouth = (
+        mouth_error(shown, truth.frames, truth.landmarks, judges.oracle.topology) for shown in (frames, copied)
+    )
     some, true = frames[::STEP], truth.frames[::STEP]
     return {
         "l1": l1(frames, truth.frames),
@@ -142,6 +165,8 @@ def _pictures(judges: Judges, frames: np.ndarray, truth: Truth, copied: np.ndarr
         "perceptual": perceptual_distance(judges.oracle, some, true),
         "changed_error": error,
         "changed_error_over_copy": error / copy if copy > 0 else float("nan"),
+        "mouth_error": of_mouth,
+        "mouth_error_over_copy": of_mouth / copied_mouth if copied_mouth > 0 else float("nan"),
     }
 
 
@@ -160,13 +185,14 @@ def some(frames: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shown:
-    """One edit as the report plays it: uint8 [T, S, S, 3] each; target is None where it is not known."""
+    """One edit as the report plays it: uint8 [T, S, S, 3] each; target, and what is drawn of its landmarks, are None where it is not known."""
 
     caption: str
     source: np.ndarray
     generated: np.ndarray
     target: np.ndarray | None
     reference: np.ndarray
+    upper: np.ndarray | None = None
 
 
 @dataclass

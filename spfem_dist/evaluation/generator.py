@@ -14,8 +14,9 @@ import numpy as np
 
 from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 
-#: Rows that stand beside every generator.
-COPY, TARGET = "copy", "target"
+#: Rows that stand beside every generator: the source unchanged, the true target, and what the generator draws when it is told the
+#: true target's landmarks, where these are known.
+COPY, TARGET, UPPER = ROWS = "copy", "target", "upper_bound"
 #: Figures that are also given as the paired difference to the unchanged source.
 MINUS_COPY = ("mouth_corr", "mouth_landmark_corr", "identity", "lse_d", "psnr")
 
@@ -25,6 +26,12 @@ BETTER: dict[str, int] = {
     "mouth_corr": 1,
     "mouth_landmark_corr": 1,
     "mouth_distance": -1,
+    "mouth_error": -1,
+    "mouth_error_over_copy": -1,
+    "width_corr": 1,
+    "width_corr_exact": 1,
+    "viseme_r2": 1,
+    "viseme_r2_exact": 1,
     "identity": 1,
     "csim": 1,
     "lse_d": -1,
@@ -45,6 +52,12 @@ MEANING: dict[str, str] = {
     "mouth_corr": "correlation over the clip of the mouth opening seen with the one that belongs to the words",
     "mouth_landmark_corr": "the same, from the landmarks that the oracle finds",
     "mouth_distance": "distance of the inner lips from where they should be, in eye distances",
+    "mouth_error": "error in grey levels against the true target, in the box of its mouth",
+    "mouth_error_over_copy": "the same as a share of the unchanged source's; above 1 the edit spoils the mouth",
+    "width_corr": "correlation over the clip of the distance of the mouth's corners with the true target's, as the oracle sees it",
+    "width_corr_exact": "the same, from the landmarks that the generator aimed at",
+    "viseme_r2": "share of the spoken opening, width and rounding that a linear probe reads off the lips that the oracle sees",
+    "viseme_r2_exact": "the same, from the landmarks that the generator aimed at",
     "identity": "cosine to the speaker's other recordings (a network for who it is, on the face alone)",
     "csim": "cosine of expression features to real frames of the emotion, all pairs",
     "lse_d": "lip-speech distance at the best of 21 offsets, as the papers count",
@@ -65,7 +78,7 @@ MEANING: dict[str, str] = {
 class ClipScore:
     """The scores of one clip in one row of the tables.
 
-    row: an arm, `copy` or `target`. source, reference: names of the recordings. values: scores by name.
+    row: an arm, or one of ROWS. source, reference: names of the recordings. values: scores by name.
     features: float32 [N, D], identity features of some of its frames, for FAD; not stored.
     """
 

@@ -22,8 +22,9 @@ from spfem_dist.evaluation.clips import TestClip, planes, read_clips, topology_o
 from spfem_dist.evaluation.distances import mean_cosine
 from spfem_dist.evaluation.edit_report import in_short, shown_figures, write_down
 from spfem_dist.evaluation.edits import Evaluation, RealFaces, Seen, Shown, Truth, look, real_faces, scores, some
-from spfem_dist.evaluation.generator import COPY, TARGET, ClipScore, generator_figures
+from spfem_dist.evaluation.generator import COPY, ROWS, TARGET, UPPER, ClipScore, generator_figures
 from spfem_dist.evaluation.judges.saved import Judges, load_judges
+from spfem_dist.evaluation.mouth import VisemeProbe
 from spfem_dist.evaluation.protocol import Edit, Place, Protocol, ProtocolError, protocol_for
 from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 from spfem_dist.generators.generator import Face, Generator, Motion
@@ -32,6 +33,8 @@ from spfem_dist.runs import read_run
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.loader import Source
 
+#: Training groups on which the probe of what is spoken learns.
+PROBE_GROUPS = 48
 By = Literal["reference", "emotion", "both"]
 
 
@@ -101,7 +104,7 @@ def evaluate(
 def _evaluate(
     run: Run, generator: Generator, judges: Judges, arm: str, by: By, sentences: int | None, protocol: str
 ) -> Evaluation:
-    if arm in (COPY, TARGET, "real", "") or "/" in arm:
+    if arm in (*ROWS, "real", "") or "/" in arm:
         raise ValueError(f"an arm cannot be called {arm!r}: that name has a meaning; use for instance 'both'")
     data = run.data.model_copy(update={"size": generator.size})
     source = Source(data, landmarks=True)
@@ -118,7 +121,9 @@ def _evaluate(
         edits = [replace(edit, way="label") for edit in edits if edit.way == "intra"]  # type: ignore[arg-type]
     recordings = read_clips(data, lambda e: split.accepts("test", e.speaker, e.sentence), source)
     whole = {str(place) for edit in edits for place in (edit.source, edit.reference)}
-    panel = JudgeReferences(judges, recordings, whole, synthetic_corpus(source, generator.size))
+    corpus = synthetic_corpus(source, generator.size)
+    probe = None if corpus is None else viseme_probe(source, split, topology)
+    panel = JudgeReferences(judges, recordings, whole, corpus, probe)
     sources = list(dict.fromkeys(str(edit.source) for edit in edits))
 
     def of_source(name: str) -> tuple[list[ClipScore], list[Shown]]:
@@ -164,14 +169,44 @@ def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
     return SyntheticCorpus(made["identities"], made["synthetic_sentences"], made["fps"], size, made["seed"])
 
 
+def viseme_probe(source: Source, split: Split, topology: str) -> VisemeProbe:
+    """The probe of what is spoken, learnt on landmarks of the split's training part."""
+    reader = source.reader
+    places = [
+        (s, g)
+        for s, shard in enumerate(reader.index.shards)
+        for g, entry in enumerate(shard.groups)
+        if split.accepts("train", entry.speaker, entry.sentence)
+    ]
+    chosen = np.linspace(0, len(places) - 1, min(len(places), PROBE_GROUPS)).astype(int)
+    groups = (reader.read(*places[i]) for i in chosen)
+    return VisemeProbe.fit(
+        (
+            (recording.landmarks, recording.truth["visemes"])
+            for group in groups
+            for recording in group.recordings
+            if recording.landmarks is not None and "visemes" in recording.truth
+        ),
+        topology,
+    )
+
+
 class JudgeReferences:
     """The judges beside the test recordings: what they say of real faces, asked once of each.
 
-    whole: names of the recordings whose frames are needed again; of the others only the judges' word is kept.
+    whole: names of the recordings whose frames are needed again; of the others only the judges' word is kept. corpus, probe: what
+    renders true targets and reads speech off their lips; None for recorded corpora.
     """
 
-    def __init__(self, judges: Judges, clips: Iterable[TestClip], whole: set[str], corpus: SyntheticCorpus | None):
-        self.judges, self.corpus = judges, corpus
+    def __init__(
+        self,
+        judges: Judges,
+        clips: Iterable[TestClip],
+        whole: set[str],
+        corpus: SyntheticCorpus | None,
+        probe: VisemeProbe | None = None,
+    ):
+        self.judges, self.corpus, self.probe = judges, corpus, probe
         self.clips: dict[str, TestClip] = {}
         self.identity: dict[str, np.ndarray] = {}
         self.expression: dict[str, np.ndarray] = {}
@@ -226,7 +261,7 @@ class JudgeReferences:
                 "the shards were made by another version; prepare them again"
             )
         assert target.landmarks is not None
-        return Truth(target.landmarks, target.frames, clean.frames)
+        return Truth(target.landmarks, target.frames, clean.frames, target.truth["visemes"], self.probe)
 
 
 def _synthetic(corpus: SyntheticCorpus, clip: TestClip) -> Clip:
@@ -236,7 +271,7 @@ def _synthetic(corpus: SyntheticCorpus, clip: TestClip) -> Clip:
 def _score_source(
     panel: JudgeReferences, generator: Generator, edits: Sequence[Edit], arm: str, by: By, shows: bool
 ) -> tuple[list[ClipScore], list[Shown]]:
-    """All edits of one source, with the rows `copy` and `target` beside each."""
+    """All edits of one source, with the rows of ROWS beside each."""
     torch.set_num_threads(1)
     judges, source = panel.judges, panel.clip(edits[0].source)
     clean = panel.clean(source)
@@ -248,22 +283,28 @@ def _score_source(
         truth, real = panel.truth(source, emotion, clean), panel.real(source, emotion)
         ideal, ideal_values = _ideal(panel, source, mine, truth, copy)
         rows = {
-            COPY: (scores(judges, copy, emotion, truth, real, copy), copy.identity),
+            COPY: (scores(judges, copy, emotion, truth, real, copy, aimed=source.landmarks), copy.identity),
             # A real recording is one of those that FAD compares with, so that its own would mean nothing.
             TARGET: (ideal_values, ideal.identity if truth.frames is not None else ideal.identity[:0]),
         }
+        best = None
+        if truth.frames is not None:
+            best = rendered(generator, source, Motion(source.landmarks, truth.landmarks))
+            seen = look(judges, best, source.features, source.valid)
+            rows[UPPER] = scores(judges, seen, emotion, truth, real, copy, aimed=truth.landmarks), seen.identity
         for edit in mine:
             reference = panel.clip(edit.reference)
-            drawn = edited(generator, source, edit, reference, by)
+            motion = driven(generator, source, edit, reference, by)
+            drawn = rendered(generator, source, motion)
             seen = look(judges, drawn, source.features, source.valid)
-            rows[arm] = scores(judges, seen, emotion, truth, real, copy), seen.identity
+            rows[arm] = scores(judges, seen, emotion, truth, real, copy, aimed=motion.target), seen.identity
             found += [
                 ClipScore(row, edit.way, source.name, emotion.value, reference.name, values, features)
                 for row, (values, features) in rows.items()
             ]
             if shows and edit.way in ("cross", "label"):
                 caption = f"{source.name} as {emotion.value}, like {reference.name}"
-                shown.append(Shown(caption, source.frames, drawn, truth.frames, reference.frames))
+                shown.append(Shown(caption, source.frames, drawn, truth.frames, reference.frames, best))
     return found, shown
 
 
@@ -274,23 +315,27 @@ def _ideal(
     judges, emotion = panel.judges, edits[0].emotion
     if truth.frames is not None:
         seen = look(judges, truth.frames, source.features, source.valid)
-        return seen, scores(judges, seen, emotion, truth, panel.real(source, emotion), copy)
+        real = panel.real(source, emotion)
+        return seen, scores(judges, seen, emotion, truth, real, copy, aimed=truth.landmarks)
     place = next((edit.reference for edit in edits if edit.reference.speaker == source.speaker), edits[0].reference)
-    real = panel.clip(place)
-    seen = look(judges, real.frames, real.features, real.valid)
-    held_against = panel.real(source, emotion, without=real.name)
+    recorded = panel.clip(place)
+    seen = look(judges, recorded.frames, recorded.features, recorded.valid)
+    held_against = panel.real(source, emotion, without=recorded.name)
     return seen, scores(judges, seen, emotion, truth, held_against, copy, aligned=False)
 
 
-def edited(generator: Generator, source: TestClip, edit: Edit, reference: TestClip, by: By) -> np.ndarray:
-    """The generator's frames of one edit, uint8 [T, S, S, 3], laid over the source where it drew nothing."""
-    motion = generator.drive(
+def driven(generator: Generator, source: TestClip, edit: Edit, reference: TestClip, by: By) -> Motion:
+    """What the generator makes of the face's motion in one edit."""
+    return generator.drive(
         _face(source, generator),
         edit.emotion if by != "reference" else None,
         _face(reference, generator) if by != "emotion" else None,
     )
-    parts = list(_rendered(generator, source.frames, motion))
-    return np.concatenate(parts)
+
+
+def rendered(generator: Generator, source: TestClip, motion: Motion) -> np.ndarray:
+    """The generator's frames of a motion, uint8 [T, S, S, 3], laid over the source where it drew nothing."""
+    return np.concatenate(list(_rendered(generator, source.frames, motion)))
 
 
 def _rendered(generator: Generator, frames: np.ndarray, motion: Motion, at_once: int = 64) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from spfem_dist.corpora.synthetic import SyntheticCorpus
+from spfem_dist.emotions import SEVEN
 from spfem_dist.generators.generator import Motion
 
 
@@ -34,19 +35,26 @@ class Ideal(Copy):
         for clip in self.corpus.clips():
             self.known.append((self.corpus.render(clip).landmarks, clip))
 
-    def clip(self, face):
+    def clip(self, landmarks):
         same = [
             c
             for points, c in self.known
-            if points.shape == face.landmarks.shape and np.allclose(points, face.landmarks, atol=0.1)
+            if points.shape == landmarks.shape and np.allclose(points, landmarks, atol=0.1)
         ]
         return same[0]
 
-    def drive(self, source, emotion=None, reference=None, strength=1.0):
-        target = self.corpus.target(self.clip(source), emotion or self.clip(reference).emotion)
+    def draw(self, clip, emotion):
+        target = self.corpus.target(clip, emotion)
         self.drawn[target.landmarks.tobytes()] = target.frames
-        return Motion(source.landmarks, target.landmarks)
+        return target.landmarks
+
+    def drive(self, source, emotion=None, reference=None, strength=1.0):
+        shown = emotion or self.clip(reference.landmarks).emotion
+        return Motion(source.landmarks, self.draw(self.clip(source.landmarks), shown))
 
     def render(self, frames, motion, first=0):
+        if motion.target.tobytes() not in self.drawn:
+            for emotion in SEVEN:
+                self.draw(self.clip(motion.source), emotion)
         crops = self.drawn[motion.target.tobytes()][first : first + len(frames)]
         return crops, np.ones(crops.shape[:3], np.float32)

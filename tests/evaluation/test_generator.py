@@ -81,20 +81,30 @@ def ideal(small_corpus, judges):
 
 
 def test_a_generator_that_draws_the_true_target_scores_as_the_target(ideal):
-    for name in ("emotion_accuracy", "mouth_corr", "identity", "csim", "lse_d", "changed_error", "jitter", "fad"):
-        assert ideal[f"stage2/ideal/{name}"].value == pytest.approx(ideal[f"stage2/target/{name}"].value, abs=1e-5), (
-            name
-        )
+    names = ("emotion_accuracy", "mouth_corr", "identity", "csim", "lse_d", "changed_error", "jitter", "fad")
+    for name in (*names, "mouth_error", "width_corr", "width_corr_exact", "viseme_r2", "viseme_r2_exact"):
+        found, wanted = (ideal[f"stage2/{row}/{name}"].value for row in ("ideal", "target"))
+        assert found == pytest.approx(wanted, abs=1e-5), name
     assert ideal["stage2/ideal/changed_error_over_copy"].value == 0
+    assert ideal["stage2/ideal/mouth_error_over_copy"].value == 0
+    assert ideal["stage2/ideal/width_corr_exact"].value == pytest.approx(1)
     assert ideal["stage2/ideal/ssim"].value == pytest.approx(1)
 
 
 def test_the_copy_row_is_one_in_units_of_the_copy_and_misses_the_target(ideal):
     assert ideal["stage2/copy/changed_error_over_copy"].value == pytest.approx(1)
+    assert ideal["stage2/copy/mouth_error_over_copy"].value == pytest.approx(1)
     assert ideal["stage2/copy/jitter"].value == pytest.approx(1)
     assert ideal["stage2/copy/changed_error"].value > 12
     assert 0 < ideal["stage2/copy/psnr"].value < 40
     assert not any(name.startswith("stage2/copy") and name.endswith("_minus_copy") for name in ideal)
+
+
+def test_the_upper_bound_is_drawn_from_the_true_targets_landmarks(ideal):
+    """The ideal generator finds its frames by the landmarks alone: with the true ones it draws the truth."""
+    for name in ("changed_error_over_copy", "mouth_error_over_copy"):
+        assert ideal[f"stage2/upper_bound/{name}"].value == 0, name
+    assert ideal["stage2/upper_bound/emotion_accuracy"].value == ideal["stage2/target/emotion_accuracy"].value
 
 
 def test_the_figures_of_the_judges_stand_beside(ideal):
@@ -116,8 +126,10 @@ def test_on_recorded_corpora_the_target_is_a_real_recording_and_no_truth_is_clai
     found = evaluate(run_of(small_corpus), Copy(), judges, "both", protocol=brief)
     figures = found.figures
     assert not any(
-        name.split("/")[-1] in ("psnr", "l1", "changed_error", "changed_error_over_copy") for name in figures
+        name.split("/")[-1] in ("psnr", "changed_error_over_copy", "mouth_error_over_copy", "width_corr", "viseme_r2")
+        for name in figures
     )
+    assert not any(name.startswith("stage2/upper_bound") for name in figures)
     assert {"emotion_accuracy", "csim", "identity", "lse_d"} <= {
         name.split("/")[-1] for name in figures if name.startswith("stage2/target/")
     }
@@ -189,7 +201,8 @@ def test_each_emotion_has_a_bar_so_that_a_weak_one_does_not_hide_behind_the_mean
     assert all(f"{emotion}: shown" in text for emotion in by_emotion)
     assert "changed_error_over_copy" in text, "no name is broken at 80 columns"
     assert "…" not in text, "no number is cut"
-    assert "<= 0.9 missed" in text
+    assert "<= 0.58 missed" in text
+    assert "upper" in text, "what a perfect motion would give stands beside"
 
 
 def test_a_run_that_is_better_is_called_better_and_the_other_worse(runs):
