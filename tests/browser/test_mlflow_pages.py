@@ -14,13 +14,13 @@ CURVES = """charts => charts.map(chart => ({axis: chart.layout.xaxis.title.text,
     curves: chart.data.map(curve => ({name: curve.name, x: Array.from(curve.x || [])}))}))"""
 
 
-def at(shown, page, runs=(), more=""):
-    """Open the experiment's charts, or the comparison of `runs`."""
-    page.goto(experiment_page(shown.experiment, shown.address, [shown.ids[name] for name in runs]) + more)
+def at(shown, page, runs=()):
+    """Open the experiment's charts, by the address that a run prints, or the comparison of `runs`."""
+    page.goto(experiment_page(shown.experiment, shown.address, [shown.ids[name] for name in runs]))
 
 
 def test_the_table_of_runs_names_them_and_their_recipe_and_data(shown, page, keep):
-    at(shown, page, more=f"&viewStateShareKey={view.KEY}")
+    at(shown, page)
     page.goto(page.url.replace("compareRunsMode=CHART", "compareRunsMode=TABLE"))
     for name in ("broad", "sharp", "guided"):
         expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
@@ -34,9 +34,9 @@ def test_the_table_of_runs_names_them_and_their_recipe_and_data(shown, page, kee
 
 def test_one_chart_holds_the_curves_of_two_runs_by_samples_seen(shown, page, keep):
     """The saved view from its menu, as somebody finds it who was never here. 48 samples were 12 steps of the one and 6 of the other."""
-    at(shown, page)
+    page.goto(experiment_page(shown.experiment, shown.address).split("&viewStateShareKey=")[0])
     page.get_by_test_id("saved-views-trigger").click()
-    page.get_by_text(view.NAME).click()
+    page.get_by_test_id(f"saved-views-item-{view.KEY}").get_by_text(view.NAME).click()
     page.wait_for_url(f"**viewStateShareKey={view.KEY}*")
     page.goto(page.url + "&workflowType=machine_learning&compareRunsMode=CHART")
     expect(page.get_by_text("ccrl: losses by samples seen")).to_be_visible()
@@ -61,7 +61,7 @@ def test_pictures_of_two_runs_are_looked_at_step_by_step(shown, page, keep):
     def pictures(step):
         return page.locator(f"img[src*='ccrl~attention%2Bstep%2B{step}%2B']")
 
-    at(shown, page, more=f"&viewStateShareKey={view.KEY}&workflowType=machine_learning")
+    at(shown, page)
     page.set_viewport_size({"width": 1280, "height": 1400})
     page.get_by_text("Pictures", exact=True).scroll_into_view_if_needed()
     expect(pictures(48)).to_have_count(2)

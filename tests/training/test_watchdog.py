@@ -5,8 +5,7 @@ import re
 
 import pytest
 from doors import well
-from test_loop import TORCHRUN
-from toy_runs import alone, launched, losses
+from toy_runs import alone, losses, together
 
 from spfem_dist.training.watchdog import HUNG, Report, verdict
 
@@ -34,15 +33,14 @@ def test_a_loader_that_hangs_is_told_from_a_computation(tmp_path):
 
 def test_who_holds_the_others_up_is_named(tmp_path):
     """Rank 1 stands still before the step, rank 0 waits for it in the step's first collective."""
-    hung = launched(tmp_path, *QUICK, "--faults", "hang rank 1 at sample 71", launcher=TORCHRUN)
-    assert hung.code != 0
+    hung = together(2, tmp_path, *QUICK, "--faults", "hang rank 1 at sample 71")
+    assert hung.code == HUNG
     assert re.search(r"ccrl: rank 0 waited for rank 1 on \S+ \(.*inject\.py", hung.out), hung.out[-3000:]
     waits, stands = (
         json.loads((tmp_path / "toy" / "ccrl" / "hangs" / f"rank-{rank}.json").read_text()) for rank in (0, 1)
     )
     assert "gloo:" in waits["pending"][0]
     assert stands["pending"] == []
-    assert str(HUNG) in hung.err
 
 
 def report(rank, pending=(), begun=5):
