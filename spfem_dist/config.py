@@ -17,25 +17,29 @@ from spfem_dist.job_settings import (  # noqa: F401  # all settings are to be ha
     Guidance,
     JobSettings,
     Natural,
+    Operational,
+    Operations,
     Optimizer,
+    Place,
     Positive,
     PriorSettings,
     Section,
     Share,
+    places,
 )
 
 
 class Data(Section):
     """Which shards are read, and how."""
 
-    shards: str = Field(
+    shards: Annotated[str, Place(), Operational] = Field(
         "shards/synthetic", description="Folder of shards with its index.json: a path or s3://bucket/prefix."
     )
-    split: str = Field(
+    split: Annotated[str, Place(suffix=".json")] = Field(
         "synthetic",
         description="Speaker and sentence split: a name in spfem_dist/corpora/splits, a path to such a JSON file, or 'none'.",
     )
-    allow_other: bool = Field(
+    allow_other: Annotated[bool, Operational] = Field(
         False, description="Resume a run although the shards hold other data than it began with; tracking says so."
     )
     size: Positive = Field(
@@ -49,23 +53,23 @@ class Data(Section):
     maximum_warp_cost: float | None = Field(
         None, description="Pairs whose mean time-warp cost is above this are not drawn."
     )
-    decoder: Literal["auto", "pyav", "dali-cpu", "dali-gpu"] = Field(
+    decoder: Annotated[Literal["auto", "pyav", "dali-cpu", "dali-gpu"], Operational] = Field(
         "auto", description="Video decoder; auto takes DALI on the GPU where there is one and PyAV elsewhere."
     )
-    prefetch: Natural = Field(3, description="Micro-batches prepared ahead of the step.")
-    threads: Positive = Field(2, description="Reader and decoder threads for each worker.")
-    decoded_cache_mb: Natural = Field(
+    prefetch: Annotated[Natural, Operational] = Field(3, description="Micro-batches prepared ahead of the step.")
+    threads: Annotated[Positive, Operational] = Field(2, description="Reader and decoder threads for each worker.")
+    decoded_cache_mb: Annotated[Natural, Operational] = Field(
         1024,
         description="Memory for decoded frames kept for re-use in each worker (on the GPU where it decodes), MiB; 0 turns it off.",
     )
-    cache: str = Field(
+    cache: Annotated[str, Place(), Operational] = Field(
         "", description="Folder for shards fetched from S3; empty means a folder under the system's cache."
     )
-    cache_mb: Natural = Field(20_480, description="Largest size of that folder, MiB.")
-    retries: Natural = Field(
+    cache_mb: Annotated[Natural, Operational] = Field(20_480, description="Largest size of that folder, MiB.")
+    retries: Annotated[Natural, Operational] = Field(
         5, description="Fetches of a shard from S3 that arrives short or altered, before it counts as damaged."
     )
-    bad_share: Share = Field(
+    bad_share: Annotated[Share, Operational] = Field(
         0.01, description="Training stops with an error once more than this share of groups is damaged."
     )
 
@@ -78,7 +82,7 @@ class Data(Section):
         return self
 
 
-class Storage(Section):
+class Storage(Operations):
     """How long a run waits for S3 that does not answer or answers that it is busy, and for a folder that cannot be written."""
 
     patience_s: Annotated[float, Field(ge=0)] = Field(
@@ -91,7 +95,7 @@ class Storage(Section):
     )
 
 
-class Scaling(Section):
+class Scaling(Operations):
     """How many workers, and what each gets."""
 
     workers: Positive | tuple[Positive, Positive] = Field(
@@ -137,7 +141,7 @@ class Scaling(Section):
 class Zero(Section):
     """DeepSpeed's sharding and precision."""
 
-    stage: Literal[0, 1, 2, 3] = Field(
+    stage: Annotated[Literal[0, 1, 2, 3], Operational] = Field(
         1, description="0 replicates; 1 shards optimiser states; 2 also gradients; 3 also parameters."
     )
     offload: Literal["none", "cpu"] = Field("none", description="Where optimiser states live.")
@@ -154,10 +158,12 @@ class Zero(Section):
         return self
 
 
-class Checkpoint(Section):
+class Checkpoint(Operations):
     """Where and how often the state is saved."""
 
-    storage: str = Field("runs", description="Folder of all runs: a path or s3://bucket/prefix (shared by all nodes).")
+    storage: Annotated[str, Place()] = Field(
+        "runs", description="Folder of all runs: a path or s3://bucket/prefix (shared by all nodes)."
+    )
     every_steps: Positive = Field(200, description="Optimiser steps between checkpoints.")
     background: bool = Field(
         True, description="Upload while training goes on; False holds the steps until each checkpoint is committed."
@@ -179,10 +185,10 @@ class Checkpoint(Section):
         return self
 
 
-class Tracking(Section):
+class Tracking(Operations):
     """MLflow."""
 
-    uri: str = Field(
+    uri: Annotated[str, Place(prefix="sqlite:///")] = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db",
         description="Tracking server: sqlite:///file, http(s)://server, postgresql://...; empty turns tracking off. Not given, "
         "it is MLFLOW_TRACKING_URI where that is set.",
@@ -205,12 +211,12 @@ class Tracking(Section):
     system_metrics: bool = Field(
         True, description="Also record CPU, memory, disk, network and GPU use of every node, each 10 s."
     )
-    samples: str = Field(
+    samples: Annotated[str, Place()] = Field(
         "", description="Folder on each node where workers write which samples each step used; empty writes nothing."
     )
 
 
-class Validation(Section):
+class Validation(Operations):
     """Held-out loss during training."""
 
     every_steps: Natural = Field(100, description="Optimiser steps between validations; 0 turns them off.")
@@ -230,7 +236,7 @@ class Run(Section):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     tracking: Tracking = Field(default_factory=Tracking)
     validation: Validation = Field(default_factory=Validation)
-    faults: tuple[str, ...] = Field(
+    faults: Annotated[tuple[str, ...], Operational] = Field(
         (), description="Faults to inject, such as 'kill rank 1 at sample 4000' (see docs/faults.md)."
     )
 
@@ -257,7 +263,7 @@ class Run(Section):
         return f"{self.checkpoint.storage.rstrip('/')}/{self.name}"
 
     def absolute(self) -> Run:
-        """The same run with local paths made absolute (workers run in another folder).
+        """The same run with every local `Place` made absolute (workers run in another folder).
 
         Relative paths start at SPFEM_HOME, or at the current folder. Raises ValueError inside the upload of a Ray job, which
         is deleted with the job, when SPFEM_HOME does not say where relative paths start.
@@ -265,7 +271,7 @@ class Run(Section):
         home = os.environ.get("SPFEM_HOME", "")
 
         def full(path: str) -> str:
-            if not path or "://" in path or Path(path).expanduser().is_absolute():
+            if not path or re.match(r"\w+:/", path) or Path(path).expanduser().is_absolute():
                 return str(Path(path).expanduser()) if path.startswith("~") else path
             if not home and "working_dir_files" in Path.cwd().parts:
                 raise ValueError(
@@ -275,22 +281,15 @@ class Run(Section):
             return str((Path(home) / path).resolve())
 
         run = self.model_copy(deep=True)
-        run.data.shards, run.data.cache = full(run.data.shards), full(run.data.cache)
-        run.tracking.samples = full(run.tracking.samples)
-        run.checkpoint.storage = full(run.checkpoint.storage)
-        if run.data.split.endswith(".json"):
-            run.data.split = full(run.data.split)
-        if run.tracking.uri.startswith("sqlite:///") and not run.tracking.uri.startswith("sqlite:////"):
-            run.tracking.uri = f"sqlite:///{full(run.tracking.uri.removeprefix('sqlite:///'))}"
-        if isinstance(run, GuidedRun):
-            run.priors = tuple(name if ":/" in name else full(name) for name in run.priors)
+        for section, name, place in places(run):
+            setattr(section, name, place.absolute(getattr(section, name), full))
         return run
 
 
 class GuidedRun(Run):
     """A run that frozen priors guide."""
 
-    priors: tuple[str, ...] = Field(
+    priors: Annotated[tuple[str, ...], Place()] = Field(
         (),
         description="The frozen priors: the folder of a stage-1 run, folders of single priors, or registered ones (models:/NAME). "
         "Empty trains without guidance.",

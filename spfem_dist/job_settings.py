@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -20,6 +22,60 @@ class Section(BaseModel):
     """A part of a Run: unknown fields are refused, values are checked again on assignment."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class _Operational:
+    """See `Operational`."""
+
+
+#: Marks a setting that does not enter the losses: it may change between two starts of one run.
+Operational = _Operational()
+
+
+class Operations(Section):
+    """A section whose settings are all `Operational`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Marks a setting that is a path, or a tuple of them: relative ones start where the run was started (see `Run.absolute`).
+
+    prefix, suffix: only what begins and ends so is a path.
+    """
+
+    prefix: str = ""
+    suffix: str = ""
+
+    def absolute(self, value: Any, full: Callable[[str], str]) -> Any:
+        """`value` with `full` called on its path, or on each of them."""
+        if isinstance(value, tuple):
+            return tuple(self.absolute(one, full) for one in value)
+        if not (value.startswith(self.prefix) and value.endswith(self.suffix)):
+            return value
+        return self.prefix + full(value.removeprefix(self.prefix))
+
+
+def places(section: Section) -> Iterator[tuple[Section, str, Place]]:
+    """Every setting below `section` that is a `Place`: its section, its name there, and the mark."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from places(value)
+        yield from ((section, name, mark) for mark in field.metadata if isinstance(mark, Place))
+
+
+def is_operational(section: Section, name: str) -> bool:
+    """Whether the setting `name` (dotted) below `section` may change between two starts of one run."""
+    for part in name.split("."):
+        field = type(section).model_fields.get(part)
+        if field is None:
+            return False
+        if isinstance(section, Operations) or Operational in field.metadata:
+            return True
+        section = getattr(section, part)
+        if not isinstance(section, Section):
+            return False
+    return isinstance(section, Operations)
 
 
 class Optimizer(Section):
@@ -41,7 +97,7 @@ class JobSettings(Section):
     """What the training loop asks of every job."""
 
     kind: Annotated[str, tyro.conf.Suppress] = Field("", description="The method: a room of priors or generators.")
-    enabled: bool = Field(True, description="Train this job in the run.")
+    enabled: Annotated[bool, Operational] = Field(True, description="Train this job in the run.")
     form: Literal["clean", "released"] = Field(
         "clean", description="clean is the corrected method; released computes what the published code does."
     )
@@ -49,7 +105,7 @@ class JobSettings(Section):
     global_batch: Positive = Field(
         12, description="Samples (utterance groups) for each optimiser step, over all workers: the run's constant."
     )
-    micro_batch: Positive | None = Field(
+    micro_batch: Annotated[Positive | None, Operational] = Field(
         None, description="Largest number of samples that a worker holds at once; empty means its whole share."
     )
     optimizer: Optimizer = Field(default_factory=Optimizer)

@@ -98,6 +98,14 @@ def test_local_paths_become_absolute_and_urls_stay():
     assert run.tracking.uri.startswith("sqlite:////")
 
 
+def test_a_setting_that_may_be_a_name_or_an_address_becomes_absolute_only_where_it_is_a_path(monkeypatch):
+    monkeypatch.setenv("SPFEM_HOME", "/data")
+    changes = {"data": {"split": "mine.json", "cache": ""}, "tracking": {"uri": "http://host:5000", "samples": "seen"}}
+    run = CDRLPriors(**changes).absolute()
+    assert (run.data.split, run.data.cache, run.tracking.samples) == ("/data/mine.json", "", "/data/seen")
+    assert (run.tracking.uri, CDRLPriors().absolute().data.split) == ("http://host:5000", "synthetic")
+
+
 def test_recipes_are_short_and_say_how_they_are_run():
     for file in sorted((ROOT / "recipes").glob("*.py")):
         text = file.read_text()

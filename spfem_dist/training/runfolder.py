@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import psutil
 from pydantic import ValidationError
 
-from spfem_dist.config import JobSettings, Run
+from spfem_dist.config import Run
 from spfem_dist.files import write_whole
+from spfem_dist.job_settings import is_operational
 from spfem_dist.redact import without_credentials
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
@@ -33,27 +34,6 @@ from spfem_dist.training.screen import Screen
 #: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
 STALE_AFTER_S = 90.0
 HEARTBEAT_S = 15.0
-
-#: Fields that may change between two starts of one run: they do not enter the losses.
-MAY_CHANGE: tuple[str, ...] = (
-    *(
-        "scaling",
-        "checkpoint",
-        "storage",
-        "tracking",
-        "validation",
-        "faults",
-        "zero.stage",
-        "data.decoder",
-        "data.prefetch",
-        "data.threads",
-        "data.retries",
-    ),
-    *("data.decoded_cache_mb", "data.cache", "data.cache_mb", "data.bad_share", "data.shards", "data.allow_other"),
-)
-#: The same of every job.
-JOB_MAY_CHANGE = ("enabled", "micro_batch")
-
 
 AnyRun = TypeVar("AnyRun", bound=Run)
 
@@ -204,9 +184,7 @@ def changed_fields(old: Run, new: Run) -> list[tuple[str, Any, Any]]:
 
 def binding_changes(old: Run, new: Run) -> list[tuple[str, Any, Any]]:
     """The changed fields with which a run under the old name would have other losses."""
-    jobs = [name for name in type(new).model_fields if isinstance(getattr(new, name), JobSettings)]
-    free = (*MAY_CHANGE, *(f"{job}.{field}" for job in jobs for field in JOB_MAY_CHANGE))
-    return [change for change in changed_fields(old, new) if not change[0].startswith(free)]
+    return [change for change in changed_fields(old, new) if not is_operational(new, change[0])]
 
 
 def _alive(holder: dict[str, Any]) -> bool:

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from typing import Annotated
 
 import pytest
 from cdrl_stage1 import CDRLPriors
 from cdrl_stage2 import CDRLGenerator
 
+from spfem_dist.config import JobSettings, Operational, Run
 from spfem_dist.evaluation.judges.settings import JudgesRun
 from spfem_dist.training.runfolder import RunConflict, RunFolder, binding_changes, changed_fields, set_aside
 
@@ -54,6 +56,18 @@ def test_how_any_job_is_cut_and_whether_it_trains_may_change(kind, tmp_path):
         assert binding_changes(known, other) == []
         getattr(other, job).global_batch *= 2
         assert [field for field, _, _ in binding_changes(known, other)] == [f"{job}.global_batch"]
+
+
+def test_a_setting_says_itself_whether_it_may_change(tmp_path):
+    class Method(JobSettings):
+        readers: Annotated[int, Operational] = 1
+        width: int = 1
+
+    class MethodRun(Run):
+        method: Method = Method()
+
+    known, other = MethodRun(name="r"), MethodRun(name="r", method={"readers": 2, "width": 2})
+    assert [field for field, _, _ in binding_changes(known, other)] == ["method.width"]
 
 
 def test_a_name_that_another_recipe_used_is_refused(tmp_path):
