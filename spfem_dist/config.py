@@ -39,6 +39,11 @@ class Data(Section):
         "synthetic",
         description="Speaker and sentence split: a name in spfem_dist/corpora/splits, a path to such a JSON file, or 'none'.",
     )
+    speakers: tuple[str, ...] = Field(
+        (),
+        description="Speakers of the split's training part to learn from: their names, or sets that the split names (priors, generator); "
+        "empty means all. Two stages can so learn from different speakers.",
+    )
     allow_other: Annotated[bool, Operational] = Field(
         False, description="Resume a run although the shards hold other data than it began with; tracking says so."
     )

@@ -2,20 +2,25 @@
 
     {"corpus": ..., "description": ..., "source": ...,
      "train": {"speakers": [..] or null, "sentences": [..] or null}, "validation": {..}, "test": {..},
-     "ring": {speaker: reference speaker}}
+     "ring": {speaker: reference speaker}, "sets": {name: [training speakers]}}
 
-null means every one. A group belongs to a part when both its speaker and its sentence do. `source` and `ring` are
-optional; `ring` says whose recordings are the reference when a speaker is edited across identities.
+null means every one. A group belongs to a part when both its speaker and its sentence do. `source`, `ring` and `sets` are
+optional; `ring` says whose recordings are the reference when a speaker is edited across identities, `sets` gives names to some of the
+training speakers, so that the stages of a method can learn from different ones (`data.speakers`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spfem_dist.config import Data
 
 PARTS = ("train", "validation", "test")
 
@@ -40,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """A named division of a corpus. ring: speaker -> the speaker whose recordings are its references."""
+    """A named division of a corpus. ring: speaker -> the speaker whose recordings are its references. sets: training speakers by name."""
 
     name: str
     corpus: str
@@ -48,6 +53,16 @@ class Split:
     source: str
     parts: dict[str, Part]
     ring: dict[str, str] = field(default_factory=dict)
+    sets: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Data) -> Split:
+        """The split that a run reads, its training part narrowed to `data.speakers` where these are given.
+
+        Raises ValueError as `load` does, and for speakers and sets that the training part does not have.
+        """
+        split = cls.load(data.split)
+        return split.narrowed(data.speakers) if data.speakers else split
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Split:
@@ -72,6 +87,23 @@ class Split:
             )
         text = (_folder() / f"{name}.json").read_text()
         return _parse(name, text, f"{name}.json")
+
+    def narrowed(self, names: Iterable[str]) -> Split:
+        """The same split with fewer training speakers: those named, by their own names or as one of `sets`."""
+        train = self.parts["train"]
+        chosen: set[str] = set()
+        for name in names:
+            if name in self.sets:
+                chosen |= self.sets[name]
+            elif train.speakers is None or name in train.speakers:
+                chosen.add(name)
+            else:
+                sets = f"the sets {', '.join(self.sets)}" if self.sets else "no sets"
+                raise ValueError(
+                    f"data.speakers names {name!r}, which split {self.name} does not have for training: it has {sets} and the speakers "
+                    f"{', '.join(sorted(train.speakers))}"
+                )
+        return replace(self, parts=self.parts | {"train": replace(train, speakers=frozenset(chosen))})
 
     def part(self, name: str) -> Part:
         """The part called `train`, `validation` or `test`."""
@@ -116,8 +148,8 @@ def _parse(name: str, text: str, where: str) -> Split:
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error})") from None
     wanted = {"corpus", "description", *PARTS}
-    if not isinstance(data, dict) or wanted - data.keys() or data.keys() - wanted - {"source", "ring"}:
-        raise ValueError(f"{where}: expected the keys {', '.join(sorted(wanted))}, and perhaps source and ring")
+    if not isinstance(data, dict) or wanted - data.keys() or data.keys() - wanted - {"source", "ring", "sets"}:
+        raise ValueError(f"{where}: expected the keys {', '.join(sorted(wanted))}, and perhaps source, ring and sets")
     parts = {part: _parse_part(data[part], f"{where}: {part}") for part in PARTS}
     for held_out in ("validation", "test"):
         if parts["train"].overlaps(parts[held_out]):
@@ -129,7 +161,21 @@ def _parse(name: str, text: str, where: str) -> Split:
     ring = data.get("ring", {})
     if not isinstance(ring, dict) or not all(isinstance(reference, str) for reference in ring.values()):
         raise ValueError(f"{where}: ring must map each speaker to one speaker, found {ring!r}")
-    return Split(name, data["corpus"], data["description"], data.get("source", ""), parts, ring)
+    sets = _parse_sets(data.get("sets", {}), parts["train"], where)
+    return Split(name, data["corpus"], data["description"], data.get("source", ""), parts, ring, sets)
+
+
+def _parse_sets(data: object, train: Part, where: str) -> dict[str, frozenset[str]]:
+    if not isinstance(data, dict) or not all(
+        isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in data.values()
+    ):
+        raise ValueError(f"{where}: sets must map names to lists of training speakers, found {data!r}")
+    for name, speakers in data.items():
+        strange = sorted(set(speakers) - train.speakers) if train.speakers is not None else []
+        if strange or name in (train.speakers or ()):
+            fault = f"{', '.join(strange)}, who do not train" if strange else "the name of a speaker"
+            raise ValueError(f"{where}: the set {name!r} has {fault}: give training speakers under a name of its own")
+    return {name: frozenset(speakers) for name, speakers in data.items()}
 
 
 def _parse_part(data: object, where: str) -> Part:

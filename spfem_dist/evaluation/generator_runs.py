@@ -145,6 +145,7 @@ def _evaluate(
         "shards": data.shards,
         "data digest": index.digest[:12],
         "split": data.split,
+        "speakers": " ".join(data.speakers) or "all of the training part",
         "clips": len({s.clip for s in found}),
     }
     return Evaluation(figures, found, [shown for _, part in parts for shown in part], facts)

@@ -111,9 +111,15 @@ def exported(location: str) -> dict[str, nn.Module]:
     return priors
 
 
+def _named(run: Run) -> str:
+    """Whom the run learnt from."""
+    named = sorted(Split.of(run.data).part("train").speakers or ())
+    return f"{' '.join(run.data.speakers)}: {', '.join(named)}" if run.data.speakers else "all of the training part"
+
+
 def read_groups(run: Run, source: Source, part: str, most: int | None = None) -> Iterator[EvaluationGroup]:
     """The groups of a split part, decoded; at most `most` of them, spread evenly over the part."""
-    split = Split.load(run.data.split)
+    split = Split.of(run.data)
     index = source.reader.index
     keys = [e.key for shard in index.shards for e in shard.groups if split.accepts(part, e.speaker, e.sentence)]
     if most is not None and len(keys) > most:
@@ -170,6 +176,7 @@ def write_down(
         "shards": run.data.shards,
         "data digest": index.digest[:12],
         "split": run.data.split,
+        "speakers": _named(run),
     }
     pictures = report_pictures(priors, test, held_out_batches(run, priors, source), run.data.speech_window)
     with tempfile.TemporaryDirectory() as scratch:
@@ -203,7 +210,7 @@ def write_down(
 
 def held_out_batches(run: Run, priors: dict[str, nn.Module], source: Source) -> dict[str, Batch]:
     """A fixed held-out batch for each prior, for the pictures it draws of itself."""
-    split = Split.load(run.data.split)
+    split = Split.of(run.data)
 
     def accept(entry: GroupEntry) -> bool:
         return split.accepts("test", entry.speaker, entry.sentence)

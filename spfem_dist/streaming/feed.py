@@ -19,11 +19,18 @@ from spfem_dist.streaming.views import View
 
 
 def check_groups(run: Run, view: View, landmarks: bool = False) -> None:
-    """Raise ValueError where the training part of the shards has no group that `view` can draw from, or no landmarks where wanted.
+    """Raise ValueError where the training part of the shards has no group that `view` can draw from, no landmarks where wanted, or a
+    speaker that `data.speakers` names is not in the shards.
 
     Reads the index alone.
     """
-    split, index = Split.load(run.data.split), reader_of(run.data, landmarks).index
+    split, index = Split.of(run.data), reader_of(run.data, landmarks).index
+    if run.data.speakers:
+        there = {entry.speaker for shard in index.shards for entry in shard.groups}
+        if absent := sorted((split.part("train").speakers or set()) - there):
+            raise ValueError(
+                f"data.speakers names {', '.join(absent)}, of whom these shards have no recording; they have {', '.join(sorted(there))}"
+            )
     Order(index, lambda g: split.accepts("train", g.speaker, g.sentence), serves=view.serves)
 
 
@@ -47,7 +54,7 @@ class JobData:
     ):
         self.run, self.settings, self.view, self.source = run, settings, view, source
         self.rank, self.size, self.device, self.mixing = rank, size, device, mixing
-        self.split = Split.load(run.data.split)
+        self.split = Split.of(run.data)
         self.share = share_of(settings.global_batch, rank, size, settings.micro_batch)
         self._loaders: list[Loader] = []
 

@@ -77,7 +77,10 @@ def note(run: Run, part: str | None = None) -> str:
     priors = getattr(run, "priors", ())
     if priors:
         lines.append(f"- guided by {', '.join(f'`{name}`' for name in priors)}")
-    lines.append(f"- shards `{run.data.shards}`, split `{run.data.split}`, {run.data.size} pixels, seed {run.seed}")
+    speakers = f" (speakers: {' '.join(run.data.speakers)})" if run.data.speakers else ""
+    lines.append(
+        f"- shards `{run.data.shards}`, split `{run.data.split}`{speakers}, {run.data.size} pixels, seed {run.seed}"
+    )
     lines.append(f"- ZeRO-{run.zero.stage}, {run.zero.precision}; checkpoints in `{run.folder()}`")
     return f"`recipes/{run.recipe}.py`\n\n" + "\n".join(lines)
 

@@ -25,7 +25,7 @@ def check(run: Run, stage: Stage, on_ray: bool = False) -> None:
     The synthetic shards that recipes name may be absent: `shards` makes them. Seconds at most, and no Ray.
     """
     if stage.reads_shards:
-        Split.load(run.data.split)
+        Split.of(run.data)
         if not to_be_made(run):
             ShardReader.of(run.data)  # raises MissingShard with the command that makes them
     check_tracking(run)

@@ -23,6 +23,7 @@ import psutil
 from pydantic import ValidationError
 
 from spfem_dist.config import Run
+from spfem_dist.corpora.splits import Split
 from spfem_dist.files import write_whole
 from spfem_dist.job_settings import is_operational
 from spfem_dist.redact import without_credentials
@@ -212,5 +213,8 @@ def announce(run: Run, screen: Screen, resumed: bool, how: str) -> None:
     """Say which of the two things a name can mean is happening."""
     verb = "resuming" if resumed else "starting"
     screen.say(f"{verb} run {run.name!r} in {run.folder()} ({how})")
+    if run.data.speakers:
+        named = sorted(Split.of(run.data).part("train").speakers or ())
+        screen.say(f"learning from {len(named)} speakers ({' '.join(run.data.speakers)}): {', '.join(named)}")
     for fault in run.faults:
         screen.say(f"fault that will be injected: {fault}")

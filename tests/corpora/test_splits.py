@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from spfem_dist.config import Data
 from spfem_dist.corpora.splits import PARTS, Split, known_splits, own_split
 
 EVALUATION = {"M003", "M009", "M012", "M030", "W015", "W029"}
@@ -157,3 +158,43 @@ def test_data_without_a_split_get_one_by_speakers_or_sentences(tmp_path, speaker
         accepted = [(p, s) for p in names[0] for s in names[1] if split.accepts(part, p, s)]
         counts.append(len({p if speakers > 1 else s for p, s in accepted}))
     assert (tuple(counts), sum(counts)) == (sizes, len(held))
+
+
+def test_priors_and_generator_can_learn_from_speakers_who_do_not_meet():
+    """12 and 6 of the rendered corpus's training speakers; whom they are scored on stays."""
+    whole = Split.load("synthetic")
+    priors, generator = (Split.of(Data(speakers=(name,))) for name in ("priors", "generator"))
+    seen = [split.part("train").speakers for split in (priors, generator)]
+    assert [len(speakers) for speakers in seen] == [12, 6]
+    assert not seen[0] & seen[1]
+    assert seen[0] | seen[1] == whole.part("train").speakers
+    assert priors.part("test") == generator.part("test") == whole.part("test")
+    assert priors.part("train").sentences == whole.part("train").sentences
+
+
+def test_training_speakers_are_chosen_by_name_where_the_split_has_no_sets(tmp_path):
+    split = Split.of(Data(split=str(write(tmp_path)), speakers=("M007",)))
+    assert split.part("train").speakers == {"M007"}
+    assert Split.of(Data(split="none", speakers=("anna",))).part("train").speakers == {"anna"}
+
+
+def test_speakers_that_do_not_train_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"data.speakers names 'S20', .* the sets priors, generator and the speakers S00, S01"
+    ):
+        Split.of(Data(speakers=("S20",)))
+    with pytest.raises(ValueError, match="'priors', which split mine does not have for training: it has no sets"):
+        Split.of(Data(split=str(write(tmp_path)), speakers=("priors",)))
+
+
+@pytest.mark.parametrize(
+    ("sets", "phrase"),
+    [
+        ({"mine": ["M011"]}, "the set 'mine' has M011, who do not train"),
+        ({"M005": ["M007"]}, "the set 'M005' has the name of a speaker"),
+        ({"mine": []}, "sets must map names to lists"),
+    ],
+)
+def test_sets_name_training_speakers_only(tmp_path, sets, phrase):
+    with pytest.raises(ValueError, match=phrase):
+        Split.load(write(tmp_path, sets=sets))

@@ -70,7 +70,7 @@ class JudgeStage:
         if name == "oracle":
             return {"topology": topology_of(index)}
         if name == "identity":
-            split = Split.load(run.data.split)
+            split = Split.of(run.data)
             entries = [entry for shard in index.shards for entry in shard.groups]
             trained = {e.speaker for e in entries if split.accepts("train", e.speaker, e.sentence)}
             return {"speakers": sorted(trained), "speaker_of": {e.key: e.speaker for e in entries}}
@@ -80,7 +80,7 @@ class JudgeStage:
         """Write the judge, then read it back, check it on the test part and keep the figures in its config.json."""
         settings = run.jobs()[name]
         assert isinstance(settings, JudgeSettings)
-        index, split, shape = ShardReader.of(run.data).index, Split.load(run.data.split), self.shape(run, name)
+        index, split, shape = ShardReader.of(run.data).index, Split.of(run.data), self.shape(run, name)
         facts: dict[str, Any] = {
             "run": run.name,
             "seed": run.seed,
