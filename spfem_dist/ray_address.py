@@ -1,10 +1,12 @@
-"""Before Ray is imported: how its processes authenticate, and whether the cluster that RAY_ADDRESS names is there.
+"""Where Ray runs: before it is imported, how its processes authenticate and whether the cluster that RAY_ADDRESS names is there; then
+its start on this machine.
 
 The address is asked first, since Ray itself tries a dead one for a minute or more.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -13,10 +15,12 @@ from urllib.parse import urlsplit
 
 #: Seconds for a connection.
 PATIENCE_S = 5.0
+#: How often Ray is started on this machine before that has failed.
+STARTS = 3
 
 
 class NoCluster(RuntimeError):
-    """RAY_ADDRESS names no cluster that answers; the message says what to do."""
+    """No cluster answers at RAY_ADDRESS, or none could be started here; the message says what to do."""
 
 
 def authenticate() -> None:
@@ -58,3 +62,32 @@ def refuse_dead_address() -> None:
         raise NoCluster(
             f"no Ray cluster answers at RAY_ADDRESS {address} ({error.strerror or error}): {away}"
         ) from None
+
+
+def start_here(cpus: int) -> None:
+    """Start Ray on this machine, with so many CPUs. Raises NoCluster where a busy machine keeps it from starting STARTS times.
+
+    Ray gives the parts of a node 15 s to come up, and then ends the node; no setting changes that.
+    """
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+            )
+            return
+        except Exception as error:
+            if type(error) is not Exception or "during startup" not in str(error):  # Ray has no class for it
+                raise
+            load = os.getloadavg()[0] / (os.cpu_count() or 1)
+            busy = f"Ray did not start within its time; this machine has {load:.1f} processes for each core"
+            if attempt == STARTS:
+                raise NoCluster(
+                    f"{busy}, and it was tried {STARTS} times: try again when less runs beside it, or train without Ray (--local)"
+                ) from error
+            print(f"{busy}: it is started again", file=sys.stderr, flush=True)

@@ -35,7 +35,7 @@ from spfem_dist.prepare.group import build_group
 from spfem_dist.prepare.plan import PrepareSettings, ShardPlan, find_clips, fingerprint, plan_shards
 from spfem_dist.prepare.progress import Progress
 from spfem_dist.prepare.shards import write_shard
-from spfem_dist.ray_address import authenticate, refuse_dead_address
+from spfem_dist.ray_address import authenticate, refuse_dead_address, start_here
 from spfem_dist.records import Reject
 from spfem_dist.shard_format import INDEX_NAME, ShardEntry, ShardIndex, shards_digest
 
@@ -212,13 +212,7 @@ def ray_running(workers: int | None, tasks: int) -> Generator[int, None, None]:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     elif ours:
         cores = workers or len(os.sched_getaffinity(0))
-        ray.init(
-            address="local",
-            num_cpus=min(cores, tasks),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        start_here(min(cores, tasks))
     try:
         yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:

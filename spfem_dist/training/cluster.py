@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from spfem_dist.config import Run
-from spfem_dist.ray_address import authenticate
+from spfem_dist.ray_address import authenticate, start_here
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking import tracker as tracking
@@ -81,9 +81,7 @@ def connect(run: Run) -> None:
         ray.init(log_to_driver=False)
         return
     cpus = max(os.cpu_count() or 1, int(run.scaling.most * run.scaling.cpus_per_worker))
-    ray.init(
-        address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False
-    )
+    start_here(cpus)
 
 
 def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
