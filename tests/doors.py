@@ -106,6 +106,9 @@ def _run(words, cwd, environment, files, before) -> None:
     os.chdir(cwd)
     if before is not None:
         before()
+    # pytest's own: a user's Python finds neither recipes nor what lies beside the tests.
+    pytests = (ROOT / "recipes", ROOT / "tests")
+    sys.path[:] = [entry for entry in sys.path if not any(map(Path(entry).is_relative_to, pytests))]
     if words[0] == "spfem":
         from spfem_dist.cli import main
 

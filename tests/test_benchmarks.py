@@ -1,9 +1,21 @@
-"""The benchmarks of the steps run in small, and print their figures as one line of JSON (`make smoke` runs all of them)."""
+"""The benchmarks start as a user starts them; those of the steps run in small and print their figures (`make smoke` runs all)."""
 
 import json
 
 import pytest
-from doors import command, well
+from doors import ROOT, command, well
+
+NAMES = sorted({file.stem for file in (ROOT / "benchmarks").glob("*.py")} - {"figures"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_finds_all_that_it_imports(name):
+    assert "usage:" in well(command("python", f"benchmarks/{name}.py", "--help")).out
+
+
+def test_a_command_of_the_tests_finds_no_recipe_as_a_module(tmp_path):
+    (tmp_path / "script.py").write_text("import cdrl_stage1")
+    assert "No module named 'cdrl_stage1'" in command("python", tmp_path / "script.py").err
 
 
 @pytest.mark.nightly
