@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cdrl_stage1 import CDRLPriors
+from doors import command, well
 from pydantic import ValidationError
 
 from spfem_dist.config import Data, Zero
@@ -120,6 +121,15 @@ def test_help_lists_every_section():
     )
     for flag in ("--data.shards", "--zero.stage", "--scaling.workers", "--ccrl.steps", "--dry-run", "--local"):
         assert flag in shown.stdout
+
+
+def test_every_setting_is_printed_as_json_with_absolute_paths_and_without_passwords():
+    uri = "postgresql://ann:canary-7c1/d@db.example/mlflow"
+    done = well(command("python", "recipes/cdrl_stage1.py", "--print-config", "--seed", "3", MLFLOW_TRACKING_URI=uri))
+    printed = CDRLPriors.model_validate_json(done.out)
+    assert (printed.seed, printed.data.shards) == (3, str(ROOT / "shards" / "synthetic"))
+    assert "db.example" in printed.tracking.uri
+    assert "canary" not in done.said
 
 
 def test_a_job_in_an_uploaded_folder_must_say_where_relative_paths_start(tmp_path, monkeypatch):

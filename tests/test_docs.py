@@ -220,7 +220,7 @@ def known_flags() -> set[str]:
     names = (
         set().union(*(fields_of(run) for run in RUNS))
         | fields_of(PrepareSettings)
-        | {"local", "dry_run", "quiet", "preset", "help", "help_all"}
+        | {"local", "dry_run", "print_config", "quiet", "preset", "help", "help_all"}
     )
     names |= {f"ned.guidance.{kind}" for kind in rooms.kinds("priors")}
     scripts = [

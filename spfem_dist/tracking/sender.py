@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,30 @@ TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lists tables by this tag
 _NEVER = "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"
 
 
-class Sender:
-    """Sends items to the run `run_id`, and to `parent` what bears the prior's name.
+#: Training losses of a job that its parent shows too; the child has all of them.
+HEADLINES = 5
 
+
+class Sender:
+    """Sends items to the run `run_id`, and to `parent` the headlines: the job's own held-out losses, its first `HEADLINES` training
+    losses, its pictures. The UI's charts show the runs of its table, where children appear only under a parent that somebody opened: so
+    two training runs are compared by what their parents have.
+
+    own: names of the job and its method, the first parts of the names of its losses.
     greeting: called before the first item where the store was away when the run was resumed; points that the store has already
     are known only from then on, and are dropped here.
     """
 
     def __init__(
-        self, client: Any, run_id: str, parent: str = "", prior: str = "", greeting: Callable[[], None] | None = None
+        self,
+        client: Any,
+        run_id: str,
+        parent: str = "",
+        own: Collection[str] = (),
+        greeting: Callable[[], None] | None = None,
     ):
-        self.client, self.run_id, self._parent, self._prior = client, run_id, parent, prior
+        self.client, self.run_id, self._parent, self._own = client, run_id, parent, own
+        self._headlines: set[str] | None = None
         self._greeting = greeting
         self._known: dict[str, int] = {}
         self._pictures: set[tuple[str, int]] | None = None
@@ -52,7 +65,7 @@ class Sender:
             for i in range(0, max(len(tags), 1), 100):
                 if points or tags:
                     self.client.log_batch(self.run_id, metrics=points if i == 0 else [], tags=tags[i : i + 100])
-            mirrored = [point for point in points if self._mirrors(point.key)]
+            mirrored = [point for point in points if self._is_headline(point.key)]
             if mirrored:
                 self.client.log_batch(self._parent, metrics=mirrored)
             for item in items:
@@ -73,9 +86,19 @@ class Sender:
                 raise Refused(str(error)) from error
             raise
 
-    def _mirrors(self, name: str) -> bool:
-        """Whether the parent shows this too: what bears the prior's name, so that two parents compare as a whole."""
-        return bool(self._parent) and self._prior in name.split("/")
+    def _is_headline(self, name: str) -> bool:
+        """Whether the parent shows the metric `name` too."""
+        kind, *path = name.split("/")
+        if not self._parent or len(path) != 2 or path[0] not in self._own:
+            return False
+        if kind == "train":
+            if self._headlines is None:  # of an earlier start
+                there = self.client.get_run(self._parent).data.metrics
+                self._headlines = {key for key in there if key.startswith(tuple(f"train/{one}/" for one in self._own))}
+            if len(self._headlines) < HEADLINES:
+                self._headlines.add(name)
+            return name in self._headlines
+        return kind == "val"
 
     def _send_picture(self, item: Item) -> None:
         from PIL import Image
@@ -84,7 +107,8 @@ class Sender:
             self._pictures = stored.pictures(self.client, self.run_id)
         if (item.key, item.step) not in self._pictures:
             picture = Image.open(BytesIO(item.value)) if isinstance(item.value, bytes) else Image.fromarray(item.value)
-            for run_id in (self.run_id, self._parent) if self._mirrors(item.key) else (self.run_id,):
+            shown = self._parent and item.key.split("/")[0] in self._own
+            for run_id in (self.run_id, self._parent) if shown else (self.run_id,):
                 self.client.log_image(run_id, picture, key=item.key, step=item.step, timestamp=item.time)
             self._pictures.add((item.key, item.step))
 

@@ -1,7 +1,7 @@
 """One MLflow run as training sees it: metrics by samples seen, pictures, files, and an honest end.
 
-A training run is one parent, with a child for each prior; points and pictures that bear its name (`train/NAME/contrast`)
-are kept by both, so that parents can be compared as a whole. Metric names are `train/<loss>`, `val/<loss>`, `perf/<figure>` and
+A training run is one parent, with a child for each job. The job's headlines and pictures (see `sender`) are kept by both, so that
+parents can be compared. Metric names are `train/<loss>`, `val/<loss>`, `perf/<figure>` and
 `priors/<figure>`; the step axis is samples seen, so runs of any world size line up in the compare view.
 
 Starting a new run is synchronous and fails fast; from then on nothing waits for the store (see `outbox`). A resumed run continues:
@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -60,7 +60,7 @@ class Tracker:
         spool: Path | None = None,
         uri: str = "",
         parent_run_id: str = "",
-        prior: str = "",
+        own: Collection[str] = (),
         greeting: Callable[[Tracker], None] | None = None,
     ):
         self.client, self.run_id, self.uri = client, run_id, uri
@@ -73,7 +73,7 @@ class Tracker:
             for item in spooled(self._spool):  # left by an attempt that died while the store was away
                 if item.kind == "metric":
                     self._last[item.key] = max(item.step, self._last.get(item.key, -1))
-            sender = Sender(client, run_id, parent_run_id, prior, greeting and (lambda: greeting(self)))
+            sender = Sender(client, run_id, parent_run_id, own, greeting and (lambda: greeting(self)))
             self.outbox = Outbox(sender.deliver, self._spool, name=f"tracking store {redact(uri)}")
 
     # --- what training calls ---------------------------------------------------------------------------------------
@@ -238,13 +238,14 @@ def finish_parent(run: Run, run_id: str, status: str = FINISHED, reason: str = "
 
 def start(
     run: Run,
-    prior: str,
+    job: str,
     parent_run_id: str | None = None,
     resume_run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
     samples: int = 0,
 ) -> Tracker:
-    """Open (or continue) the MLflow run of one prior, child of `parent_run_id`. samples: seen at the resumed checkpoint.
+    """Open (or continue) the MLflow run of one job, child of `parent_run_id`. samples: seen at the resumed checkpoint.
+    tags: among them `method`, where that is not the job's name.
 
     Where the store is away, a resumed run goes on and tells it later; a new one waits `tracking.wait_s` if its parent was
     opened before. Raises TrackingUnavailable after that.
@@ -254,10 +255,10 @@ def start(
     parent = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
     return _open(
         run,
-        f"{run.name}-{prior}",
-        prior,
+        f"{run.name}-{job}",
+        job,
         resume_run_id,
-        {"kind": "prior", "prior": prior, **parent, **(tags or {})},
+        {"kind": "job", "job": job, "method": job, **parent, **(tags or {})},
         samples,
     )
 
@@ -268,8 +269,8 @@ def attach(run: Run, run_id: str) -> Tracker:
         return silent()
     client = open_client(run.tracking.uri)
     tags = client.get_run(run_id).data.tags
-    parent, prior = tags.get("mlflow.parentRunId", ""), tags.get("prior", "")
-    return Tracker(client, run_id, _spool(run, run_id), run.tracking.uri, parent, prior)
+    parent, own = tags.get("mlflow.parentRunId", ""), _own(tags)
+    return Tracker(client, run_id, _spool(run, run_id), run.tracking.uri, parent, own)
 
 
 def deliver_leftovers(run: Run, timeout: float = 20.0) -> int:
@@ -293,7 +294,12 @@ def keep_view(tracker: Tracker) -> None:
         log.info("the saved view of the experiment stays as it was: %s", redact(error))
 
 
-def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dict[str, str], samples: int) -> Tracker:
+def _own(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """The first parts of the names of what the job logs that has these tags."""
+    return tuple(tags[key] for key in ("job", "method") if key in tags)
+
+
+def _open(run: Run, title: str, job: str | None, resume: str | None, tags: dict[str, str], samples: int) -> Tracker:
     uri = run.tracking.uri
     if not uri:
         return silent()
@@ -326,18 +332,18 @@ def _open(run: Run, title: str, prior: str | None, resume: str | None, tags: dic
         new = run_id is None
         if run_id is None:
             note = {
-                NOTE: _cut(redact(environment.note(run, prior)), TAG_LIMIT)
+                NOTE: _cut(redact(environment.note(run, job)), TAG_LIMIT)
             }  # once: a person may have written it anew
-            if prior is None:
+            if job is None:
                 note |= {view.COLOR: view.color(client, experiment)}
             run_id = client.create_run(experiment, run_name=title, tags=tags | note).info.run_id
-        tracker = Tracker(client, run_id, _spool(run, run_id), uri, parent, prior or "")
+        tracker = Tracker(client, run_id, _spool(run, run_id), uri, parent, _own(tags))
         greet(tracker, attempt=int(new))
     except (MlflowException, TrackingUnavailable) as error:
         if resume and reachable(uri).away:
             place = _spool(run, resume)
             log.warning("tracking store %s is away; the run goes on, and what it logs waits in %s", redact(uri), place)
-            return Tracker(client, resume, place, uri, parent, prior or "", greet)
+            return Tracker(client, resume, place, uri, parent, _own(tags), greet)
         if isinstance(error, TrackingUnavailable):
             raise
         raise TrackingUnavailable(f"tracking store {redact(uri)} refused run {title!r}: {redact(error)}") from None

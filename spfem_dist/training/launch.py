@@ -10,6 +10,7 @@ python recipes/R.py --dry-run                nothing is trained
 from __future__ import annotations
 
 import ast
+import json
 import os
 import runpy
 import sys
@@ -25,7 +26,7 @@ from spfem_dist import presets
 from spfem_dist.config import Run
 from spfem_dist.errors import errors_in_words
 from spfem_dist.faults.inject import not_fired
-from spfem_dist.redact import redact
+from spfem_dist.redact import redact, without_credentials
 from spfem_dist.stage import Stage
 from spfem_dist.storage import set_retry_policy
 from spfem_dist.training import usage
@@ -35,6 +36,7 @@ from spfem_dist.training.runfolder import LaunchError
 FLAGS = presets.FLAG | {
     "--local": "Train in this process, without Ray: breakpoints work",
     "--dry-run": "Train nothing; say what would happen",
+    "--print-config": "Train nothing; print every setting as JSON",
     "--quiet": "Show no progress",
 }
 
@@ -57,6 +59,8 @@ class Options(Generic[AnyRun]):
     """Train in this process, without Ray."""
     dry_run: bool = False
     """Train nothing; say what would happen."""
+    print_config: bool = False
+    """Train nothing; print every setting as JSON, paths made absolute, without credentials."""
     quiet: bool = False
     """Show no progress; errors and how it ended are still said."""
 
@@ -68,6 +72,9 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
     options = parse(recipe, sys.argv[1:] if arguments is None else arguments)
     with errors_in_words():
         run = options.run.absolute()
+        if options.print_config:
+            print(json.dumps(without_credentials(run.model_dump(mode="json")), indent=2))
+            return
         if run.tracking.uri and options.run.tracking.uri == os.environ.get("MLFLOW_TRACKING_URI") and not options.quiet:
             print(
                 f"tracking in {redact(run.tracking.uri)}, as MLFLOW_TRACKING_URI says; --tracking.uri names another store"

@@ -222,7 +222,10 @@ def _log(
             f"{job.name}: {', '.join(bad)} became {means[bad[0]]} at step {progress.step}; the last checkpoint is intact. "
             f"Lower --{job.name}.optimizer.lr (now {job.settings.optimizer.lr:g}) or set --{job.name}.optimizer.clip, and start again under the same name"
         )
-    values = {f"train/{key}": value for key, value in means.items()}
+    losses = {key: means[key] for key in running.losses if key in means}
+    values = {
+        f"train/{key}": value for key, value in (losses | means).items()
+    }  # the losses first, as a step computes them
     for name, engine in trained.items():
         place = "train" if len(trained) == 1 else f"train/{name}"
         values[f"{place}/learning_rate"] = engine.optimizer.param_groups[0]["lr"]
@@ -232,7 +235,6 @@ def _log(
     if recorder is not None:
         recorder.metrics(values, progress.samples)
         recorder.metrics({f"perf/{k}": v for k, v in meter.reading(device).items()}, progress.samples)
-        losses = {k: v for k, v in means.items() if k in running.losses}
         terminal.show(meter.status(job.name, progress.step, job.settings.steps, losses, device))
 
 
@@ -295,12 +297,12 @@ class Sums:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.losses: set[str] = set()
+        self.losses: dict[str, None] = {}  # names, in the order in which they came
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: Counter[str] = Counter()
 
     def add(self, losses: dict[str, torch.Tensor], monitors: dict[str, torch.Tensor], weight: float = 1.0) -> None:
-        self.losses.update(losses)
+        self.losses |= dict.fromkeys(losses)
         for key, value in (losses | monitors).items():
             value = value.detach().double()
             value = value if weight == 1 else value * weight

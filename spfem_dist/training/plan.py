@@ -1,15 +1,14 @@
-"""The dry run: what a run would do, without training: configuration, batches, memory, arithmetic, data, reachability."""
+"""The dry run: what a run would do, without training: batches, memory, arithmetic, data, reachability. It fits 80 columns."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 
 import torch
 from accelerate.utils import compute_module_sizes
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from spfem_dist.config import JobSettings, Run, Zero
@@ -25,6 +24,9 @@ from spfem_dist.training.engines import BUCKET
 from spfem_dist.training.remarks import remarks
 from spfem_dist.training.runfolder import RunFolder, binding_changes
 from spfem_dist.training.status import flop_counter
+
+#: Columns that the dry run fits, and jobs whose figures fit them side by side.
+WIDTH, BESIDE = 80, 3
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,18 @@ def measure(job: Job, batch: Batch) -> tuple[float, float]:
 
 def show(run: Run, stage: Stage) -> None:
     """Print what `run` would do. Ends the process with status 1 when something would keep it from starting."""
-    console = Console(soft_wrap=True)
+    console = Console()
+    console.width = min(console.width, WIDTH)
     console.rule(f"dry run of {run.name!r} ({run.recipe})")
-    console.print_json(json.dumps(run.model_dump(mode="json")))
+    _say(console, _outline(run))
     problems: list[str] = []
     columns: dict[str, dict[str, str]] = {}
     absent = stage.reads_shards and ready.to_be_made(run)
     if absent:
-        console.print(
+        _say(
+            console,
             f"note: there are no shards at {run.data.shards} yet; a run renders and prepares the synthetic corpus there first "
             "(a minute or two, once), and what it would do with them is shown once they are there",
-            markup=False,
-            highlight=False,
         )
     for name in stage.jobs(run) if not absent else ():
         try:
@@ -115,23 +117,40 @@ def show(run: Run, stage: Stage) -> None:
             _data(console, run, job)
         finally:
             job.close()
-    if columns:
-        console.print(_beside(columns))
+    for first in range(0, len(columns), BESIDE):
+        console.print(_beside(dict(list(columns.items())[first : first + BESIDE])))
     if columns and stage.reads_shards:
         for remark in remarks(run, ShardReader.of(run.data).index):
-            console.print(f"[yellow]note:[/yellow] {escape(remark)}", highlight=False)
+            _say(console, remark, ("note: ", "yellow"))
     problems += _reach(console, run)
     _resume(console, run, problems)
     for problem in problems:
-        console.print(f"[red]would fail:[/red] {escape(problem)}", highlight=False)
+        _say(console, problem, ("would fail: ", "red"))
     if problems:
         raise SystemExit(1)
-    console.print("[green]ready[/green]: nothing was trained")
+    _say(console, ": nothing was trained; --print-config shows every setting", ("ready", "green"))
+
+
+def _say(console: Console, sentence: str, head: tuple[str, str] = ("", "")) -> None:
+    """Print a sentence, broken between words alone: a path stays whole."""
+    console.print(Text.assemble(head, sentence), overflow="ignore", highlight=False)
+
+
+def _outline(run: Run) -> str:
+    """The settings that people look for first."""
+    workers = run.scaling.workers
+    count = (
+        f"{workers} worker{'s' if workers != 1 else ''}"
+        if isinstance(workers, int)
+        else "{} to {} workers".format(*workers)
+    )
+    data = f"{run.data.shards}, split {run.data.split}, {run.data.size} px, {run.data.frames_per_recording} frames a recording"
+    return f"data: {data}\ntraining: {count}, ZeRO-{run.zero.stage}, {run.zero.precision}, seed {run.seed}"
 
 
 def _beside(columns: dict[str, dict[str, str]]) -> Table:
     """One column for each job, one row for each figure."""
-    table = Table("job", *columns, title="work", title_justify="left")
+    table = Table("job", *columns, box=None, pad_edge=False)
     for label in next(iter(columns.values()), {}):
         table.add_row(label, *(column[label] for column in columns.values()))
     return table
@@ -153,9 +172,9 @@ def _column(run: Run, job: Job) -> dict[str, str]:
     return {
         "form": settings.form,
         "steps": f"{settings.steps:,}",
-        "batch = micro x accumulation x workers": _product(settings.global_batch, share, workers),
+        "batch = micro x steps x workers": _product(settings.global_batch, share, workers),
         "trained parameters": f"{trainable:,}",
-        "GFLOP/sample, forward and backward": f"{flops / 1e9:.2f}",
+        "GFLOP/sample": f"{flops / 1e9:.2f}",
         f"GB/worker under ZeRO-{run.zero.stage}": f"{need.total / 1e9:.3f}",
         **{f"  {part}": f"{getattr(need, part) / 1e9:.3f}" for part in parts},
     }
@@ -170,11 +189,10 @@ def _data(console: Console, run: Run, job: Job) -> None:
     facts = job.dataset["counts"]
     samples = job.settings.steps * job.settings.global_batch
     epochs = samples / facts["samples_per_epoch"]
-    console.print(
+    _say(
+        console,
         f"{job.name}: {facts['groups']} of {facts['groups_in_index']} groups used, {facts['samples_per_epoch']} samples and "
-        f"{facts['bytes_per_epoch'] / 1e6:.1f} MB read per epoch; {samples} samples = {epochs:.2f} epochs of {run.data.shards}",
-        markup=False,
-        highlight=False,
+        f"{facts['bytes_per_epoch'] / 1e6:.1f} MB read per epoch; {samples} samples = {epochs:.2f} epochs",
     )
 
 
@@ -188,29 +206,27 @@ def _reach(console: Console, run: Run) -> list[str]:
         with fs.open(probe, "w") as f:
             f.write("probe")
         fs.rm(probe)
-        console.print(f"storage {run.checkpoint.storage}: writable", markup=False, highlight=False)
+        _say(console, f"storage {run.checkpoint.storage}: writable")
     except Exception as error:  # any failure of any storage is one line of the plan
         problems.append(f"storage {run.checkpoint.storage} cannot be written ({error}): set --checkpoint.storage")
     if run.tracking.uri:
         reach = tracking.reachable(run.tracking.uri)
-        console.print(f"tracking {redact(run.tracking.uri)}: {reach.detail}", markup=False, highlight=False)
+        _say(console, f"tracking {redact(run.tracking.uri)}: {reach.detail}")
         if not reach.ok:
             problems.append(f"tracking: {reach.detail}")
     else:
-        console.print("tracking is off (tracking.uri is empty)")
+        _say(console, "tracking is off (tracking.uri is empty)")
     return problems
 
 
 def _resume(console: Console, run: Run, problems: list[str]) -> None:
     folder = RunFolder(run)
     if not folder.exists():
-        console.print(
-            f"name {run.name!r} is new in {run.checkpoint.storage}: it would start a run", markup=False, highlight=False
-        )
+        _say(console, f"name {run.name!r} is new in {run.checkpoint.storage}: it would start a run")
         return
     states = {name: folder.read(f"{name}/state.json", {"status": "not started"}) for name in run.jobs()}
     stand = ", ".join(f"{name} {state['status']} at step {state.get('step', '?')}" for name, state in states.items())
-    console.print(f"name {run.name!r} exists: it would resume ({stand})", markup=False, highlight=False)
+    _say(console, f"name {run.name!r} exists: it would resume ({stand})")
     kept = folder.read("state.json", {}).get("data_digest")
     if kept and folder.has_begun() and not run.data.allow_other and not ready.to_be_made(run):
         try:

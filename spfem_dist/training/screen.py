@@ -30,7 +30,7 @@ def seconds_between_lines() -> float:
 class Status:
     """Where a job stands.
 
-    losses: means since the last status, by name. samples_per_s counts all workers. data_wait_share is of the time of a step, 0 to 1.
+    losses: means since the last status, by name, in the order in which a step computes them. samples_per_s counts all workers. data_wait_share is of the time of a step, 0 to 1.
     memory_gb is the peak of this worker. mfu: share of the device's peak, None where that is not known. seconds_left is an estimate.
     The figures of speed are None until the first steps (warm-up) are over.
     """
@@ -48,8 +48,9 @@ class Status:
 
     @property
     def headlines(self) -> list[str]:
-        """The first losses with their last name and value, and how many more there are."""
-        shown = [f"{name.split('/')[-1]} {value:.3f}" for name, value in list(self.losses.items())[:HEADLINES]]
+        """The first losses with their last name and value, and how many more there are: the job's own, then those that guide it."""
+        names = sorted(self.losses, key=lambda name: name.startswith("guidance/"))
+        shown = [f"{name.split('/')[-1]} {self.losses[name]:.3f}" for name in names[:HEADLINES]]
         return shown + ([f"+{len(self.losses) - HEADLINES}"] if len(self.losses) > HEADLINES else [])
 
     @property

@@ -9,7 +9,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from spfem_dist.tracking import environment, stored, tracker
-from spfem_dist.tracking.sender import TABLES_TAG
+from spfem_dist.tracking.sender import HEADLINES, TABLES_TAG
 from spfem_dist.tracking.store import TrackingUnavailable
 
 
@@ -202,25 +202,40 @@ def test_a_source_with_changes_is_marked(tmp_path):
     assert environment.revision(tmp_path) == f"{clean}+changes"
 
 
-def test_what_bears_the_priors_name_can_be_compared_on_the_parents(run, client):
+def test_the_headlines_of_its_jobs_can_be_compared_on_the_parents(run, client):
     parents = []
+    own = [f"train/ccrl/loss_{letter}" for letter in "fedcba"]
     for workers in (1, 2):
         run.scaling.workers = workers
         parent = tracker.start_parent(run)
-        for prior in ("ccrl", "cerl"):
-            with tracker.start(run, prior, parent) as t:
+        for job in ("ccrl", "cerl"):
+            with tracker.start(run, job, parent) as t:
                 for samples in range(0, 60, 12):
-                    t.metrics({f"train/{prior}/contrast": samples, "perf/samples_per_s": 1}, samples)
-                t.picture(f"{prior}/attention", picture(), 48)
+                    t.metrics({f"train/{job}/contrast": samples, "perf/samples_per_s": 1}, samples)
+                    t.metrics(dict.fromkeys(own if job == "ccrl" else ["train/guidance/ccrl/content"], 1.0), samples)
+                t.metrics({f"val/{job}/contrast": 1.0}, 48)
+                t.picture(f"{job}/attention", picture(), 48)
         tracker.finish_parent(run, parent)
         parents.append(parent)
     one, two = (client.get_run(parent).data for parent in parents)
-    assert {"train/ccrl/contrast", "train/cerl/contrast"} <= set(one.metrics) == set(two.metrics)
-    assert "perf/samples_per_s" not in one.metrics
+    held_out = {"val/ccrl/contrast", "val/cerl/contrast"}
+    first = {"train/ccrl/contrast", *own[: HEADLINES - 1], "train/cerl/contrast"}
+    assert set(one.metrics) == set(two.metrics) == held_out | first | {"run/workers", "run/attempt"}
     for name in ("train/ccrl/contrast", "train/cerl/contrast"):
         assert steps(client, parents[0], name) == steps(client, parents[1], name) == list(range(0, 60, 12))
     assert [key for key in one.params if one.params[key] != two.params[key]] == ["scaling.workers"]
     assert stored.pictures(client, parents[0]) == {("ccrl/attention", 48), ("cerl/attention", 48)}
+
+
+def test_a_resumed_job_keeps_the_headlines_that_its_parent_has(run, client):
+    parent = tracker.start_parent(run)
+    with tracker.start(run, "mine", parent, tags={"method": "ccrl"}) as t:
+        t.metrics({f"train/ccrl/{n}": 1.0 for n in range(HEADLINES)}, 12)
+    with tracker.start(run, "mine", parent, t.run_id, {"method": "ccrl"}) as t:
+        t.metrics({"train/ccrl/late": 1.0, "train/ccrl/0": 2.0}, 24)
+    found = {key for key in client.get_run(parent).data.metrics if key.startswith("train/")}
+    assert found == {f"train/ccrl/{n}" for n in range(HEADLINES)}
+    assert steps(client, parent, "train/ccrl/0") == [12, 24]
 
 
 def test_files_and_tables_arrive(run, client, tmp_path):

@@ -78,4 +78,6 @@ def test_each_network_has_its_own_rate_and_norm(tmp_path):
 
 def test_the_dry_run_counts_both_networks(tmp_path):
     shown = well(command("python", PAIR, "--local", "--dry-run", "--checkpoint.storage", tmp_path, timeout=PATIENCE))
+    assert [line for line in shown.out.splitlines() if len(line) > 80 and str(tmp_path) not in line] == []
+    assert len(shown.out.splitlines()) < 30
     assert f"{sum(p.numel() for n in networks().values() for p in n.parameters()):,}" in shown.out

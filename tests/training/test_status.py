@@ -65,6 +65,11 @@ def test_a_line_of_thirty_losses_fits_a_log_and_keeps_the_speed():
     assert len(status.headlines) == HEADLINES + 1
 
 
+def test_the_losses_of_the_job_come_before_its_guidance_and_in_the_order_of_the_step():
+    losses = {"guidance/ccrl/content": 1.0, "ned/picture": 2.0, "guidance/cerl/emotion": 3.0, "ned/cycle": 4.0}
+    assert Status("ned", 1, 2, losses).line() == "ned 1/2 | picture 2.000 | cycle 4.000 | content 1.000 | emotion 3.000"
+
+
 def test_a_log_gets_the_first_line_the_last_and_few_between(monkeypatch):
     monkeypatch.setenv("SPFEM_STATUS_SECONDS", "3600")
     console = Console(file=StringIO(), width=80)
