@@ -85,7 +85,10 @@ class ShardEntry(_Entry):
 
 
 class ShardIndex(_Entry):
-    """`index.json`: what a folder of shards holds. `digest` is the data set's identity (see `shards_digest`)."""
+    """`index.json`: what a folder of shards holds. `digest` is the data set's identity (see `shards_digest`).
+
+    style: how much the speakers of the synthetic corpus show emotions in a way of their own; not written where it is 0.
+    """
 
     format: Literal["spfem-shards/1"] = INDEX_FORMAT
     corpus: str
@@ -94,6 +97,7 @@ class ShardIndex(_Entry):
     speech_features: str
     feature_dim: Annotated[int, Field(ge=1)]
     landmarks: str
+    style: Annotated[float, Field(ge=0)] = 0.0
     digest: str
     shards: list[ShardEntry]
 
@@ -128,7 +132,7 @@ class ShardIndex(_Entry):
     def save(self, folder: str | Path) -> Path:
         """Write `index.json` into `folder` (whole or not at all); returns its path."""
         path = Path(folder) / INDEX_NAME
-        write_whole(path, self.model_dump_json(indent=1) + "\n")
+        write_whole(path, self.model_dump_json(indent=1, exclude=None if self.style else {"style"}) + "\n")
         return path
 
 

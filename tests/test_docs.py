@@ -44,6 +44,9 @@ RUN_BY = {
     "make demo": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",
     "make demo SEED=1": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",
     "spfem prepare synthetic --out shards/synthetic": f"{COMMANDS}::test_the_synthetic_corpus_is_prepared",
+    "spfem prepare synthetic --style 1 --out shards/synthetic-style": (
+        "tests/corpora/test_synthetic_style.py::test_prepared_shards_say_their_style_and_targets_are_rendered_with_it"
+    ),
     "spfem prepare mead /data/MEAD --out shards/mead --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
     "spfem prepare ravdess /data/RAVDESS --out shards/ravdess --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
     "spfem prepare cremad /data/CREMA-D --out shards/cremad --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",

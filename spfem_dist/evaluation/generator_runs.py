@@ -154,7 +154,7 @@ def _evaluate(
 def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
     """The corpus that the shards were rendered from, drawn at `size` pixels; None for recorded ones.
 
-    Its seed and extent are in the shards' own settings files, written by `spfem prepare`.
+    Its seed, extent and style are in the shards' own settings files, written by `spfem prepare`.
     """
     index = source.reader.index
     if index.corpus != "synthetic":
@@ -167,7 +167,8 @@ def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
         )
     with fs.open(f"{root}/{name}", "r") as f:
         made = json.load(f)["settings"]
-    return SyntheticCorpus(made["identities"], made["synthetic_sentences"], made["fps"], size, made["seed"])
+    extent = made["identities"], made["synthetic_sentences"]
+    return SyntheticCorpus(*extent, made["fps"], size, made["seed"], style=made.get("style", 0.0))
 
 
 def viseme_probe(source: Source, split: Split, topology: str) -> VisemeProbe:

@@ -338,6 +338,7 @@ def _index(parts: list[Sidecar], settings: PrepareSettings, rejects: list[Reject
         speech_features=settings.speech,
         feature_dim=filled[0].feature_dim,
         landmarks=next((part.landmarks for part in filled if part.landmarks != "none"), "none"),
+        style=settings.style,
         digest=shards_digest(shards),
         shards=shards,
     )

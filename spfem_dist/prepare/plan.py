@@ -93,6 +93,10 @@ class PrepareSettings(Section):
     )
     synthetic_sentences: Positive = Field(14, description="Synthetic corpus: sentences.")
     seed: Natural = Field(0, description="Synthetic corpus: seed.")
+    style: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.0,
+        description="Synthetic corpus: how much each speaker shows emotions in a way of its own; 0 not at all, 1 as people differ.",
+    )
     limit: Natural = Field(0, description="Only the first so many groups; 0 means all.")
     workers: Positive | None = Field(
         None,
@@ -110,6 +114,8 @@ class PrepareSettings(Section):
             raise ValueError(
                 f"pattern reads the file names of `spfem prepare folder`; {self.corpus} has names of its own"
             )
+        if self.style and self.corpus != "synthetic":
+            raise ValueError(f"style is drawn into the synthetic corpus; leave it out for {self.corpus}")
         if "://" in str(self.out) or re.match(r"s3:/", str(self.out)):
             raise ValueError(
                 f"out is {str(self.out)!r}: shards are written to a folder; copy it to the bucket afterwards"
@@ -163,7 +169,12 @@ def find_clips(settings: PrepareSettings) -> tuple[list[Clip], list[Reject]]:
 def synthetic_corpus(settings: PrepareSettings) -> SyntheticCorpus:
     """The synthetic corpus that the settings describe."""
     return SyntheticCorpus(
-        settings.identities, settings.synthetic_sentences, settings.fps, settings.size, settings.seed
+        settings.identities,
+        settings.synthetic_sentences,
+        settings.fps,
+        settings.size,
+        settings.seed,
+        style=settings.style,
     )
 
 
@@ -224,13 +235,15 @@ def plan_shards(clips: list[Clip], settings: PrepareSettings) -> list[ShardPlan]
 def fingerprint(settings: PrepareSettings) -> dict[str, Any]:
     """The settings that decide a shard's bytes, with the content version: what a finished shard must agree with."""
     ours = {
-        "synthetic": {"identities", "synthetic_sentences", "seed"},
+        "synthetic": {"identities", "synthetic_sentences", "seed", "style"},
         "mead": {"levels", "sentences", "view"},
         "ravdess": {"songs"},
     }
     others = set().union(*ours.values()) - ours.get(settings.corpus, set())
     if settings.corpus == "synthetic":
         others |= {"faces"}
+    if not settings.style:  # shards of before there was any are still right
+        others |= {"style"}
     left_out = {"root", "out", "limit", "workers", "local", "warps", "pattern", *others}
     kept: dict[str, Any] = settings.model_dump(mode="json", exclude=left_out)
     if settings.warps is not None:

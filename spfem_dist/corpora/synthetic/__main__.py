@@ -2,6 +2,7 @@
 
 python -m spfem_dist.corpora.synthetic --sheet sheet.png
 python -m spfem_dist.corpora.synthetic --sheet visemes.png --what visemes --size 128
+python -m spfem_dist.corpora.synthetic --sheet styles.png --style 1
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=14)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--style", type=float, default=0.0)
     asked = parser.parse_args()
     if not Path(asked.sheet).absolute().parent.is_dir() or Path(asked.sheet).suffix != ".png":
         raise SystemExit(f"cannot write {asked.sheet}: its folder must exist and its name must end in .png")
-    corpus = SyntheticCorpus(asked.identities, asked.sentences, size=asked.size, seed=asked.seed, crossed=True)
+    corpus = SyntheticCorpus(
+        asked.identities, asked.sentences, size=asked.size, seed=asked.seed, crossed=True, style=asked.style
+    )
     sheet = identities_by_emotions(corpus) if asked.what == "emotions" else identities_by_time(corpus)
     if not cv2.imwrite(asked.sheet, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
         raise SystemExit(f"cannot write {asked.sheet}: is the disk full, or the file not yours?")

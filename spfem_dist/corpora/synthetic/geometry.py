@@ -84,7 +84,7 @@ def _mouth_curves(person: Identity, felt: Expression, shape: Mouth, drop: np.nda
     middle = _column(person.mouth_height + 0.15 * drop)
     bend = (1 - np.abs(_U) ** 2.2) ** _column(1 - 0.4 * np.clip(shape.rounding, 0, 1))  # rounded lips make an ellipse
     smile = act["corner_up"] * np.minimum(half / person.mouth_width, 1.1)
-    corner = -_column(0.20 * smile) * _U**2 + _column(0.03 * smile)
+    corner = -_column(0.20 * smile) * _U**2 * (1 + felt.lean["corner_up"] * _U) + _column(0.03 * smile)
     raised = _column(np.maximum(act["lip_raise"], 0) * 0.07) * (1 - 0.5 * _U**2)
     x = _column(half) * _U
     upper_inner = middle + corner - _column(0.28 * gap) * bend - 0.5 * raised * np.minimum(1, _column(6 * gap))
@@ -134,7 +134,7 @@ def _sample(curve: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def _eye(person: Identity, felt: Expression, blink: np.ndarray, side: int) -> dict[str, np.ndarray]:
-    act = felt.actions
+    act = felt.of_side(side)
     x = side * person.eye_spacing + person.eye_size * _U
     lens = 1 - np.abs(_U) ** 2
     open_upper = (0.115 + 0.062 * act["upper_lid"]) * (1 - blink)
@@ -166,7 +166,7 @@ def _eye(person: Identity, felt: Expression, blink: np.ndarray, side: int) -> di
 
 def _brow(person: Identity, felt: Expression, side: int) -> dict[str, np.ndarray]:
     """Inner end first; heights follow the three brow actions, the furrow pulls the inner end to the middle."""
-    act = felt.actions
+    act = felt.of_side(side)
     along = np.linspace(0, 1, 7)
     inner = 1 - 0.9 * along
     weights = np.stack([np.clip(1 - 2 * along, 0, 1), 1 - np.abs(2 * along - 1), np.clip(2 * along - 1, 0, 1)])
@@ -221,7 +221,7 @@ def _nose(person: Identity, felt: Expression) -> dict[str, np.ndarray]:
 
 def _folds(person: Identity, felt: Expression, shape: Mouth, side: int) -> dict[str, np.ndarray]:
     """Nasolabial fold, cheek, and crow's-feet."""
-    act = felt.actions
+    act = felt.of_side(side)
     along = np.linspace(0, 1, 6)
     spread = _column(0.10 * np.maximum(act["cheek"], 0) + 0.05 * np.maximum(act["stretch"], 0))
     start_y = person.eye_height + person.nose_length - 0.08

@@ -17,6 +17,7 @@ class Factor(IntEnum):
     CAMERA = 5
     VOICE = 6
     BLINK = 7
+    STYLE = 8
 
 
 def stream(seed: int, factor: Factor, *key: int) -> np.random.Generator:

@@ -41,20 +41,25 @@ def strokes(
     skin, hair, lips = np.array(person.skin), np.array(person.hair), np.array(person.lips)
     dark, light = skin * np.array((0.62, 0.55, 0.52)), np.minimum(skin * 1.03 + 2, 255)
     steps = len(shape.opening)
-    act = {name: np.maximum(values, 0) for name, values in felt.actions.items()}
+    act = _positive(felt.actions)
+    of_side = {"left": _positive(felt.of_side(-1)), "right": _positive(felt.of_side(1))}
     out = list(_behind(person, steps, skin, hair, np.array(camera.clothes)))
     out.append(Stroke(curves["outline"], skin))
     for side in ("left", "right"):
         out.append(
-            Stroke(curves[f"{side}_cheek"], _mix(light, np.minimum(light * (1.04, 0.93, 0.90), 255), act["cheek"]))
+            Stroke(
+                curves[f"{side}_cheek"],
+                _mix(light, np.minimum(light * (1.04, 0.93, 0.90), 255), of_side[side]["cheek"]),
+            )
         )
     if person.beard:
         out.append(Stroke(_beard(curves), _mix(skin, hair, person.beard)))
     for row in range(3):
         out.append(Stroke(curves[f"forehead_{row}"], _mix(skin, dark, 0.55 * act["brow_middle"]), 0.035))
         out.append(Stroke(curves[f"wrinkle_{row}"], _mix(skin, dark, 0.9 * act["nose_wrinkle"]), 0.035))
-    crease = np.maximum.reduce([0.9 * act["cheek"], act["lip_raise"], 0.5 * act["stretch"], np.full(steps, 0.15)])
     for side in ("left", "right"):
+        act = of_side[side]
+        crease = np.maximum.reduce([0.9 * act["cheek"], act["lip_raise"], 0.5 * act["stretch"], np.full(steps, 0.15)])
         out.append(Stroke(curves[f"{side}_fold"], _mix(skin, dark, crease), 0.04))
         out.append(Stroke(curves[f"{side}_frown"], _mix(skin, dark, 0.9 * act["furrow"]), 0.04))
         for row in range(3):
@@ -67,6 +72,10 @@ def strokes(
     out += list(_mouth(curves, shape, lips, dark))
     out += list(_front(person, steps, hair))
     return out
+
+
+def _positive(actions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.maximum(values, 0) for name, values in actions.items()}
 
 
 def _disc(
