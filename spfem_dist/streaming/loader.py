@@ -128,12 +128,14 @@ class Source:
 
 @dataclass
 class _Drawn:
-    """One sample on its way: where it comes from (after `attempt` substitutions), its group and its choice."""
+    """One sample on its way: where it comes from (after `attempt` substitutions), its group, its choice, and the place of the
+    group that each recording of it belongs to."""
 
     ref: SampleRef
     attempt: int
     group: UtteranceGroup
     choice: Choice
+    places: list[tuple[int, int]]
 
 
 class Loader:
@@ -259,8 +261,15 @@ class Loader:
             place = self.order.substitute(ref, number)
             try:
                 group = self.source.group(place.shard, place.group)
-                choice = self.view.choose(group, np.random.Generator(np.random.PCG64(ref.seed)), self.data)
-                return _Drawn(ref, number, group, choice)
+                rng = np.random.Generator(np.random.PCG64(ref.seed))
+                if self.view.companion is None:
+                    choice, beside = self.view.choose(group, rng, self.data), None
+                else:
+                    beside, other = self._companion(place)
+                    choice = self.view.choose(group, rng, self.data, other)
+                places = [(place.shard, place.group)] * (len(choice.recordings) - choice.beside)
+                places += [beside or places[0]] * choice.beside
+                return _Drawn(ref, number, group, choice, places)
             except DamagedShard as error:
                 self.reader.count_bad(place.shard, place.group, error, of=self.order.groups)
             except Unservable as error:
@@ -271,6 +280,17 @@ class Loader:
             f"(last: {next(reversed(self.unserved.values()), 'none')})"
         )
 
+    def _companion(self, place: SampleRef) -> tuple[tuple[int, int] | None, UtteranceGroup | None]:
+        """The companion group of a sample's place and where it is; none where there is no other or it is damaged."""
+        assert self.view.companion is not None
+        if (found := self.order.companion(place, self.view.companion)) is None:
+            return None, None
+        try:
+            return (found.shard, found.group), self.source.group(found.shard, found.group)
+        except DamagedShard as error:
+            self.reader.count_bad(found.shard, found.group, error, of=self.order.groups)
+            return None, None
+
     def _decode(self, drawn: list[_Drawn]) -> list[list[torch.Tensor | None]]:
         """The frames of every sample; a sample whose video is broken is drawn again from a substitute, in place."""
         while True:
@@ -279,16 +299,14 @@ class Loader:
             ]
             wanted = []
             for b, r in places:
-                place = self.order.substitute(drawn[b].ref, drawn[b].attempt)
                 recording = drawn[b].choice.recordings[r]
                 assert recording is not None
-                wanted.append(((place.shard, place.group), recording, drawn[b].choice.positions[r]))
+                wanted.append((drawn[b].places[r], recording, drawn[b].choice.positions[r]))
             try:
                 decoded = self.source.frames(wanted)
             except DamagedVideo as error:
-                b = places[error.request][0]
-                place = self.order.substitute(drawn[b].ref, drawn[b].attempt)
-                self.reader.count_bad(place.shard, place.group, error, of=self.order.groups)
+                b, r = places[error.request]
+                self.reader.count_bad(*drawn[b].places[r], error, of=self.order.groups)
                 drawn[b] = self._draw(drawn[b].ref, drawn[b].attempt + 1)
                 continue
             frames: list[list[torch.Tensor | None]] = [[None] * len(d.choice.recordings) for d in drawn]

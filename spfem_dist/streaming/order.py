@@ -96,6 +96,10 @@ class Order:
             shard_bytes += shard.bytes if kept else 0
         self._accepted = [(s, int(g)) for s, groups in enumerate(self._groups_of) for g in groups]
         self._rank = {place: n for n, place in enumerate(self._accepted)}
+        self._entries = [shard.groups for shard in index.shards]
+        self._said_by: dict[str, list[tuple[int, int]]] = {}
+        for place in self._accepted:
+            self._said_by.setdefault(self._entry(place).speaker, []).append(place)
         used = [s for s, groups in enumerate(self._groups_of) if len(groups)]
         self._used = np.array(used, dtype=np.int64)
         total = sum(len(shard.groups) for shard in index.shards)
@@ -143,6 +147,26 @@ class Order:
         shard, group = self._accepted[(self._rank[(ref.shard, ref.group)] + attempt) % self.groups]
         return SampleRef(ref.sample, ref.epoch, shard, group, ref.draw, ref.seed)
 
+    def companion(self, ref: SampleRef, serves: Accept) -> SampleRef | None:
+        """Another sentence of the speaker of `ref`, drawn by its seed among the accepted groups that `serves` keeps; None without one.
+
+        Of `ref`'s own shard where that has any, so that nothing more is fetched.
+        """
+        here = self._entry((ref.shard, ref.group))
+        others = [
+            place
+            for place in self._said_by[here.speaker]
+            if self._entry(place).sentence != here.sentence and serves(self._entry(place))
+        ]
+        near = [place for place in others if place[0] == ref.shard] or others
+        if not near:
+            return None
+        shard, group = near[_number(ref.seed, len(near))]
+        return SampleRef(ref.sample, ref.epoch, shard, group, ref.draw, ref.seed)
+
+    def _entry(self, place: tuple[int, int]) -> GroupEntry:
+        return self._entries[place[0]][place[1]]
+
     def block_of(self, k: int) -> list[int]:
         """The shards that are mixed where sample `k` comes from."""
         shards = self._shard_order(k // self.samples_per_epoch)
@@ -185,6 +209,11 @@ def sample_seed(seed: int, k: int) -> int:
     """63 bits that depend on the run's seed and the sample number alone, on every machine and version."""
     digest = hashlib.blake2b(f"spfem sample {seed} {k}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def _number(seed: int, n: int) -> int:
+    """A number below n that depends on the seed alone."""
+    return int.from_bytes(hashlib.blake2b(f"spfem companion {seed}".encode(), digest_size=8).digest(), "little") % n
 
 
 def _permutation(n: int, *key: int) -> np.ndarray:

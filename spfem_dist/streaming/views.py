@@ -1,7 +1,7 @@
 """Views of an utterance group: which recordings and frames one sample takes from it. Pure functions of (group, generator).
 
 Priors of content draw one sentence in two emotions with time-matched frames (`content_view`), priors of emotion the sentence in
-each of the seven (`emotion_view`); generators draw moving windows of two emotions (`motion_view`); evaluation reads whole
+each of the seven (`emotion_view`), perhaps with a portrait of who says it (`personal_view`); generators draw moving windows of two emotions (`motion_view`); evaluation reads whole
 recordings (`plain_view`).
 """
 
@@ -21,6 +21,8 @@ from spfem_dist.shard_format import GroupEntry
 
 #: Frames of each recording in an emotion sample: two, so that one's content can be told from the other's.
 EMOTION_FRAMES = 2
+#: Neutral frames that say who somebody is.
+PORTRAIT_FRAMES = 4
 #: Sets of positions drawn to find one whose matches are apart in the second recording too.
 _TRIES = 8
 _EMOTION_NUMBER = {emotion: number for number, emotion in enumerate(Emotion)}
@@ -36,21 +38,28 @@ class Choice:
 
     recordings: R recordings, None where there is none (padding). emotions: R emotions, also of the padding.
     positions: int64 [R, K], frame indexes. valid: bool [R, K], False for padding and frames without a found face.
+    beside: how many of them, the last ones, belong to the companion group (see `View`).
     """
 
     recordings: tuple[Recording | None, ...]
     emotions: tuple[Emotion, ...]
     positions: np.ndarray
     valid: np.ndarray
+    beside: int = 0
 
 
 @dataclass(frozen=True)
 class View:
-    """A way to draw samples. serves: whether a group can be drawn from, by its index entry alone. choose: the draw."""
+    """A way to draw samples. serves: whether a group can be drawn from, by its index entry alone. choose: the draw.
+
+    companion: where samples take something of another sentence of the same speaker, which groups have it; `choose` is then given
+    that group too, or None where the speaker has no such group.
+    """
 
     name: str
     serves: Callable[[GroupEntry], bool]
-    choose: Callable[[UtteranceGroup, np.random.Generator, Data], Choice]
+    choose: Callable[..., Choice]
+    companion: Callable[[GroupEntry], bool] | None = None
 
 
 def content_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
@@ -135,6 +144,38 @@ def serves_emotion(entry: GroupEntry) -> bool:
     return any(r.emotion in SEVEN for r in entry.recordings)
 
 
+def personal_view(
+    group: UtteranceGroup, rng: np.random.Generator, data: Data, other: UtteranceGroup | None = None
+) -> Choice:
+    """An emotion sample and who it is: R = 7 + 2, the seven of `emotion_view`, and `PORTRAIT_FRAMES` neutral frames of `other`.
+
+    other: the speaker in another sentence, so that no recording is met as a sample and as a portrait. The last two rows are of one
+    neutral recording of it, with distinct frames where it has as many; without `other` they are padding.
+    """
+    seven = emotion_view(group, rng, data)
+    rows = PORTRAIT_FRAMES // EMOTION_FRAMES
+    positions = np.zeros((rows, EMOTION_FRAMES), dtype=np.int64)
+    valid = np.zeros((rows, EMOTION_FRAMES), dtype=bool)
+    portrait: Recording | None = None
+    takes = [r for r in other.recordings if r.emotion is Emotion.NEUTRAL and r.valid.any()] if other is not None else []
+    if takes:
+        portrait = takes[rng.integers(len(takes))]
+        positions = _choose(np.flatnonzero(portrait.valid), PORTRAIT_FRAMES, rng).reshape(rows, EMOTION_FRAMES)
+        valid[:] = True
+    return Choice(
+        (*seven.recordings, *[portrait] * rows),
+        (*seven.emotions, *[Emotion.NEUTRAL] * rows),
+        np.concatenate([seven.positions, positions]),
+        np.concatenate([seven.valid, valid]),
+        beside=rows,
+    )
+
+
+def has_neutral(entry: GroupEntry) -> bool:
+    """Whether the group holds a neutral recording."""
+    return any(r.emotion is Emotion.NEUTRAL for r in entry.recordings)
+
+
 def motion_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
     """A generator's sample: R = 3 windows of K = data.frames_per_recording frames: source, reference, and the source's words again.
 
@@ -186,6 +227,7 @@ def plain_view(recording: Recording) -> Choice:
 
 CONTENT = View("content", serves_content, content_view)
 EMOTION = View("emotion", serves_emotion, emotion_view)
+PERSONAL = View("personal", serves_emotion, personal_view, companion=has_neutral)
 MOTION = View("motion", serves_emotion, motion_view)
 
 

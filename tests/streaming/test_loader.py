@@ -17,7 +17,7 @@ from spfem_dist.shares import share_of
 from spfem_dist.streaming.encoded import UnusableDecoder
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches, whole_recordings
 from spfem_dist.streaming.reader import TooMuchDamaged
-from spfem_dist.streaming.views import CONTENT, EMOTION
+from spfem_dist.streaming.views import CONTENT, EMOTION, PERSONAL
 
 G = 8
 
@@ -55,7 +55,7 @@ def assert_equal(a: dict, b: dict) -> None:
             assert value == b[name], name
 
 
-@pytest.mark.parametrize("view", [CONTENT, EMOTION])
+@pytest.mark.parametrize("view", [CONTENT, PERSONAL])
 def test_samples_do_not_depend_on_world_size_accumulation_or_threads(small, view):
     one = concatenated(batches_of(small, view, world=1, micro=None, steps=2))
     assert one["sample"].tolist() == list(range(2 * G))
@@ -106,6 +106,37 @@ def test_an_emotion_batch_has_seven_rows_and_pads_what_is_missing(small):
             assert list(Emotion)[batch.emotion[b, r]] == emotion
             assert batch.valid[b, r].all() == (emotion in recorded)
             assert bool(batch.frames[b, r].any()) == (emotion in recorded)
+
+
+def test_a_personal_batch_has_a_portrait_out_of_another_sentence_of_the_speaker(small):
+    batches = concatenated(batches_of(small, PERSONAL, 1, None, steps=3))
+    neutral = {8 * g: group for g, group in enumerate(small.groups)}
+    others = set()
+    for b, key in enumerate(batches["keys"]):
+        if key.startswith("S99"):  # says one sentence alone
+            assert not batches["valid"][b, 7:].any()
+            assert not batches["frames"][b, 7:].any()
+            continue
+        assert batches["valid"][b, 7:].all()
+        codes = [read_code(f.permute(1, 2, 0).numpy()) for f in batches["frames"][b, 7:].flatten(0, 1)]
+        assert [frame for _, frame in codes] == batches["position"][b, 7:].flatten().tolist()
+        assert len(set(codes)) == 4
+        (number,) = {number for number, _ in codes}
+        assert neutral[number].speaker == batches["speakers"][b]
+        assert neutral[number].key != key
+        others.add((key, neutral[number].key))
+    assert {b[:3] for _, b in others} >= {"S00", "S01", "S02"}
+
+
+def test_a_damaged_companion_leaves_the_sample_without_a_portrait(copy_of_small):
+    broken = copy_of_small()
+    with open(broken.root / "shard-000000.tar", "r+b") as file:
+        file.write(b"\xff" * 512)  # the header of the first member of group S00_000, the one beside S00_001
+    batches = concatenated(batches_of(broken, PERSONAL, 1, None, steps=3, bad_share=0.1))
+    portrayed = {key: bool(batches["valid"][b, 7:].any()) for b, key in enumerate(batches["keys"])}
+    assert "S00_000" not in portrayed
+    assert not portrayed["S00_001"]
+    assert {key for key, known in portrayed.items() if not known} <= {"S00_001", "S99_000"}
 
 
 def test_the_decoder_does_not_change_which_frames_come(tmp_path):

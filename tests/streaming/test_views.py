@@ -16,6 +16,7 @@ from spfem_dist.streaming.views import (
     collate,
     content_view,
     emotion_view,
+    personal_view,
     plain_view,
     resize,
     speech_window,
@@ -131,6 +132,23 @@ def test_emotion_sets_follow_the_order_of_the_papers_and_pad_with_false():
         assert np.array_equal(choice.valid.any(1), present)
         for row in np.flatnonzero(present):
             assert choice.positions[row, 0] != choice.positions[row, 1]
+
+
+def test_a_portrait_is_four_neutral_frames_of_one_recording_of_the_companion():
+    here, other = make_group("S00", "000", SEVEN, 0), make_group("S00", "001", SEVEN[:3], 8)
+    for n in range(20):
+        choice = personal_view(here, np.random.default_rng(n), DATA, other)
+        assert choice.recordings[:7] == tuple(here.recordings)
+        assert choice.recordings[7:] == (other.recordings[0],) * 2
+        assert choice.beside == 2
+        assert len(set(choice.positions[7:].flatten().tolist())) == 4
+    other.recordings[0].valid[1:] = False
+    choice = personal_view(here, np.random.default_rng(0), DATA, other)
+    assert choice.positions[7:].tolist() == [[0, 0], [0, 0]]
+    for nobody in (None, make_group("S00", "001", SEVEN[1:3], 8)):
+        choice = personal_view(here, np.random.default_rng(0), DATA, nobody)
+        assert choice.recordings[7:] == (None, None)
+        assert not choice.valid[7:].any()
 
 
 def test_levels_and_takes_are_drawn_at_random():
