@@ -23,8 +23,13 @@ from figures import print_line
 from rich.console import Console
 from rich.table import Table
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "chaos")]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "chaos"), str(ROOT / "recipes")]
+
+from cells import FAULTS, STAGES, Cell, Ground  # noqa: E402
+from hosts import Cluster  # noqa: E402
+from toy_stage2 import make_toy  # noqa: E402
+from ways import Alone, OnRay  # noqa: E402
 
 
 def first_step(samples: Path, job: str) -> float:
@@ -35,11 +40,6 @@ def first_step(samples: Path, job: str) -> float:
 
 def main(rounds: int = 1, smoke: bool = False) -> None:
     """Every fault in turn, `rounds` times; print the table and one line of JSON."""
-    from cells import FAULTS, STAGES, Cell, Ground
-    from hosts import Cluster
-    from toy_stage2 import make_toy
-    from ways import Alone, OnRay
-
     recovered: dict[str, list[float]] = {fault: [] for fault in FAULTS}
     cold = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,7 +17,8 @@ if not glob.glob("/dev/nvidia[0-9]*"):
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("SPFEM_STATUS_SECONDS", "0")  # tests wait for steps by their lines
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # five processes beside each server, for judges that nobody asks
+# Five processes beside each server, for judges that nobody asks.
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # a developer's own cluster and store are not for tests
     os.environ.pop(name, None)
 

@@ -13,6 +13,10 @@ def test_a_benchmark_finds_all_that_it_imports(name):
     assert "usage:" in well(command("python", f"benchmarks/{name}.py", "--help")).out
 
 
+def test_the_kill_matrix_finds_all_that_it_imports():
+    assert "usage:" in well(command("python", "tests/chaos", "--help")).out
+
+
 def test_a_command_of_the_tests_finds_no_recipe_as_a_module(tmp_path):
     (tmp_path / "script.py").write_text("import cdrl_stage1")
     assert "No module named 'cdrl_stage1'" in command("python", tmp_path / "script.py").err

@@ -14,7 +14,8 @@ import time
 from itertools import product
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT), str(ROOT / "recipes")]
 
 from cells import FAULTS, IN_TURN, STAGES, ZERO, Cell, Ground, Result  # noqa: E402
 from hosts import Cluster  # noqa: E402
