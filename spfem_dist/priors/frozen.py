@@ -52,9 +52,15 @@ class FrozenPriors:
             if weights.get(kind, 1.0) and compared_with in ("", prior.compares_with)
         ]
 
+    def frames(self, weights: Guidance) -> int:
+        """How many consecutive frames of a clip an edit needs for the longest window that a guiding prior judges; 1 where none guides."""
+        return max((self.networks[kind].frames for kind in self.guiding(weights)), default=1)
+
     def guidance(self, edit: EditedFrames, weights: Guidance, compared_with: str = "") -> dict[str, Tensor]:
         """What the guiding priors say of an edit, weighted, by name: `guidance/<kind>/<loss>`.
 
+        edit: windows of T frames, one after the other in their clip where a prior judges more than one: T >= `frames(weights)`. Such
+        a prior judges every window of its own length in them, the others each frame.
         Gradients reach `edit.generated` alone. compared_with: as in `guiding`. Raises PriorMismatch where a prior judges longer
         windows than the edit has frames.
         """

@@ -31,7 +31,7 @@ from spfem_dist.streaming.views import View
 
 @dataclass(frozen=True)
 class EditedFrames:
-    """N edited windows of T frames each (T may be 1), with everything that a prior may want to judge them by.
+    """N edited windows of T consecutive frames each (T may be 1), with everything that a prior may want to judge them by.
 
     source, reference, generated: frames [N, T, 3, S, S], uint8 or float in [-1, 1]. source: what shall be said, and who says it.
     reference: the emotion that shall be shown. Gradients reach `generated` alone.
@@ -74,7 +74,7 @@ class Prior(Protocol):
     """What the training loop, the scores and a generator's guidance ask of a prior; every room's `build` returns such a module.
 
     view: how it draws its training samples from utterance groups. hears: whether it listens to speech. frames: how many
-    neighbouring frames one judgement needs (T of `EditedFrames`). softened: whether generators show it pictures without their
+    consecutive frames one judgement needs (`EditedFrames` has as many or more). softened: whether generators show it pictures without their
     finest detail (see `frozen.softened`). compares_with: which frames it holds generated ones against.
 
     A prior that is an embedding also has `embed(frames, speech)`: unit vectors [N, D] of frames uint8 [N, 3, S, S] and speech

@@ -1,8 +1,8 @@
 """Views of an utterance group: which recordings and frames one sample takes from it. Pure functions of (group, generator).
 
 Priors of content draw one sentence in two emotions with time-matched frames (`content_view`), priors of emotion the sentence in
-each of the seven (`emotion_view`), perhaps with a portrait of who says it (`personal_view`); generators draw moving windows of two emotions (`motion_view`); evaluation reads whole
-recordings (`plain_view`).
+each of the seven (`emotion_view`), perhaps with a portrait of who says it (`personal_view`), priors of movement windows that match in
+time (`windows_view`); generators draw moving windows of two emotions (`motion_view`); evaluation reads whole recordings (`plain_view`).
 """
 
 from __future__ import annotations
@@ -71,18 +71,7 @@ def content_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) ->
     with too few of those is filled up with other matched frames, or repeats, marked invalid.
     Raises Unservable where no pair is left.
     """
-    pairs = [
-        (a, b)
-        for a in group.recordings
-        for b in group.recordings
-        if a.emotion != b.emotion and _usable(group, a, b, data)
-    ]
-    if not pairs:
-        raise Unservable(
-            f"group {group.key} has no two emotions with a time-warp of cost <= {data.maximum_warp_cost}: raise "
-            "data.maximum_warp_cost"
-        )
-    first, second = pairs[rng.integers(len(pairs))]
+    first, second = _pair(group, rng, data)
     matches = warp_matches(group, first.name, second.name)
     matched = np.flatnonzero(matches >= 0)
     good = matched[first.valid[matched] & second.valid[matches[matched]]]
@@ -107,6 +96,23 @@ def content_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) ->
         np.stack([positions, matches[positions]]).astype(np.int64),
         np.stack([valid, valid]),
     )
+
+
+def _pair(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> tuple[Recording, Recording]:
+    """Two recordings of different emotions with a usable time-warp, uniform over ordered pairs. Raises Unservable where there is none."""
+    pairs = [
+        (a, b)
+        for a in group.recordings
+        for b in group.recordings
+        if a.emotion != b.emotion and _usable(group, a, b, data)
+    ]
+    if not pairs:
+        raise Unservable(
+            f"group {group.key} has no two emotions with a time-warp of cost <= {data.maximum_warp_cost}: raise "
+            "data.maximum_warp_cost"
+        )
+    first, second = pairs[rng.integers(len(pairs))]
+    return first, second
 
 
 def serves_content(entry: GroupEntry) -> bool:
@@ -176,6 +182,42 @@ def has_neutral(entry: GroupEntry) -> bool:
     return any(r.emotion is Emotion.NEUTRAL for r in entry.recordings)
 
 
+def windows_view(length: int, along_path: bool = False) -> View:
+    """A way to draw windows that match in time: R = 2 recordings of different emotions, K = `length` consecutive moments of each.
+
+    The pair is drawn as `content_view` does. The moments are consecutive frames of recording 0, and frame k of recording 1 matches
+    frame k of recording 0 (between the steps of the time-warp, interpolated). along_path: they are consecutive steps of the
+    time-warp, as published: frames repeat where it stalls. The stretch is drawn among those with the most found faces; a clip that is
+    too short is filled up with its last moment, marked invalid. Unservable where no pair is left.
+    """
+
+    def choose(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
+        first, second = _pair(group, rng, data)
+        path = group.warp(first.name, second.name)
+        assert path is not None  # _pair looked
+        moments = path if along_path else _interpolated(path, first.frames, second.frames)
+        valid = first.valid[moments[0]].astype(bool) & second.valid[moments[1]].astype(bool)
+        begin = _begin(valid, length, rng)
+        inside = np.minimum(begin + np.arange(length), len(valid) - 1)
+        shown = valid[inside] & (begin + np.arange(length) < len(valid))
+        return Choice(
+            (first, second),
+            (first.emotion, second.emotion),
+            moments[:, inside].astype(np.int64),
+            np.stack([shown, shown]),
+        )
+
+    return View("windows", serves_content, choose)
+
+
+def _interpolated(path: np.ndarray, frames: int, others: int) -> np.ndarray:
+    """int64 [2, M]: consecutive frames of a recording that its time-warp `path` [2, P] reaches, and the other's frames that match them."""
+    known, number = np.unique(path[0], return_inverse=True)
+    matches = np.bincount(number, path[1]) / np.bincount(number)
+    inside = np.arange(max(int(known[0]), 0), min(int(known[-1]) + 1, frames))
+    return np.stack([inside, np.clip(np.rint(np.interp(inside, known, matches)), 0, others - 1).astype(np.int64)])
+
+
 def motion_view(group: UtteranceGroup, rng: np.random.Generator, data: Data) -> Choice:
     """A generator's sample: R = 3 windows of K = data.frames_per_recording frames: source, reference, and the source's words again.
 
@@ -210,12 +252,17 @@ def _matched(
 
 def _window(recording: Recording, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Positions [length] of consecutive frames, and where they are valid."""
-    starts = max(1, recording.frames - length + 1)
-    found = np.convolve(recording.valid.astype(int), np.ones(length, int))[length - 1 :][:starts]
-    best = np.flatnonzero(found == found.max())
-    positions = best[rng.integers(len(best))] + np.arange(length)
+    positions = _begin(recording.valid, length, rng) + np.arange(length)
     inside = np.minimum(positions, recording.frames - 1)
     return inside.astype(np.int64), recording.valid[inside].astype(bool) & (positions < recording.frames)
+
+
+def _begin(valid: np.ndarray, length: int, rng: np.random.Generator) -> int:
+    """Where a window of `length` frames begins: at random among those with the most valid ones."""
+    starts = max(1, len(valid) - length + 1)
+    found = np.convolve(valid.astype(int), np.ones(length, int))[length - 1 :][:starts]
+    best = np.flatnonzero(found == found.max())
+    return int(best[rng.integers(len(best))])
 
 
 def plain_view(recording: Recording) -> Choice:

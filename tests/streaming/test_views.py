@@ -21,6 +21,7 @@ from spfem_dist.streaming.views import (
     resize,
     speech_window,
     warp_matches,
+    windows_view,
 )
 
 DATA = Data(frames_per_recording=6, minimum_gap=5, size=32)
@@ -156,6 +157,50 @@ def test_levels_and_takes_are_drawn_at_random():
     group.recordings[1].emotion = Emotion.HAPPY
     names = {c.recordings[4].name for c in draws(emotion_view, group)}
     assert len(names) == 2
+
+
+def test_windows_are_consecutive_frames_and_their_matches(group):
+    view = windows_view(9)
+    for choice in draws(view.choose, group):
+        first, second = choice.recordings
+        assert first.emotion != second.emotion
+        assert choice.positions.shape == (2, 9)
+        assert (np.diff(choice.positions[0]) == 1).all()
+        assert (np.diff(choice.positions[1]) >= 0).all()
+        assert choice.positions[1].max() < second.frames
+        assert (
+            np.abs(warp_matches(group, first.name, second.name)[choice.positions[0]] - choice.positions[1]).max() <= 1
+        )
+        assert choice.valid.all()
+
+
+def test_between_the_steps_of_a_time_warp_windows_are_interpolated_and_as_published_its_steps_are_taken():
+    group = make_group("S00", "000", SEVEN[:2], 0, frames=9)
+    a, b = (r.name for r in group.recordings)
+    group.warps = {(a, b): np.array([[0, 1, 1, 1, 2, 4], [0, 1, 2, 3, 4, 8]], np.int32)}
+    group.warp_costs = {(a, b): 0.0}
+    seen = {c.positions[1].tolist()[-1]: c for c in draws(windows_view(5).choose, group) if c.recordings[0].name == a}
+    assert seen[8].positions.tolist() == [[0, 1, 2, 3, 4], [0, 2, 4, 6, 8]]
+    steps = [c for c in draws(windows_view(6, along_path=True).choose, group) if c.recordings[0].name == a]
+    assert steps[0].positions.tolist() == [[0, 1, 1, 1, 2, 4], [0, 1, 2, 3, 4, 8]]
+
+
+def test_windows_of_short_clips_are_filled_up_and_marked():
+    group = make_group("S00", "000", SEVEN[:2], 0, frames=7)
+    for choice in draws(windows_view(9).choose, group, count=5):
+        shown = choice.valid[0].sum()
+        assert 5 <= shown <= 8
+        assert choice.valid[:, :shown].all()
+        assert not choice.valid[:, shown:].any()
+
+
+def test_windows_avoid_frames_without_a_face():
+    group = make_group("S00", "000", SEVEN[:2], 0, frames=30)
+    for recording in group.recordings:
+        recording.valid[:12] = False
+    for choice in draws(windows_view(6).choose, group, count=20):
+        assert choice.valid.all()
+        assert choice.positions[0].min() >= 12
 
 
 def test_views_know_from_the_index_what_they_can_be_drawn_from():
