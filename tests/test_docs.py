@@ -12,6 +12,7 @@ from cdrl_stage1 import CDRLPriors
 from cdrl_stage2 import CDRLGenerator
 from documented import DOCS, ROOT, blocks, commands_in, documented, recordings_block
 from doors import command, well
+from family_stage1 import FamilyPriors
 
 from spfem_dist import rooms
 from spfem_dist.evaluation.judges.settings import JudgesRun
@@ -128,6 +129,12 @@ RUN_BY = {
         "tests/e2e/test_asccl_recipe.py::test_the_trained_metric_is_scored_with_intervals"
     ),
     "python recipes/asccl_stage1.py": "tests/e2e/test_asccl_recipe.py::test_two_workers_repeat_the_losses_of_one_process",
+    "python recipes/family_stage1.py --local": (
+        "tests/e2e/test_family_recipe.py::test_two_workers_repeat_the_losses_of_one_process"
+    ),
+    "spfem evaluate priors runs/family-stage1": (
+        "tests/e2e/test_family_recipe.py::test_the_trained_metrics_are_scored_with_intervals"
+    ),
     "python recipes/cdrl_stage1.py --local": f"{STAGE1}::test_both_priors_train_and_leave_what_stage_two_needs",
     "python recipes/cdrl_stage1.py --dry-run": f"{STAGE1}::test_the_dry_run_says_what_would_happen_and_trains_nothing",
     "torchrun --nproc-per-node 2 recipes/cdrl_stage1.py": (
@@ -215,7 +222,7 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (CDRLPriors, ASCCLPrior, CDRLGenerator, JudgesRun)
+RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, CDRLGenerator, JudgesRun)
 
 
 def known_flags() -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from doors import ROOT, command, well
 
 
-@pytest.mark.parametrize("recipe", ["cdrl_stage1", "cdrl_stage2", "asccl_stage1", "metric_nets"])
+@pytest.mark.parametrize("recipe", ["cdrl_stage1", "cdrl_stage2", "asccl_stage1", "family_stage1", "metric_nets"])
 def test_help_shows_what_people_use_first_and_fits_80_columns(recipe):
     shown = well(command("python", f"recipes/{recipe}.py", "--help", COLUMNS="80"))
     options = shown.out[shown.out.index("\n--") :]
