@@ -11,8 +11,8 @@
 from pydantic import Field
 
 from spfem_dist.config import Data, GuidedRun, Scaling, Zero
+from spfem_dist.generators.ned import Pretraining, Stage
 from spfem_dist.generators.ned import Settings as NED
-from spfem_dist.generators.ned import Stage
 from spfem_dist.training.launch import main
 
 
@@ -22,6 +22,7 @@ class CDRLGenerator(GuidedRun):
     name: str = Field("cdrl-stage2", description="Run name; the same name and storage resumes, a new name starts anew.")
     recipe: str = Field("cdrl_stage2", description="Recipe that made this configuration.")
     data: Data = Field(default_factory=lambda: Data(frames_per_recording=10))
+    pretraining: Pretraining = Field(default_factory=Pretraining)
     ned: NED = Field(default_factory=NED)
 
 

@@ -299,3 +299,7 @@ class GuidedRun(Run):
         description="The frozen priors: the folder of a stage-1 run, folders of single priors, or registered ones (models:/NAME). "
         "Empty trains without guidance.",
     )
+    pretrained: Annotated[str, Place()] = Field(
+        "",
+        description="Folder of a run whose pre-trained generator is gone on from; the run's own pre-training is left out then.",
+    )

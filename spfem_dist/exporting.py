@@ -101,6 +101,7 @@ def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked
     torch.manual_seed(run.seed)
     job = stage.job(run, name, 0, 1, torch.device("cpu"))
     try:
+        job.begin()  # what the export needs beside the networks
         zero_stage = CheckpointStore(storage).manifest(checkpoint_name(step), 0)["zero_stage"]
         with fetched(f"{storage}/{checkpoint_name(step)}") as folder:
             state = json.loads((folder / "state.json").read_text())

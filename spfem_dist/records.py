@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,7 @@ class Batch:
     `list(Emotion)`; never stored. valid: bool [B, R, K]; False marks frames without a found face and padding.
     sample: int64 [B], global sample numbers; seed: int64 [B], the key of all randomness of that sample.
     keys: the group key of each sample; speakers: who speaks in it, where the loader said so. landmarks: float32 [B, R, K, L, 2], pixels of the frames, where they were asked for.
+    extras: what a job added to it in the loader's threads, tensors [B, ...] by name.
     """
 
     frames: torch.Tensor
@@ -167,20 +169,24 @@ class Batch:
     keys: list[str]
     landmarks: torch.Tensor | None = None
     speakers: list[str] | None = None
+    extras: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device` (asynchronously where the memory is pinned)."""
-        moved = {
-            f.name: value.to(device, non_blocking=True) if hasattr(value := getattr(self, f.name), "to") else value
-            for f in fields(self)
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """The same batch with every tensor changed."""
+        changed: dict[str, Any] = {
+            f.name: change(value) if hasattr(value := getattr(self, f.name), "to") else value for f in fields(self)
         }
-        return Batch(**moved)
+        return Batch(**changed | {"extras": {name: change(value) for name, value in self.extras.items()}})
 
     def part(self, which: slice) -> Batch:
         """The samples `which`, in order."""
-        taken: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extras"}
         parts: dict[str, Any] = {name: value if value is None else value[which] for name, value in taken.items()}
-        return Batch(**parts)
+        return Batch(**parts, extras={name: value[which] for name, value in self.extras.items()})
 
     def __len__(self) -> int:
         return len(self.keys)

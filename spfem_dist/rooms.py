@@ -69,12 +69,15 @@ def _listed(package: str) -> str:
     return ", ".join(kinds(package)) or "none"
 
 
-def settings_of(kind: str) -> type:
-    """The class of the settings of the prior or generator `kind`; raises ValueError where no room is called so."""
+def settings_of(kind: str, name: str = "Settings") -> type:
+    """The class of the settings of the prior or generator `kind`; ValueError where no room is called so. name: in that room."""
     package = next((p for p in PACKAGES if kind in kinds(p)), None)
     if package is None:
         listed = "; ".join(f"{p}: {_listed(p)}" for p in PACKAGES)
         raise ValueError(
             f"no prior or generator of kind {kind!r} is known here ({listed}): use the version that trained it"
         )
-    return find(package, kind).Settings
+    room = find(package, kind)
+    if not isinstance(found := getattr(room, name, None), type):
+        raise ValueError(f"the room {room.__name__} has no settings {name!r}: use the version that trained it")
+    return found

@@ -38,5 +38,6 @@ def run_of(values: Mapping[str, Any]) -> Run:
     for name, value in values.items():
         if name not in base.model_fields:
             kind = value.get("kind") if isinstance(value, dict) else None
-            fields[name] = (rooms.settings_of(kind), ...) if kind else (Any, ...)
+            of = rooms.settings_of(kind, value.get("settings_class", "Settings")) if kind else Any
+            fields[name] = (of, ...)
     return create_model("RecordedRun", __base__=base, **fields).model_validate(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +44,8 @@ class Job:
     dataset: what the data are, for tracking (name, digest, source, counts).
     export(networks, folder): writes the trained networks, safetensors and configuration, loadable on a CPU. Rank 0 calls it at the end.
     registers: whether what it exports becomes a registered model, which stage 2 or an edit can name.
+    begin(): what must be done before the first step, and costs too much for looking at a job: reads what an earlier job exported, learns
+    what the losses need. A collective, called once before anything of it is asked for; returns lines to tell.
     close: gives threads and files back.
     """
 
@@ -59,6 +61,7 @@ class Job:
     export: Export
     pictures: Callable[[Networks, Batch], dict[str, np.ndarray]] | None = None
     registers: bool = True
+    begin: Callable[[], Sequence[str]] = tuple
     close: Callable[[], None] = lambda: None
 
     @property
@@ -99,7 +102,7 @@ def job_of_one(
         export,
         pictures if hasattr(network, "pictures") else None,
         registers,
-        close,
+        close=close,
     )
 
 

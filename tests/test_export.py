@@ -51,7 +51,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_finished_run_is_exported_with_its_card(finished, toy, tmp_path):
     done = well(command(*words_of(FINISHED, {"runs/cdrl-stage2": finished, "model": tmp_path / "model"})))
     assert "it loads on a CPU" in done.said
-    assert set(contents(tmp_path / "model")) == {"config.json", "model.safetensors", "face.safetensors", "README.md"}
+    kept = {"config.json", "model.safetensors", "face.safetensors", "texture.safetensors", "README.md"}
+    assert set(contents(tmp_path / "model")) == kept
     assert load_generator(tmp_path / "model").size == 32
     card = (tmp_path / "model" / "README.md").read_text()
     index = json.loads((toy.shards / "index.json").read_text())

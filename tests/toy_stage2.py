@@ -30,7 +30,10 @@ TORCHRUN = f"torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors {STAGE1
 #: Six steps of four samples, every loss logged; each checkpoint is there before the next step.
 BRIEF = ["--ned.steps", "6", "--ned.global-batch", "4", "--tracking.uri", "", "--tracking.log-every-steps", "1"]
 BRIEF += ["--tracking.pictures-every-steps", "0", "--validation.every-steps", "3", "--validation.samples", "2"]
-BRIEF += ["--checkpoint.background", "False"]
+BRIEF += ["--checkpoint.background", "False", "--ned.windows", "8"]
+BRIEF += ["--ned.renderer", "residual", "--pretraining.enabled", "False"]
+#: Before them, as many of the pre-training.
+PRETRAINED = ["--pretraining.enabled", "True", "--pretraining.steps", "6", "--pretraining.global-batch", "8"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Toy:
         """The same as a configuration, for tests within this process."""
         run = CDRLGenerator(name="r", data=self.data, priors=(str(self.stage1),))
         run.tracking.uri, run.ned.global_batch, run.scaling.workers = "", 4, 1
+        run.pretraining.enabled, run.ned.windows, run.ned.renderer = False, 8, "residual"
         return run.model_copy(update=changes)
 
 
@@ -107,9 +111,9 @@ def started(line: str, toy: Toy, storage, *flags) -> Ended:
     return Ended(" ".join(words), done.returncode, done.stdout, done.stderr)
 
 
-def losses(storage) -> dict[tuple[int, str], float]:
-    """Everything that the run logged, but what the optimisers say of themselves."""
-    rows = json.loads((Path(storage) / "r" / "ned" / "history.json").read_text())
+def losses(storage, job="ned") -> dict[tuple[int, str], float]:
+    """Everything that the run logged of a job, but what the optimisers say of themselves."""
+    rows = json.loads((Path(storage) / "r" / job / "history.json").read_text())
     skip = ("learning_rate", "gradient_norm")
     return {(r["step"], key): v for r in rows for key, v in r["values"].items() if not key.endswith(skip)}
 

@@ -41,10 +41,12 @@ class Motion:
     """What the face of a clip is, and what it shall become. Made by `Generator.drive`, read by `Generator.render`.
 
     source, target: float32 [T, L, 2], landmarks of the clip and of the edited clip, pixels of the generator's size.
+    coefficients: float32 [2, T, C], the same in the generator's own terms, source and target; None: it finds them from the landmarks.
     """
 
     source: np.ndarray
     target: np.ndarray
+    coefficients: np.ndarray | None = None
 
 
 class Generator(Protocol):

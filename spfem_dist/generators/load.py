@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from spfem_dist.config import Tracking
 from spfem_dist.generators.generator import Generator, find
 from spfem_dist.saved import CONFIG, is_saved, misfit, read_config
 from spfem_dist.storage import open_filesystem
+
+#: Job whose generator is there to be gone on from.
+PRETRAINING = "pretraining"
 
 
 def load_generator(location: str | Path) -> Generator:
@@ -25,11 +30,7 @@ def load_generator(location: str | Path) -> Generator:
         location = fetch_model(location, os.environ.get("MLFLOW_TRACKING_URI") or Tracking().uri)
     fs, root = open_filesystem(str(location))
     inside = _folder(fs, root, str(location))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "generator"
-        folder.mkdir()
-        for path in fs.ls(inside, detail=False):
-            fs.get_file(path, str(folder / path.rstrip("/").rsplit("/", 1)[-1]))
+    with local_copy(inside, fs) as folder:
         try:
             kind = read_config(folder, "generator")["kind"]
             try:
@@ -39,6 +40,19 @@ def load_generator(location: str | Path) -> Generator:
             return load(folder)
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(str(error).replace(str(folder), inside)) from None
+
+
+@contextmanager
+def local_copy(location: str, fs: Any = None) -> Iterator[Path]:
+    """The files of the model folder `location` (of the filesystem `fs`, or here or s3://), in a local folder that goes afterwards."""
+    if fs is None:
+        fs, location = open_filesystem(location)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "generator"
+        folder.mkdir()
+        for path in fs.ls(location, detail=False):
+            fs.get_file(path, str(folder / path.rstrip("/").rsplit("/", 1)[-1]))
+        yield folder
 
 
 def newest_generator(storage: str = "runs") -> str:
@@ -56,13 +70,15 @@ def newest_generator(storage: str = "runs") -> str:
 
 
 def _folder(fs: Any, root: str, location: str) -> str:
-    """The folder of the one generator in `root`."""
+    """The folder of the one generator in `root`, a pre-training beside it not counted."""
     inside = [path.rsplit("/", 1)[0] for path in (f"{root}/{CONFIG}", *sorted(fs.glob(f"{root}/*/model/{CONFIG}")))]
     found = [
         path
         for path in inside
         if fs.exists(f"{path}/{CONFIG}") and is_saved(fs.cat_file(f"{path}/{CONFIG}"), "generator")
     ]
+    if len(found) > 1:
+        found = [path for path in found if path.split("/")[-2] != PRETRAINING]
     if len(found) == 1:
         return found[0]
     if found:

@@ -56,14 +56,18 @@ class LinearErasure(nn.Module):
             held.mul_(self.memory).add_(new.view_as(held))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Vectors [N, D] without the label, in their own dtype; unchanged while fewer than two classes were observed."""
-        seen = self.count > 0
-        if int(seen.sum()) < 2:
-            return vectors
-        mean = self.total.sum(0) / self.count.sum()
-        share = (self.count[seen] / self.count.sum()).sqrt()
-        apart = (self.total[seen] / self.count[seen, None] - mean).T * share  # [D, C]
-        spread = self.square / self.count.sum() - torch.outer(mean, mean)
+        """Vectors [N, D] without the label, in their own dtype; unchanged while fewer than two classes were observed.
+
+        Asks the host for nothing: a class that was not observed has a share of 0, and with one class nothing lies apart.
+        """
+        seen, whole = self.count > 0, self.count.sum().clamp(min=1e-30)
+        mean = self.total.sum(0) / whole
+        share = (self.count / whole).sqrt()
+        means = self.total / self.count.clamp(min=1e-30)[:, None]
+        apart = torch.where(seen[:, None], means - mean, 0).T * share  # [D, C]
+        apart = torch.where(seen.sum() < 2, torch.zeros_like(apart), apart)
+        spread = self.square / whole - torch.outer(mean, mean)
+        spread = torch.where(seen.sum() < 1, torch.eye(len(mean)).to(spread), spread)
         spread = spread + RIDGE * spread.diagonal().mean() * torch.eye(len(mean), device=mean.device, dtype=mean.dtype)
         asked = torch.linalg.solve(spread, apart)
         taken = apart @ torch.linalg.pinv(apart.T @ asked, rtol=1e-6, hermitian=True)

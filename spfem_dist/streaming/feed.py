@@ -12,7 +12,7 @@ from spfem_dist.config import JobSettings, Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
-from spfem_dist.shares import held_out_share, share_of
+from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches, reader_of
 from spfem_dist.streaming.order import Order
 from spfem_dist.streaming.views import View
@@ -37,7 +37,7 @@ def check_groups(run: Run, view: View, landmarks: bool = False) -> None:
 class JobData:
     """What worker `rank` of `size` is fed of the `source`.
 
-    view: makes samples of groups. mixing: `draws_per_group` and `block` of the order, where the job
+    view: makes samples of groups. finish: what the job adds to each batch in the loader's threads. mixing: `draws_per_group` and `block` of the order, where the job
     wants others than the loader's.
     """
 
@@ -54,6 +54,7 @@ class JobData:
     ):
         self.run, self.settings, self.view, self.source = run, settings, view, source
         self.rank, self.size, self.device, self.mixing = rank, size, device, mixing
+        self.finish: Callable[[Batch], Batch] | None = None
         self.split = Split.of(run.data)
         self.share = share_of(settings.global_batch, rank, size, settings.micro_batch)
         self._loaders: list[Loader] = []
@@ -72,19 +73,31 @@ class JobData:
 
     @cached_property
     def _held_out(self) -> list[Batch]:
-        held_out, groups = (
-            self.part("validation"),
-            (g for shard in self.source.reader.index.shards for g in shard.groups),
-        )
-        if not any(held_out(entry) and self.view.serves(entry) for entry in groups):
+        if not self._serves(self.part("validation")):
             return []
+        share = held_out_share(self.settings, self.run.validation.samples, self.rank, self.size)
+        return self._fixed("validation", share)
+
+    def first_samples(self, count: int) -> list[Batch]:
+        """The first `count` samples of the validation part, or of the training part where nothing is held out: all of them, on every
+        worker, on its device, in micro-batches."""
+        part = "validation" if self._serves(self.part("validation")) else "train"
+        largest = share_of(self.settings.global_batch, self.size - 1, self.size, self.settings.micro_batch).micro_batch
+        return [batch.to(self.device) for batch in self._fixed(part, share_of(count, 0, 1, largest))]
+
+    def _serves(self, accept: Callable[[GroupEntry], bool]) -> bool:
+        groups = (g for shard in self.source.reader.index.shards for g in shard.groups)
+        return any(accept(entry) and self.view.serves(entry) for entry in groups)
+
+    def _fixed(self, part: str, share: Share) -> list[Batch]:
         return fixed_batches(
             self.run.data,
             self.view,
             seed=self.run.seed,
-            share=held_out_share(self.settings, self.run.validation.samples, self.rank, self.size),
-            accept=held_out,
+            share=share,
+            accept=self.part(part),
             source=self.source,
+            finish=self.finish,
         )
 
     @cached_property
@@ -121,6 +134,7 @@ class JobData:
             accept=self.part("train"),
             device=self.device,
             source=self.source,
+            finish=self.finish,
             **self.mixing,
         )
         self._loaders.append(made)

@@ -11,10 +11,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from spfem_dist.streaming.store import RemoteStore
 from spfem_dist.streaming.views import Choice, Unservable, View, collate, plain_view, resize
 
 log = logging.getLogger(__name__)
+Finish = Callable[[Batch], Batch]
 
 
 def reader_of(data: Data, landmarks: bool = False) -> ShardReader:
@@ -145,6 +145,7 @@ class Loader:
     all ranks; micro_batch: samples for each Batch at most (None: this rank's whole share). start_sample: samples already seen,
     so a resumed run goes on where it was, also under another world size. stop_sample: end after the last whole step
     before it. device: where batches go (None leaves them on the CPU). source: what is read from, to share its memory.
+    finish: adds to a batch what the job computes on the host; called in the background threads.
     Groups that cannot be read or drawn from are substituted by the next one, the same on every world size, and
     counted: `reader.bad`, `unserved`. Errors of the background threads are raised to the consumer.
     Close it, or use it in a `with`.
@@ -166,8 +167,9 @@ class Loader:
         draws_per_group: int = 4,
         block: int = 4,
         source: Source | None = None,
+        finish: Finish | None = None,
     ):
-        self.data, self.view = data, view
+        self.data, self.view, self.finish = data, view, finish
         self.rank, self.world, self.global_batch = rank, world, global_batch
         self.share = share_of(global_batch, rank, world, micro_batch)
         self.device = torch.device(device) if device is not None else None
@@ -253,6 +255,7 @@ class Loader:
             keys=[d.group.key for d in drawn],
             speakers=[d.group.speaker for d in drawn],
         )
+        batch = self.finish(batch) if self.finish is not None else batch
         return _pinned(batch) if self.device is not None and self.device.type == "cuda" else batch
 
     def _draw(self, ref: SampleRef, attempt: int) -> _Drawn:
@@ -348,13 +351,25 @@ def fixed_batches(
     accept: Accept | None = None,
     device: torch.device | str | None = None,
     source: Source | None = None,
+    finish: Finish | None = None,
 ) -> list[Batch]:
     """The first `share.batch` samples of a split part, always the same: this worker's share of them, for validation.
 
     Every group comes once before any comes twice. Batches stay on the CPU unless `device` is given.
     """
     loader = Loader(
-        data, view, seed, 0, 1, 1, device=device, accept=accept, draws_per_group=1, block=1 << 30, source=source
+        data,
+        view,
+        seed,
+        0,
+        1,
+        1,
+        device=device,
+        accept=accept,
+        draws_per_group=1,
+        block=1 << 30,
+        source=source,
+        finish=finish,
     )
     with loader:
         batches = [loader._make(span) for span in share.spans()]
@@ -395,9 +410,4 @@ def _at(recording: Recording, scale: float) -> Recording:
 
 def _pinned(batch: Batch) -> Batch:
     """The batch in page-locked memory, so that its copy to the GPU runs beside the computation."""
-    pinned: dict[str, Any] = {
-        f.name: value.pin_memory()
-        for f in fields(batch)
-        if isinstance(value := getattr(batch, f.name), torch.Tensor) and not value.is_cuda
-    }
-    return replace(batch, **pinned)
+    return batch.each(lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())

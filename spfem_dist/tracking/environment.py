@@ -62,8 +62,8 @@ def command(run: Run) -> str:
     lines = [f"python recipes/{run.recipe}.py"]
     for key, value in flatten(without_credentials(run.model_dump(mode="json"))).items():
         values = value if isinstance(value, list) else [value]
-        # The recipe is the script itself, and declares the kinds of its jobs.
-        if key != "recipe" and not key.endswith(".kind") and values:
+        # The recipe is the script itself, and declares the methods of its jobs.
+        if key != "recipe" and not key.endswith((".kind", ".settings_class")) and values:
             lines.append(shlex.join([f"--{key.replace('_', '-')}", *map(str, values)]))
     return " \\\n    ".join(lines) + "\n"
 

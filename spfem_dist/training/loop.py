@@ -67,6 +67,8 @@ def train(
     """
     settings = job.settings
     share = share_of(settings.global_batch, world.rank, world.size, settings.micro_batch)
+    for line in job.begin():
+        terminal.say(f"{job.name}: {line}")
     torch.manual_seed(run.seed)
     with checkpoint.newest(world, job.networks, run.zero.stage) as found:
         universal = found is not None and found.reshard

@@ -64,7 +64,17 @@ def store(tmp_path_factory):
         "--name",
         "guided",
     ]
-    stage2 += ["--ned.steps", "4", "--ned.global-batch", "4", "--validation.every-steps", "2", "--validation.samples"]
+    stage2 += [
+        "--pretraining.enabled",
+        "False",
+        "--ned.steps",
+        "4",
+        "--ned.global-batch",
+        "4",
+        "--validation.every-steps",
+        "2",
+        "--validation.samples",
+    ]
     well(command(*stage2, "2", "--tracking.pictures-every-steps", "2"))
     return uri
 

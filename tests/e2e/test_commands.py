@@ -103,7 +103,19 @@ def test_real_clips_train_priors_and_a_generator_that_edits_them(tmp_path):
         assert all(np.isfinite(value) for row in history for value in row["values"].values())
     line = "python recipes/cdrl_stage2.py --preset laptop --priors runs/mead --data.shards shards/mead --data.split mead_stage1 --name mead-ned"
     places = {"shards/mead": out, "runs/mead": tmp_path / "real", "mead_stage1": "none"}
-    brief = ["--local", "--ned.steps", "2", "--ned.global-batch", "2", "--scaling.workers", "1", "--data.size", "64"]
+    brief = [
+        "--local",
+        "--pretraining.steps",
+        "2",
+        "--ned.steps",
+        "2",
+        "--ned.global-batch",
+        "2",
+        "--scaling.workers",
+        "1",
+        "--data.size",
+        "64",
+    ]
     well(command(*words_of(line, places, "--checkpoint.storage", tmp_path, "--tracking.uri", "", *brief)))
     line = "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/mead-ned"
     films = {

@@ -34,6 +34,7 @@ def test_the_prior_of_the_page_trains_and_guides(shards, tmp_path):
     stage1 = [*flags, "--labels.steps", "3", "--labels.global-batch", "2"]
     well(command("python", tmp_path / "recipes/labels_stage1.py", *stage1, **place))
     stage2 = [*flags, "--priors", tmp_path / "runs/labels", "--ned.guidance.labels", "0.5", "--ned.steps", "2"]
+    stage2 += ["--pretraining.steps", "2"]
     well(command("python", "recipes/cdrl_stage2.py", *stage2, "--ned.global-batch", "2", **place))
     rows = json.loads((tmp_path / "runs/cdrl-stage2/ned/history.json").read_text())
     assert all(row["values"]["train/guidance/labels/emotion"] > 0 for row in rows)

@@ -28,14 +28,12 @@ def metric(toy, tmp_path_factory):
 
 @pytest.mark.parametrize("steps", [4, pytest.param(50, marks=pytest.mark.nightly)])
 def test_ned_trains_under_a_frozen_asccl(steps, toy, metric, tmp_path):
-    well(alone(toy, tmp_path, "--priors", metric, *BRIEF, "--ned.steps", steps, "--ned.guidance.asccl", "2"))
+    done = well(alone(toy, tmp_path, "--priors", metric, *BRIEF, "--ned.steps", steps, "--ned.guidance.asccl", "2"))
+    assert "guidance of asccl: weight" in done.said
     found = losses(tmp_path)
     told = {step: value for (step, name), value in found.items() if name.endswith("train/guidance/asccl/spatial")}
-    pulls = [v for (_, name), v in found.items() if name.endswith("gradient/asccl/spatial")]
     assert max(told) == steps
-    assert all(math.isfinite(value) and 0 < value <= 4 for value in told.values())
-    assert pulls
-    assert all(value > 0 for value in pulls)
+    assert all(math.isfinite(value) and value > 0 for value in told.values())
     prior, _ = load_prior(metric)
     config = json.loads((tmp_path / "r" / "ned" / "model" / "config.json").read_text())
     assert config["facts"]["priors"]["asccl"]["sha256"] == parameters_sha256(prior.state_dict()), (

@@ -1,13 +1,17 @@
 """Stage 2: the same losses however it is sharded or interrupted; the priors guide, and stand still."""
 
 import json
+import re
 import signal
 
 import pytest
 import torch
 from doors import command, well
-from toy_stage2 import DRY, TORCHRUN, alone, killed_after_step_five, losses, started, two_workers
+from toy_stage2 import DRY, PRETRAINED, TORCHRUN, alone, killed_after_step_five, losses, started, two_workers
 
+from spfem_dist.generators.load import load_generator
+from spfem_dist.generators.ned.motions import Face
+from spfem_dist.generators.ned.saved import load_parts
 from spfem_dist.generators.ned.stage import guided_job
 from spfem_dist.priors.frozen import frozen_priors
 from spfem_dist.priors.prior import load_prior
@@ -15,24 +19,37 @@ from spfem_dist.saved import parameters_sha256
 from spfem_dist.training import engines
 
 #: In single precision rounding grows with every step of networks that train against each other, whoever trains them.
-EXACT = ["--zero.precision", "fp64", "--ned.r1-weight", "1", "--ned.steps", "10", "--validation.every-steps", "5"]
+EXACT = [
+    "--zero.precision",
+    "fp64",
+    *PRETRAINED,
+    "--ned.steps",
+    "8",
+    "--ned.pairs",
+    "20",
+    "--validation.every-steps",
+    "4",
+]
+JOBS = ("pretraining", "ned")
 
 
 @pytest.fixture(scope="module")
 def exact(toy, tmp_path_factory):
-    """Losses of one process in double precision, with the gradient penalty R1."""
+    """Losses of both jobs in one process, in double precision."""
     storage = tmp_path_factory.mktemp("exact")
     well(alone(toy, storage, *EXACT))
-    return losses(storage)
+    return [losses(storage, job) for job in JOBS]
 
 
 @pytest.mark.parametrize("stage", [3, *(pytest.param(stage, marks=pytest.mark.nightly) for stage in (0, 1, 2))])
 def test_two_workers_repeat_the_losses_of_one_process(stage, toy, exact, tmp_path):
     flags = [*EXACT, "--zero.stage", str(stage)]
     well(started(TORCHRUN, toy, tmp_path, *flags) if stage == 1 else two_workers(toy, tmp_path, *flags))
-    found = losses(tmp_path)
-    assert found == pytest.approx(exact, abs=1e-4)
-    print(f"ZeRO-{stage}: largest difference {max(abs(found[key] - exact[key]) for key in exact):.1e}")
+    for job, expected in zip(JOBS, exact, strict=True):
+        found = losses(tmp_path, job)
+        assert found == pytest.approx(expected, abs=1e-4)
+        largest = max(abs(found[key] - expected[key]) for key in expected)
+        print(f"{job}, ZeRO-{stage}: largest difference {largest:.1e}")
 
 
 @pytest.mark.nightly
@@ -132,14 +149,14 @@ def test_nothing_is_exported_of_a_run_whose_prior_changed(guided, tmp_path):
 # --- guidance -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("phase", "network"), [(0, "manipulator"), (2, "renderer")])
-def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, network, guided):
+@pytest.mark.parametrize(("phase", "network", "losses"), [(0, "manipulator", 2), (2, "renderer", 1)])
+def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, network, losses, guided):
     job, frozen, batch = guided()
     assert job.phases[phase].trains == network
     with engines.only(job.networks, network):
         found, _ = job.phases[phase].losses(job.networks, batch)
         told = {name: value for name, value in found.items() if name.startswith("guidance/")}
-        assert len(told) == 2
+        assert len(told) == losses
         for name, value in told.items():
             job.networks[network].zero_grad()
             value.backward(retain_graph=True)
@@ -152,10 +169,10 @@ def test_guidance_reaches_what_it_guides_and_nothing_of_the_priors(phase, networ
 @pytest.mark.parametrize(
     ("changes", "manipulator", "renderer"),
     [
-        ({}, {"ccrl/content_manipulator", "cerl/emotion_manipulator"}, {"ccrl/content", "cerl/emotion"}),
-        ({"ccrl": 0.0}, {"cerl/emotion_manipulator"}, {"cerl/emotion"}),
-        ({"cerl": 0.0}, {"ccrl/content_manipulator"}, {"ccrl/content"}),
-        ({"guidance_placement": "released"}, {"cerl/emotion_manipulator"}, {"ccrl/content"}),
+        ({}, {"ccrl/content", "cerl/emotion"}, {"ccrl/content_renderer"}),
+        ({"ccrl": 0.0}, {"cerl/emotion"}, set()),
+        ({"cerl": 0.0}, {"ccrl/content"}, {"ccrl/content_renderer"}),
+        ({"guidance_placement": "released"}, {"cerl/emotion"}, {"ccrl/content_renderer"}),
         ({"priors": ()}, set(), set()),
     ],
     ids=["both", "no-content", "no-emotion", "released", "no-priors"],
@@ -165,7 +182,7 @@ def test_a_weight_of_zero_leaves_a_loss_out_and_placement_decides_who_is_guided(
     names = step(job, batch)
     assert guidance(names["manipulator"]) == manipulator
     assert guidance(names["renderer"]) == renderer
-    assert guidance(names["manipulator_critic"] | names["renderer_critic"]) == set()
+    assert guidance(names["manipulator_critic"]) == set()
 
 
 def test_without_priors_a_run_trains_to_its_end(toy, tmp_path):
@@ -174,3 +191,63 @@ def test_without_priors_a_run_trains_to_its_end(toy, tmp_path):
     assert not [name for _, name in losses(storage) if "guidance" in name]
     config = json.loads((storage / "r" / "ned" / "model" / "config.json").read_text())
     assert config["facts"]["priors"] == {}
+
+
+def test_every_prior_pulls_as_hard_as_the_settings_say_on_held_out_speakers(guided):
+    job, _, _ = guided(cerl=0.5)
+    said = "\n".join(job.begin())
+    found = {
+        kind: (float(w), float(pull))
+        for kind, w, pull in re.findall(r"of (\w+): weight (\S+) .*?: (\S+) for one", said)
+    }
+    assert set(found) == {"ccrl", "cerl"}
+    shares = {kind: weight * pull for kind, (weight, pull) in found.items()}
+    assert shares["ccrl"] == pytest.approx(job.settings.guidance_pull, rel=0.01)
+    assert shares["cerl"] == pytest.approx(job.settings.guidance_pull / 2, rel=0.01)
+
+
+# --- pre-training -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_from_the_pretraining_of_another(toy, tmp_path):
+    well(alone(toy, tmp_path, *PRETRAINED, "--ned.steps", "1", "--validation.every-steps", "0"))
+    shared, before = tmp_path / "r", tmp_path / "other"
+    well(alone(toy, before, *PRETRAINED, "--pretrained", shared, "--ned.steps", "1", "--validation.every-steps", "0"))
+    assert not (before / "r" / "pretraining").exists()
+    first, second = (load_parts(folder / "r" / "ned" / "model") for folder in (tmp_path, before))
+    for key, value in first.networks["manipulator"].state_dict().items():
+        assert value.equal(second.networks["manipulator"].state_dict()[key]), key
+    assert first.texture.pictures.equal(second.texture.pictures)
+    assert first.texture.pictures.abs().max() > 0
+    done = alone(toy, tmp_path / "third", "--pretrained", shared, "--ned.regime", "absolute")
+    assert done.code == 1
+    assert "--ned.regime is absolute, the pre-training" in done.said
+    done = alone(toy, tmp_path / "third", "--pretrained", tmp_path / "nowhere")
+    assert done.code == 1
+    assert "there is no finished pre-training" in done.said
+
+
+def test_a_pretraining_alone_is_a_generator_that_edits_by_warp_and_texture(toy, tmp_path):
+    well(alone(toy, tmp_path, *PRETRAINED, "--ned.enabled", "False", "--validation.every-steps", "3"))
+    generator = load_generator(tmp_path / "r")
+    assert generator.renderer is None
+    assert {step for step, name in losses(tmp_path, "pretraining") if name.startswith("val/")} == {3, 6}
+
+
+# --- the device ---------------------------------------------------------------------------------------------------
+
+
+def test_a_step_never_asks_the_host_once_its_batch_is_there(toy, guided):
+    """On the meta device there is nothing to ask: whatever reads a value, or draws on the host, raises."""
+    job, frozen, batch = guided()
+    known = job.phases[0].losses.__self__.known
+    known.face = Face.of(known.face.model, known.face.texture, device="meta")
+    for network in (*job.networks.values(), *frozen.networks.values()):
+        network.to("meta")
+    names = set()
+    for phase in job.phases:
+        with engines.only(job.networks, phase.trains):
+            found, _ = phase.losses(job.networks, batch.to("meta"))
+            torch.stack(list(found.values())).sum().backward()
+        names |= set(found)
+    assert {"ned/adversarial", "ned/squared", "guidance/ccrl/content", "guidance/cerl/emotion"} <= names

@@ -64,7 +64,7 @@ def test_bf16_stays_near_single_precision(made):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_engines_train_all_four_networks(precision, made):
+def test_engines_train_all_networks(precision, made):
     job, batch = made(DEVICE)
     engines.connect(DEVICE)
     share, sums = share_of(len(batch), 0, 1), Sums(DEVICE)

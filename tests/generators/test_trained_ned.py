@@ -44,6 +44,7 @@ def reference(corpus):
 def test_it_loads_on_the_cpu_by_the_run_and_by_the_model(generator, finished):
     again = load_generator(str(finished / "r" / "ned" / "model"))
     assert (again.size, again.topology) == (generator.size, generator.topology) == (SIZE, "ibug68")
+    assert again.face.texture.pictures.abs().max() > 0, "lines were learnt"
     for network in (generator.manipulator, generator.renderer):
         assert all(p.device.type == "cpu" and not p.requires_grad for p in network.parameters())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spfem_dist.config import Data
-from spfem_dist.emotions import Emotion
+from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.nets.frozen import freeze
 from spfem_dist.priors.prior import EditedFrames, build_prior, find
 
@@ -54,13 +54,20 @@ def test_gradients_reach_the_generated_frames_alone_and_nothing_moves(name, form
     assert all(before[key].equal(value) for key, value in prior.state_dict().items())
 
 
-@pytest.mark.parametrize("form", ["clean", "released"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "form"), [("ccrl", "clean"), ("ccrl", "released"), ("cerl", "released")])
 def test_the_frame_itself_is_the_best_answer(name, form):
     prior = frozen(name, form)
     wanted = frames(0) if name == "ccrl" else frames(1)
     assert ask(prior, wanted)[NAMES[name]].item() == pytest.approx(0, abs=1e-4)
     assert ask(prior, frames(2))[NAMES[name]] > ask(prior, wanted)[NAMES[name]]
+
+
+def test_the_clean_cerl_asks_for_the_emotion_whoever_shows_it_in_the_reference():
+    prior, made = frozen("cerl"), frames(2)
+    likely = (prior.embed(made) @ prior.priors().T / prior.settings.temperature).log_softmax(1)
+    expected = -likely[:, SEVEN.index(Emotion.HAPPY)].mean().item()
+    for reference in (frames(1), frames(3)):
+        assert ask(prior, made, reference=reference)["cerl/emotion"].item() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,6 +81,6 @@ def test_bytes_and_unit_range_mean_the_same(name):
 
 def test_an_emotion_without_a_prior_is_named():
     calm = torch.full((4,), list(Emotion).index(Emotion.CALM))
-    for form in ("clean", "released"):
-        with pytest.raises(ValueError, match="no prior for 'calm'"):
+    for form, error in (("clean", RuntimeError), ("released", ValueError)):
+        with pytest.raises(error, match="no prior for"):
             frozen("cerl", form).guidance(EditedFrames(*(frames(seed)[:, None] for seed in range(3)), emotion=calm))

@@ -24,7 +24,10 @@ _RING, _OUT, _FOREHEAD = 28, 1.10, 0.55
 
 
 class FaceMaps:
-    """Draws the maps of one face model. Its parts move with `to`."""
+    """Draws the maps of one face model. On a CPU OpenCV says which triangle covers a pixel, elsewhere the device itself does.
+
+    flat: float32 [V, 2] in [0, 1], the mesh of the mean face laid flat: the first two maps say where on it a pixel lies.
+    """
 
     def __init__(self, model: FaceModel):
         order = self.order = model.topology
@@ -48,6 +51,17 @@ class FaceMaps:
         self.depth = torch.from_numpy(depth.astype(np.float32))
         self.corners = torch.from_numpy(self.triangles)
 
+    @property
+    def flat(self) -> Tensor:
+        """See the class."""
+        return self.coordinates[:, :2]
+
+    def to(self, device: torch.device | str) -> FaceMaps:
+        """Keep what is drawn from on `device`, so that drawing there copies nothing."""
+        for name in ("part_of", "coordinates", "depth", "corners"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
     def anchors(self, landmarks: np.ndarray) -> np.ndarray:
         """The ring [T, A, 2] around faces with landmarks [T, L, 2]: it goes with the head and knows no expression."""
         factor, centre = similarity(landmarks[:, self.still].astype(np.float64), self.mean[self.still])
@@ -64,10 +78,8 @@ class FaceMaps:
         Both in pixels. The second result [N, S, S, 2] is a grid for `grid_sample` (align_corners False) on the source's picture; outside
         the mesh it is the pixel itself.
         """
-        drawn = self._covering(vertices, size)
+        drawn, corners, weights = self.covered(vertices, size)
         inside = drawn >= 0
-        corners = self.corners.to(vertices.device)[drawn.clamp(min=0)]  # [N, S, S, 3]
-        weights = _barycentric(vertices, corners, size)
 
         def interpolated(attributes: Tensor) -> Tensor:  # [N, V, C] -> [N, S, S, C]
             picked = _gather(attributes, corners)
@@ -83,14 +95,22 @@ class FaceMaps:
         grid = torch.where(inside[..., None], interpolated(source), own)
         return maps.permute(0, 3, 1, 2), grid * 2 / size - 1
 
-    def _covering(self, vertices: Tensor, size: int) -> Tensor:
-        """The triangle that covers each pixel, int64 [N, S, S], -1 outside the mesh."""
-        points = np.round((vertices.detach().float().cpu().numpy() - 0.5) * 16).astype(np.int32)
+    def covered(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Which triangle covers each pixel, int64 [N, S, S] (-1 outside the mesh), its corners' numbers int64 [N, S, S, 3] and the
+        pixel's barycentric weights [N, S, S, 3], differentiable in the vertices [N, V, 2]."""
+        on_host = vertices.device.type == "cpu"
+        drawn = self._filled(vertices, size) if on_host else _covering(vertices.detach(), self.corners, size)
+        corners = self.corners.to(vertices.device)[drawn.clamp(min=0)]
+        return drawn, corners, _barycentric(vertices, corners, size)
+
+    def _filled(self, vertices: Tensor, size: int) -> Tensor:
+        """The triangle that covers each pixel, int64 [N, S, S], -1 outside the mesh; later triangles lie on top."""
+        points = np.round((vertices.detach().float().numpy() - 0.5) * 16).astype(np.int32)
         pictures = np.full((len(points), size, size), -1, np.int32)
         for picture, face in zip(pictures, points, strict=True):
             for number, polygon in enumerate(face[self.triangles]):
                 cv2.fillConvexPoly(picture, polygon, number, shift=4)
-        return torch.from_numpy(pictures).to(vertices.device, torch.int64)
+        return torch.from_numpy(pictures).to(torch.int64)
 
     def _irises(self, vertices: Tensor, size: int) -> Tensor:
         """Where the irises of the two eyes lie, and none in the mouth: [N, S, S, 3] in [0, 1], with an edge of about a pixel."""
@@ -118,6 +138,33 @@ class FaceMaps:
         normal = normal * torch.sign(normal[..., 2:] + 1e-12)
         grey = torch.stack([(1 - normal[..., 0]) / 2, (1 - normal[..., 1]) / 2, normal[..., 2]], -1)
         return _gather(grey, drawn)
+
+
+def _covering(vertices: Tensor, corners: Tensor, size: int) -> Tensor:
+    """What `FaceMaps._filled` finds, on any device without asking the host: a pixel is inside where all its weights are positive.
+
+    The weights are linear in the pixel's place, so each is one row of a matrix product; triangles go by in parts of bounded memory.
+    """
+    n, triangles = len(vertices), len(corners)
+    a, b, c = (vertices.float()[:, corners[:, k].to(vertices.device)] for k in range(3))  # [N, T, 2]
+    area = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+    area = torch.where(area.abs() < 1e-2, torch.full_like(area, float("nan")), area)  # edge-on: covers nothing
+
+    def plane(p: Tensor, q: Tensor) -> Tensor:
+        """Coefficients [N, T, 3] of (x, y, 1) that give the weight of the corner opposite the edge from p to q."""
+        x, y = (p[..., 1] - q[..., 1]) / area, (q[..., 0] - p[..., 0]) / area
+        return torch.stack([x, y, -(x * p[..., 0] + y * p[..., 1])], -1)
+
+    planes = torch.stack([plane(b, c), plane(c, a), plane(a, b)], 2)  # [N, T, 3, 3]
+    places = _pixels(size, planes).flatten(0, 1)
+    places = torch.cat([places, torch.ones_like(places[:, :1])], 1).T  # [3, P]
+    found = torch.full((n, size * size), -1, dtype=torch.int64, device=vertices.device)
+    part = max(1, 2**25 // (n * 3 * size * size))
+    for first in range(0, triangles, part):
+        inside = ((planes[:, first : first + part] @ places).amin(2) > -1e-4).long()  # nan is not inside
+        numbers = torch.arange(first, first + inside.shape[1], device=vertices.device)[None, :, None]
+        found = torch.maximum(found, (inside * (numbers + 1) - 1).amax(1))
+    return found.view(n, size, size)
 
 
 def mask_edge(mask: Tensor, width: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from spfem_dist.generators.ned.card import CARD
 from spfem_dist.generators.ned.saved import load
-from spfem_dist.generators.ned.settings import Settings
+from spfem_dist.generators.ned.settings import Pretraining, Settings
 from spfem_dist.generators.ned.stage import Stage
 
-__all__ = ["CARD", "Settings", "Stage", "load"]
+__all__ = ["CARD", "Pretraining", "Settings", "Stage", "load"]

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from spfem_dist.emotions import SEVEN, Emotion
-from spfem_dist.generators.face.maps import FaceMaps
-from spfem_dist.generators.face.model import FaceModel
-from spfem_dist.generators.generator import Face, Motion
+from spfem_dist.generators.generator import Face as Shown
+from spfem_dist.generators.generator import Motion
+from spfem_dist.generators.ned.motions import WINDOW, Face
 from spfem_dist.generators.ned.windows import made_scene
 from spfem_dist.nets.frozen import freeze
 
-#: Frames of a window, as in training, and the fall-off of a frame's weight towards a window's ends (sigma, frames).
-WINDOW, SIGMA = 10, 2.0
+#: Fall-off of a frame's weight towards a window's ends (sigma, frames).
+SIGMA = 2.0
 #: Shortest clip that can be driven, frames: below it there is no motion to speak of.
 SHORTEST = 3
 #: Windows that are edited at once: a film's memory does not grow with the recurrent layers' inner numbers.
@@ -27,25 +27,27 @@ class TrainedNED:
     """NED, frozen; see `generators.generator.Generator`. config: what was saved with it."""
 
     def __init__(
-        self, manipulator: nn.Module, renderer: nn.Module, model: FaceModel, size: int, config: dict[str, Any]
+        self, manipulator: nn.Module, renderer: nn.Module | None, face: Face, size: int, config: dict[str, Any]
     ):
         self.manipulator: Any = freeze(manipulator)
-        self.renderer = freeze(renderer)
-        self.model, self.size, self.config = model, size, config
-        self.topology = model.topology.name
-        self.maps = FaceMaps(model)
+        self.renderer = freeze(renderer) if renderer is not None else None
+        self.face, self.size, self.config = face, size, config
+        self.model = face.model
+        self.topology = face.model.topology.name
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device | str) -> TrainedNED:
         """Compute on `device`."""
         self.device = torch.device(device)
         self.manipulator.to(self.device)
-        self.renderer.to(self.device)
+        if self.renderer is not None:
+            self.renderer.to(self.device)
+        self.face = Face.of(self.model, self.face.texture, device=self.device)
         return self
 
     @torch.inference_mode()
     def drive(
-        self, source: Face, emotion: Emotion | None = None, reference: Face | None = None, strength: float = 1.0
+        self, source: Shown, emotion: Emotion | None = None, reference: Shown | None = None, strength: float = 1.0
     ) -> Motion:
         """See `Generator.drive`. With an emotion and a reference, the style is half way between both."""
         if emotion is None and reference is None:
@@ -67,24 +69,34 @@ class TrainedNED:
         made = [self.manipulator(part, style.expand(len(part), -1)) for part in parts]
         edited = self._joined(torch.cat(made), len(landmarks))
         changed = fit.coefficients + strength * (edited - fit.coefficients)
-        return Motion(landmarks, self.model.moved(landmarks, fit, changed).astype(np.float32))
+        moved = self.model.moved(landmarks, fit, changed).astype(np.float32)
+        return Motion(landmarks, moved, np.stack([fit.coefficients, changed]).astype(np.float32))
 
     @torch.inference_mode()
     def render(self, frames: np.ndarray, motion: Motion, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """See `Generator.render`."""
         rows = slice(first, first + len(frames))
         seen, wanted = motion.source[rows], motion.target[rows]
-        anchors = self.maps.anchors(seen)
+        anchors = self.face.maps.anchors(seen)
         picture = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         shape, source = (
             torch.from_numpy(np.concatenate([points, anchors], 1)).to(self.device) for points in (wanted, seen)
         )
-        scene = made_scene(self.maps, shape, source, picture, picture)
-        drawn = scene.composed(self.renderer(scene.maps, scene.source), picture)
+        before, after = torch.from_numpy(self._expressions(motion)[:, rows]).to(self.device)
+        scene = made_scene(self.face, shape, source, picture, picture, (before, after))
+        painted = scene.moved if self.renderer is None else self.renderer(scene.maps, scene.source)
+        drawn = scene.composed(painted, picture)
         pixels = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).cpu().numpy(), scene.soft[:, 0].cpu().numpy()
 
-    def _own(self, face: Face, which: str) -> np.ndarray:
+    def _expressions(self, motion: Motion) -> np.ndarray:
+        """Coefficients [2, T, 51] of a motion's source and target; where it has none, of its landmarks."""
+        if motion.coefficients is not None:
+            return motion.coefficients
+        fit = self.model.fit(motion.source, neutral=True)
+        return np.stack([fit.coefficients, self.model.fit(motion.target, fit.rest).coefficients])
+
+    def _own(self, face: Shown, which: str) -> np.ndarray:
         """The face's landmarks in pixels of this generator's size."""
         if face.topology not in (self.topology, "synthetic" if self.topology == "ibug68" else self.topology):
             raise ValueError(

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from spfem_dist.generators.face.maps import MAPS
 from spfem_dist.generators.ned.manipulator import COEFFICIENTS, Discriminator, MappingNetwork, StyleEncoder, initialise
 from spfem_dist.generators.ned.manipulator import Generator as WindowGenerator
-from spfem_dist.generators.ned.renderer import MultiscaleDiscriminator
+from spfem_dist.generators.ned.settings import Manipulation, Settings
 
-#: Channels of the source: its surroundings 3, its face moved to the new shape 3, how far each pixel moved 2.
+#: Channels of the source: its surroundings 3, its face moved to the new shape and expression 3, how far each pixel moved 2.
 SOURCE_CHANNELS = 8
 #: Numbers of noise behind a style drawn for an emotion.
 NOISE = 4
@@ -35,24 +35,24 @@ class Sizes:
     renderer: int
     halvings: int
     blocks: int
-    picture_critic: int
 
 
 SIZES: dict[Literal["small", "paper"], Sizes] = {
-    "small": Sizes(manipulator=64, critic=16, renderer=16, halvings=2, blocks=2, picture_critic=16),
-    "paper": Sizes(manipulator=512, critic=128, renderer=64, halvings=3, blocks=9, picture_critic=64),
+    "small": Sizes(manipulator=64, critic=16, renderer=16, halvings=2, blocks=2),
+    "paper": Sizes(manipulator=512, critic=128, renderer=64, halvings=3, blocks=9),
 }
 
 
 class Manipulator(nn.Module):
     """Generator, style encoder and mapping network of windows.
 
-    Styles have unit spread, so that the generator cannot overlook them. What a style adds whatever is said (`output_bias`), and what a
+    residual: it adds to the source's window, and begins as a copy of it; else it makes the window anew, as published. Styles have unit spread, so that the generator cannot overlook them. What a style adds whatever is said (`output_bias`), and what a
     window's mean says of its style (`style_skip`), have short ways past the recurrent layers, which begin by damping everything tenfold.
     """
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: Sizes, residual: bool = True):
         super().__init__()
+        self.residual = residual
         self.generator = initialise(WindowGenerator(STYLE, width=sizes.manipulator))
         self.encoder = initialise(StyleEncoder(STYLE, width=sizes.critic))
         self.mapping = initialise(MappingNetwork(NOISE, STYLE))
@@ -60,13 +60,14 @@ class Manipulator(nn.Module):
         self.style_skip = nn.Linear(COEFFICIENTS, STYLE)
         last = self.generator.seq2[-1]
         assert isinstance(last, nn.Linear)
-        for layer in (last, self.output_bias):  # it begins as a copy of the source: the edit is what is learnt
+        for layer in (last, self.output_bias) if residual else (self.output_bias,):  # what is learnt is the edit
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, window: Tensor, style: Tensor) -> Tensor:
         """Window [B, T, 51] and style [B, S] -> the edited window [B, T, 51]."""
-        return window + self.generator(window, style) + self.output_bias(style)[:, None]
+        made = self.generator(window, style) + self.output_bias(style)[:, None]
+        return window + made if self.residual else made
 
     def style_of(self, window: Tensor) -> Tensor:
         """The style [B, S] of windows [B, T, 51]."""
@@ -82,7 +83,7 @@ def _spread(style: Tensor) -> Tensor:
 
 
 class Renderer(nn.Module):
-    """Maps of the wanted face and what the source shows become a picture: the moved source, and paint over it.
+    """Maps of the wanted face and what the source shows become a picture: the moved and textured source, and paint over it.
 
     Two encoders, summed as in the published renderer; skips, since it serves people that it was not trained on. The paint is
     added: a gate between source and paint closes early and is not seen to open again. Where the landmarks err, so does the
@@ -139,24 +140,13 @@ def _norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(8, width)
 
 
-class PictureCritic(nn.Module):
-    """Is a picture real, given its maps? PatchGAN at two resolutions."""
-
-    def __init__(self, sizes: Sizes):
-        super().__init__()
-        self.scales = MultiscaleDiscriminator(MAPS + 3, sizes.picture_critic, layers=2 if sizes.halvings < 3 else 3)
-
-    def forward(self, maps: Tensor, picture: Tensor) -> list[list[Tensor]]:
-        """Maps [N, 10, S, S] and pictures [N, 3, S, S] -> outputs of every layer by scale, patch scores last."""
-        return self.scales(torch.cat([maps, picture], 1))
-
-
-def build_networks(network: Literal["small", "paper"]) -> dict[str, nn.Module]:
-    """The four networks of stage 2 by name; each becomes an engine of its own."""
-    sizes = SIZES[network]
-    return {
+def build_networks(settings: Manipulation) -> dict[str, nn.Module]:
+    """The networks of one job of stage 2 by name; each becomes an engine of its own."""
+    sizes = SIZES[settings.network]
+    networks: dict[str, nn.Module] = {
         "manipulator_critic": initialise(Discriminator(width=sizes.critic)),
-        "manipulator": Manipulator(sizes),
-        "renderer_critic": PictureCritic(sizes),
-        "renderer": Renderer(sizes),
+        "manipulator": Manipulator(sizes, residual=settings.regime == "residual"),
     }
+    if isinstance(settings, Settings) and settings.renderer == "residual":
+        networks["renderer"] = Renderer(sizes)
+    return networks

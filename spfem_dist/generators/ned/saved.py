@@ -1,8 +1,9 @@
-"""A trained NED as a folder: manipulator, renderer and face model, and the configuration that rebuilds them."""
+"""A trained NED as a folder: its networks, face model and expression texture, and the configuration that rebuilds them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +11,74 @@ from torch import nn
 
 from spfem_dist.config import Data
 from spfem_dist.generators.face.model import FaceModel
+from spfem_dist.generators.face.texture import ExpressionTexture, side_of
+from spfem_dist.generators.ned import settings as room
 from spfem_dist.generators.ned.generator import TrainedNED
+from spfem_dist.generators.ned.motions import Face
 from spfem_dist.generators.ned.networks import build_networks
-from spfem_dist.generators.ned.settings import Settings
 from spfem_dist.saved import load_weights, misfit, read_config, save_model
 
-#: The networks that an edit needs; the discriminators stay with the checkpoints.
-KEPT = ("manipulator", "renderer")
-FACE = "face.safetensors"
+FACE, TEXTURE = "face.safetensors", "texture.safetensors"
+
+
+@dataclass
+class Parts:
+    """What a folder holds."""
+
+    networks: dict[str, nn.Module]
+    model: FaceModel
+    texture: ExpressionTexture
+    config: dict[str, Any]
 
 
 def save(
     folder: Path,
     networks: Mapping[str, nn.Module],
-    model: FaceModel,
-    settings: Settings,
+    face: Face,
+    settings: room.Manipulation,
     data: Data,
     facts: dict[str, Any],
 ) -> Path:
-    """Write model.safetensors, face.safetensors and config.json into `folder` (made if missing); returns it.
+    """Write model.safetensors, face.safetensors, texture.safetensors and config.json into `folder` (made if missing); returns it.
 
-    facts: JSON values that say where it comes from; `load` gives them back in the generator's `config`.
+    facts: JSON values that say where it comes from; `load` gives them back in the generator's `config`. The discriminator of windows
+    is kept too: training may go on from here.
     """
     described = {
         "size": data.size,
-        "topology": model.topology.name,
+        "topology": face.model.topology.name,
         "settings": settings.model_dump(mode="json"),
         "data": data.model_dump(mode="json"),
         "facts": facts,
     }
-    save_model(folder, "generator", settings.kind, _kept(networks), described)
-    model.save(folder / FACE)
+    save_model(folder, "generator", settings.kind, nn.ModuleDict(dict(networks)), described)
+    face.model.save(folder / FACE)
+    face.texture.save(folder / TEXTURE)
     return folder
 
 
-def load(folder: Path) -> TrainedNED:
-    """The generator saved in `folder`, frozen, on the CPU.
+def load_parts(folder: Path) -> Parts:
+    """Everything saved in `folder`, on the CPU.
 
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
     """
     config = read_config(folder, "generator")
-    if not (folder / FACE).is_file():
-        raise FileNotFoundError(f"no {FACE} in {folder}: copy the generator again, with all of its files")
+    for name in (FACE, TEXTURE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no {name} in {folder}: copy the generator again, with all of its files")
     try:
-        networks, size = build_networks(Settings(**config["settings"]).network), int(config["size"])
+        settings = getattr(room, config["settings"]["settings_class"])(**config["settings"])
+        networks, size = build_networks(settings), int(config["size"])
         model = FaceModel.load(folder / FACE, config["topology"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise misfit(folder, "generator", error) from None
-    load_weights(_kept(networks), folder, "generator")
-    return TrainedNED(networks["manipulator"], networks["renderer"], model, size, config)
+    load_weights(nn.ModuleDict(networks), folder, "generator")
+    return Parts(networks, model, ExpressionTexture.load(folder / TEXTURE, side_of(size)), config)
 
 
-def _kept(networks: Mapping[str, nn.Module]) -> nn.ModuleDict:
-    return nn.ModuleDict({name: networks[name] for name in KEPT})
+def load(folder: Path) -> TrainedNED:
+    """The generator saved in `folder`, frozen, on the CPU; errors as `load_parts` has them."""
+    parts = load_parts(folder)
+    face = Face.of(parts.model, parts.texture)
+    networks = parts.networks
+    return TrainedNED(networks["manipulator"], networks.get("renderer"), face, int(parts.config["size"]), parts.config)

@@ -1,4 +1,4 @@
-"""Settings of NED, a job of a stage-2 run."""
+"""Settings of NED, the two jobs of a stage-2 run: a manipulator alone on coefficients, then both networks under the priors."""
 
 from __future__ import annotations
 
@@ -10,85 +10,120 @@ from pydantic import Field, model_validator
 from spfem_dist.job_settings import Guidance, JobSettings, Optimizer, Positive
 from spfem_dist.rooms import kinds
 
+Weight = Annotated[float, Field(ge=0)]
 
-class Settings(JobSettings):
-    """Neural Emotion Director: a manipulator of expression coefficients and a renderer of faces."""
+
+class Manipulation(JobSettings):
+    """What both jobs have: a manipulator of windows of coefficients, and who judges it."""
 
     kind: Annotated[Literal["ned"], tyro.conf.Suppress] = Field("ned", description="The method: a room of generators.")
     network: Literal["small", "paper"] = Field(
         "small", description="small trains on a laptop; paper has the published widths, for 256 pixels."
     )
-    steps: Positive = Field(400, description="Optimiser steps.")
+    regime: Literal["residual", "absolute"] = Field(
+        "residual",
+        description="residual: the manipulator adds to the source's coefficients, so the mouth's movement is kept by itself; absolute: it "
+        "makes them anew, as published, and loses that movement where no prior holds it.",
+    )
+    manipulator_critic: Optimizer = Field(
+        default_factory=lambda: Optimizer(lr=5e-4, betas=(0.0, 0.99), warmup_steps=50),
+        description="Of the discriminator of windows.",
+    )
+    adversarial_weight: Weight = Field(1.0, description="Weight of the discriminator of windows.")
+    style_weight: Weight = Field(1.0, description="Weight of finding the style in what it made.")
+    cycle_weight: Weight = Field(1.0, description="Weight of the way back to the source window.")
+    mouth_weight: Weight = Field(1.0, description="Weight of the jaw's correlation with the source's.")
+    jaw_weight: Weight = Field(0.0, description="Weight of the jaw's distance to the source's.")
+    speakers: Positive = Field(
+        256, description="Speakers of the training part from which face model, texture and windows come, at most."
+    )
+    clips_per_speaker: Positive = Field(
+        64, description="Recordings of each speaker from which face model, texture and windows come, at most."
+    )
+
+    @model_validator(mode="after")
+    def _clean_form(self) -> Manipulation:
+        if self.form == "released":
+            raise ValueError(
+                "form released cannot be trained: it wants FLAME and DECA, whose files need a licence; its networks and losses are in "
+                "generators/ned/manipulator.py and renderer.py. Leave form clean (--ned.regime absolute is the published manipulator)"
+            )
+        return self
+
+
+class Pretraining(Manipulation):
+    """The manipulator alone, unpaired, on coefficients in memory; what it exports edits by warp and texture."""
+
+    settings_class: Annotated[Literal["Pretraining"], tyro.conf.Suppress] = Field(
+        "Pretraining", description="This class, for who reads the run's configuration."
+    )
+    steps: Positive = Field(1000, description="Optimiser steps.")
     global_batch: Positive = Field(
-        16, description="Samples (pairs of windows) for each optimiser step, over all workers: the run's constant."
+        64,
+        description="Samples (a window and a reference) for each optimiser step, over all workers: the run's constant.",
+    )
+    optimizer: Optimizer = Field(
+        default_factory=lambda: Optimizer(lr=1e-3, betas=(0.0, 0.99), warmup_steps=50),
+        description="Of the manipulator with its style encoder and mapping network.",
+    )
+
+
+class Settings(Manipulation):
+    """Neural Emotion Director: a manipulator of expression coefficients and a renderer of faces, under frozen priors."""
+
+    settings_class: Annotated[Literal["Settings"], tyro.conf.Suppress] = Field(
+        "Settings", description="This class, for who reads the run's configuration."
+    )
+    steps: Positive = Field(200, description="Optimiser steps.")
+    global_batch: Positive = Field(
+        16,
+        description="Samples (pairs of windows with frames) for each optimiser step, over all workers: the run's constant.",
     )
     optimizer: Optimizer = Field(
         default_factory=lambda: Optimizer(lr=2e-3, betas=(0.5, 0.99), warmup_steps=20), description="Of the renderer."
     )
-    renderer_critic: Optimizer = Field(
-        default_factory=lambda: Optimizer(lr=1e-3, betas=(0.5, 0.99), warmup_steps=20),
-        description="Of the discriminator of pictures.",
-    )
     manipulator: Optimizer = Field(
-        default_factory=lambda: Optimizer(lr=2e-3, betas=(0.0, 0.99), warmup_steps=20),
+        default_factory=lambda: Optimizer(lr=5e-4, betas=(0.0, 0.99), warmup_steps=50),
         description="Of the manipulator with its style encoder and mapping network.",
     )
-    manipulator_critic: Optimizer = Field(
-        default_factory=lambda: Optimizer(lr=5e-4, betas=(0.0, 0.99)), description="Of the discriminator of windows."
+    windows: Positive = Field(
+        64,
+        description="Windows of coefficients that the manipulator learns from in each optimiser step, shared out among the samples "
+        "(rounded up).",
     )
     guidance: Guidance = Field(
         default_factory=lambda: dict.fromkeys(kinds("priors"), 1.0),
-        description="Weight of each kind of frozen prior in what guides the generator; counts where --priors gives one, 0 leaves it out.",
+        description="Share of each kind of frozen prior in what guides the generator, in the guidance_pull; counts where --priors gives "
+        "one, 0 leaves it out.",
+    )
+    guidance_pull: Weight = Field(
+        0.8,
+        description="How hard each prior pulls at the edited coefficients when training begins: the norm of its gradient there for one "
+        "sample, measured on held-out speakers; its weight is chosen so. 0: the shares of `guidance` are the weights.",
     )
     guidance_placement: Literal["clean", "released"] = Field(
         "clean",
-        description="clean: every prior judges edited frames and guides manipulator and renderer; released: priors that compare with "
-        "the reference (emotion) guide the manipulator alone, those that compare with the source (content) the renderer alone, and that "
-        "on reconstructed frames.",
+        description="clean: every prior judges edited frames and guides the manipulator through warp and texture, and those that compare "
+        "with the source (content) the renderer too; released: those that compare with the reference (emotion) guide the manipulator "
+        "alone, those that compare with the source the renderer alone, and that on reconstructed frames.",
     )
-    pair_weight: Annotated[float, Field(ge=0)] = Field(
-        20.0,
-        description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one.",
+    pairs: Weight = Field(
+        0.0,
+        description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one "
+        "(20 where it is wanted); 0 learns unpaired, as the papers do.",
     )
-    cycle_weight: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the way back to the source window.")
-    style_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of finding the style in what it made.")
-    mouth_weight: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="Weight of the jaw's correlation with the source's."
+    renderer: Literal["none", "residual"] = Field(
+        "none",
+        description="none: the moved and textured face is the edit; residual: a network paints over it, which shows what moving cannot "
+        "(teeth), and at 64 pixels blurs the mouth.",
     )
-    jaw_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the jaw's distance to the source's.")
-    window_adversarial_weight: Annotated[float, Field(ge=0)] = Field(
-        0.02, description="Weight of the discriminator of windows."
+    picture_weight: Weight = Field(3.0, description="Weight of the absolute error of redrawn frames.")
+    squared_weight: Weight = Field(
+        60.0,
+        description="Weight of their squared error: of a line that may be a pixel off it keeps the mean, not nothing.",
     )
-    picture_weight: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the reconstruction's L1 error.")
-    picture_adversarial_weight: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="Weight of the discriminator of pictures."
-    )
-    feature_weight: Annotated[float, Field(ge=0)] = Field(
-        0.5, description="Weight of matching the discriminator's features on reconstructed pictures."
-    )
-    perceptual_weight: Annotated[float, Field(ge=0)] = Field(
+    perceptual_weight: Weight = Field(
         0.0,
         description="Weight of VGG-19's distance on frames redrawn within a recording (published: 10); needs the weights vgg19-imagenet.",
     )
-    tone_weight: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Weight of keeping light and skin tone of edited faces."
-    )
-    r1_weight: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Weight of the gradient penalty R1 on both discriminators' real samples; 0 leaves it out."
-    )
-    speakers: Positive = Field(
-        256, description="Speakers of the training part from which the face model learns, at most."
-    )
-    clips_per_speaker: Positive = Field(
-        64, description="Recordings of each speaker from which the face model learns, at most."
-    )
-
-    @model_validator(mode="after")
-    def _clean_form(self) -> Settings:
-        if self.form == "released":
-            raise ValueError(
-                "ned.form released cannot be trained: it wants FLAME and DECA, whose files need a licence; its networks and losses are in "
-                "generators/ned/manipulator.py and renderer.py. Leave --ned.form clean (--ned.guidance-placement released guides where the "
-                "published code does)"
-            )
-        return self
+    tone_weight: Weight = Field(3.0, description="Weight of keeping light and skin tone of edited faces.")

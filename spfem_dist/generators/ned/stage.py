@@ -1,9 +1,8 @@
-"""Stage 2 of training: NED under frozen priors. Four networks, each in its own engine, in four phases of one step."""
+"""Stage 2 of training: NED. A pre-training of the manipulator on coefficients, then all networks under the frozen priors."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +10,19 @@ import torch
 from torch import Tensor
 
 from spfem_dist.config import GuidedRun, Run
-from spfem_dist.emotions import Emotion
-from spfem_dist.generators.face.maps import FaceMaps
-from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model
-from spfem_dist.generators.face.topology import topology
 from spfem_dist.generators.ned import objectives
+from spfem_dist.generators.ned.known import Known, check_agreement, described, pretrained_folder, take_over
 from spfem_dist.generators.ned.networks import build_networks
+from spfem_dist.generators.ned.pretraining import pretraining_job
+from spfem_dist.generators.ned.pull import pulls
 from spfem_dist.generators.ned.saved import save
-from spfem_dist.generators.ned.settings import Settings
-from spfem_dist.generators.ned.windows import MATCHED, Prepared, Scene, edited_scene, prepare
+from spfem_dist.generators.ned.settings import Manipulation, Pretraining, Settings
+from spfem_dist.generators.ned.windows import Fitting, Prepared, Scene, edited_scene, prepare
 from spfem_dist.nets.vgg import VGG19
 from spfem_dist.pictures import grid, tile
 from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
 from spfem_dist.records import Batch
-from spfem_dist.shard_format import GroupEntry
+from spfem_dist.saved import read_config
 from spfem_dist.stage import Job, Losses, Networks, Phase
 from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
@@ -32,18 +30,21 @@ from spfem_dist.streaming.views import MOTION
 
 
 class Stage:
-    """NED learns from windows of utterance groups; the priors of stage 1 stand still."""
+    """NED learns from windows of coefficients, then of utterance groups; the priors of stage 1 stand still."""
 
     name = "stage2"
     reads_shards = True
 
     def jobs(self, run: Run) -> list[str]:
-        """The generator."""
-        return list(run.jobs())
+        """The pre-training, unless the run names another's, and the generator."""
+        given = isinstance(run, GuidedRun) and run.pretrained
+        return [name for name, job in run.jobs().items() if not (given and isinstance(job, Pretraining))]
 
     def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
-        """NED with its training stream and held-out samples, as worker `rank` of `size` sees it."""
-        run, _ = _checked(run, name)
+        """The job `name` with its training stream and held-out samples, as worker `rank` of `size` sees it."""
+        run, settings = _checked(run, name)
+        if isinstance(settings, Pretraining):
+            return pretraining_job(run, name, settings, rank, size, device)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
         return guided_job(run, name, priors, rank, size, device)
 
@@ -51,126 +52,179 @@ class Stage:
         """Raise what would keep NED from training: no landmarks, no groups to draw from, priors or weights that are not here."""
         run, settings = _checked(run, name)
         check_groups(run, MOTION, landmarks=True)
+        if isinstance(settings, Pretraining):
+            return
+        assert isinstance(settings, Settings)
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
         priors.check_weights(settings.guidance, f"--{name}.guidance")
+        losses_fit(settings, priors, run.data.frames_per_recording)
         if settings.perceptual_weight:
             VGG19.pretrained()
+        own = next((job for job in run.jobs().values() if isinstance(job, Pretraining)), None)
+        if run.pretrained:
+            folder = pretrained_folder(run)
+            if "://" not in folder:
+                check_agreement(name, settings, read_config(folder, "generator")["settings"], run.pretrained)
+        elif own is not None:
+            check_agreement(name, settings, own.model_dump(), "this run")
 
 
 def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
     """NED under `priors`, as worker `rank` of `size` sees it. The export checks that the priors are what they were."""
     run, settings = _checked(run, name)
-    source = Source(run.data, device, landmarks=True)
-    feed = JobData(run, settings, MOTION, source, rank, size, device)
-    model, neutral_shapes = learnt_face(source, feed.part("train"), settings.speakers, settings.clips_per_speaker)
+    assert isinstance(settings, Settings)
+    priors.check_weights(settings.guidance, f"--{name}.guidance")
     perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
     if perceptual is not None and run.zero.precision == "fp64":
         perceptual.double()
-    priors.check_weights(settings.guidance, f"--{name}.guidance")
-    losses = NEDLosses(settings, model, neutral_shapes, speakers_of(source), priors, feed.share.steps, perceptual)
+    source = Source(run.data, device, landmarks=True)
+    feed = JobData(run, settings, MOTION, source, rank, size, device)
+    known = Known(run, settings, feed, device)
+    speakers = {entry.key: entry.speaker for shard in source.reader.index.shards for entry in shard.groups}
+    count = -(-settings.windows // settings.global_batch)
+    feed.finish = lambda batch: Fitting(known.face, known.windows, speakers, count)(batch)
+    losses = NEDLosses(settings, known, priors, feed.share.steps, perceptual)
+    networks = build_networks(settings)
+
+    def begin() -> list[str]:
+        if known.before is None:
+            known.fit_texture()
+        else:
+            take_over(networks, known.before)
+        return losses.weigh(networks, feed.first_samples(run.validation.samples))
 
     def export(networks: Networks, folder: Path) -> None:
         priors.check_untouched()
-        facts = {
-            "run": run.name,
-            "seed": run.seed,
-            "steps": settings.steps,
-            "samples": settings.steps * settings.global_batch,
-            "priors": priors.sources,
-        }
-        save(folder, networks, model, settings, run.data, facts)
+        facts = described(run, settings, priors.sources, losses.weights)
+        save(folder, networks, known.face, settings, run.data, facts)
 
+    optimizers = {
+        "manipulator_critic": settings.manipulator_critic,
+        "manipulator": settings.manipulator,
+        "renderer": settings.optimizer,
+    }
     return Job(
         name,
-        build_networks(settings.network),
-        {
-            "manipulator_critic": settings.manipulator_critic,
-            "manipulator": settings.manipulator,
-            "renderer_critic": settings.renderer_critic,
-            "renderer": settings.optimizer,
-        },
+        networks,
+        {key: optimizers[key] for key in networks},
         losses.phases(),
         settings,
         feed.batches,
         feed.validation,
         feed.facts,
         validation_losses=losses.held_out,
-        export=export,
         pictures=losses.pictures,
         close=feed.close,
+        begin=begin,
+        export=export,
     )
 
 
+def losses_fit(settings: Settings, priors: FrozenPriors, frames: int) -> int:
+    """Neighbouring frames that the guiding priors judge at once; ValueError where windows of `frames` frames hold fewer."""
+    kinds = priors.guiding(settings.guidance)
+    longest = max((priors.networks[kind].frames for kind in kinds), default=1)
+    if longest > frames:
+        name = next(kind for kind in kinds if priors.networks[kind].frames == longest)
+        raise ValueError(
+            f"the prior {name} judges windows of {longest} frames, data.frames_per_recording is {frames}: give --data.frames-per-recording "
+            f"{longest} or more"
+        )
+    if settings.guidance_placement == "released" and settings.renderer == "none":
+        raise ValueError(
+            "guidance_placement released guides a renderer, and renderer is none: give --ned.renderer residual"
+        )
+    return longest
+
+
 class NEDLosses:
-    """What a step computes: the phases' losses, the held-out judgement, the pictures."""
+    """What a step computes: the phases' losses, the held-out judgement, the pictures. weights: of the priors' guidance, by kind."""
 
     def __init__(
         self,
         settings: Settings,
-        model: FaceModel,
-        neutral_shapes: dict[str, np.ndarray],
-        speakers: dict[str, str],
+        known: Known,
         priors: FrozenPriors,
         micro_batches: int,
         perceptual: VGG19 | None = None,
     ):
-        self.settings, self.model, self.neutral_shapes = settings, model, neutral_shapes
-        self.speakers, self.priors = speakers, priors
-        self.maps, self.micro_batches = FaceMaps(model), micro_batches
-        self.perceptual = perceptual
+        self.settings, self.known, self.priors = settings, known, priors
+        self.micro_batches, self.perceptual = micro_batches, perceptual
+        self.edited = losses_fit(settings, priors, known.run.data.frames_per_recording)
+        self.weights = {kind: settings.guidance.get(kind, 1.0) for kind in priors.guiding(settings.guidance)}
         self._kept: OrderedDict[int, tuple[Batch, Prepared]] = OrderedDict()
 
     def phases(self) -> tuple[Phase, ...]:
         """The order in which the networks learn within one step: who makes, then who judges what was made."""
-        return (
-            Phase("manipulator", self.of_manipulator),
-            Phase("manipulator_critic", self.of_manipulator_critic),
-            Phase("renderer", self.of_renderer),
-            Phase("renderer_critic", self.of_renderer_critic),
-        )
+        phases = (Phase("manipulator", self.of_manipulator), Phase("manipulator_critic", self.of_manipulator_critic))
+        return phases if self.settings.renderer == "none" else (*phases, Phase("renderer", self.of_renderer))
+
+    def weigh(self, networks: Networks, batches: list[Batch]) -> list[str]:
+        """Set the weights so that every prior pulls at edits of these samples as settings say; what was found, in words."""
+        if not self.weights or not self.settings.guidance_pull:
+            return []
+        wide = torch.float64 if self.known.run.zero.precision == "fp64" else torch.float32
+        networks["manipulator"].to(batches[0].frames.device, wide)
+        samples = (self.prepared(networks, batch) for batch in batches)
+        found = pulls(list(self.weights), self.priors, self.known.face, networks["manipulator"], samples)
+        for kind, pull in found.items():
+            self.weights[kind] = self.settings.guidance.get(kind, 1.0) * self.settings.guidance_pull / max(pull, 1e-8)
+        self._kept.clear()
+        return [
+            f"guidance of {kind}: weight {self.weights[kind]:.3g} (its gradient at weight 1: {pull:.3g} for one sample)"
+            for kind, pull in found.items()
+        ]
 
     def prepared(self, networks: Networks, batch: Batch) -> Prepared:
         """The batch's windows and scenes, made once for all phases."""
         if (kept := self._kept.get(id(batch))) is not None and kept[0] is batch:
             return kept[1]
-        dtype = next(networks["renderer"].parameters()).dtype
-        neutral_shapes = [self.neutral_shapes.get(self.speakers[key]) for key in batch.keys]
-        made = prepare(batch, self.model, self.maps, neutral_shapes, dtype)
+        dtype = next(networks["manipulator"].parameters()).dtype
+        made = prepare(batch, self.known.face, dtype, self.edited)
         self._kept[id(batch)] = (batch, made)
         while len(self._kept) > self.micro_batches:
             self._kept.popitem(last=False)
         return made
 
     def of_manipulator(self, networks: Networks, batch: Batch) -> Losses:
-        """Phase 1: the manipulator, which the priors reach through the renderer."""
-        prepared = self.prepared(networks, batch)
-        edited, style = objectives.edited_windows(networks["manipulator"], prepared)
-        prepared.results["edited"] = edited.detach()
-        losses = objectives.manipulator_losses(
-            self.settings, networks["manipulator"], networks["manipulator_critic"], prepared, edited, style
-        )
-        compared = "reference" if self.settings.guidance_placement == "released" else ""
-        if not self.priors.guiding(self.settings.guidance, compared):
+        """Phase 1: the manipulator, which the priors reach through warp and texture."""
+        prepared, settings, manipulator = self.prepared(networks, batch), self.settings, networks["manipulator"]
+        learnt, style = objectives.learnt_windows(manipulator, prepared.learnt)
+        prepared.results["learnt"] = learnt.detach()
+        critic = networks["manipulator_critic"]
+        losses = objectives.manipulator_losses(settings, manipulator, critic, prepared.learnt, learnt, style)
+        compared = "reference" if settings.guidance_placement == "released" else ""
+        if not (settings.pairs or self.priors.guiding(self.weights_given(), compared)):
             return losses, {}
-        scene, source = edited_scene(prepared, self.model, self.maps, edited)
-        prepared.results["scene"] = scene.detached(), source
-        picture = scene.composed(networks["renderer"](scene.maps, scene.source), source)
-        guided = self.guidance(prepared, picture, compared)
-        return losses | {f"{name}_manipulator": value for name, value in guided.items()}, {}
+        edited = objectives.edited_windows(manipulator, prepared)
+        prepared.results["edited"] = edited.detach()
+        if settings.pairs:
+            losses["ned/pair"] = settings.pairs * objectives.pair_distance(prepared, edited)
+        if self.priors.guiding(self.weights_given(), compared):
+            scene, source = edited_scene(prepared, self.known.face, edited)
+            prepared.results["scene"] = scene.detached(), source
+            losses |= self.guidance(prepared, scene.composed(scene.moved, source), compared)
+        return losses, {}
+
+    def weights_given(self) -> dict[str, float]:
+        """The weights of guidance, 0 for the kinds that are left out."""
+        return dict.fromkeys(self.priors.networks, 0.0) | self.weights
 
     def guidance(self, prepared: Prepared, generated: Tensor, compared_with: str = "") -> dict[str, Tensor]:
-        """What the frozen priors say of generated frames [B, 3, S, S]; see `FrozenPriors.guidance`."""
+        """What the frozen priors say of generated frames [B * F, 3, S, S]; see `FrozenPriors.guidance`."""
         edit = objectives.edited_frames(prepared, generated)
-        return self.priors.guidance(edit, self.settings.guidance, compared_with)
+        return self.priors.guidance(edit, self.weights_given(), compared_with)
 
     def of_manipulator_critic(self, networks: Networks, batch: Batch) -> Losses:
         """Phase 2: the discriminator of windows."""
         prepared = self.prepared(networks, batch)
-        edited = self._edited(networks, prepared)
-        return objectives.window_critic_losses(self.settings, networks["manipulator_critic"], prepared, edited), {}
+        if "learnt" not in prepared.results:
+            with torch.no_grad():
+                prepared.results["learnt"], _ = objectives.learnt_windows(networks["manipulator"], prepared.learnt)
+        return objectives.critic_losses(networks["manipulator_critic"], prepared.learnt, prepared.results["learnt"]), {}
 
     def of_renderer(self, networks: Networks, batch: Batch) -> Losses:
-        """Phase 3: the renderer."""
+        """Phase 3: the renderer, which priors of content guide: told of an emotion it would paint streaks."""
         prepared, settings = self.prepared(networks, batch), self.settings
         scene, source = self._scene(networks, prepared)
         # One call for both: half the overhead of small layers.
@@ -178,113 +232,59 @@ class NEDLosses:
             torch.cat([getattr(prepared.redrawn, name), getattr(scene, name)]) for name in ("maps", "source")
         )
         picture, painted = networks["renderer"](maps, sources).split([len(prepared.wanted), len(source)])
-        generated = scene.composed(painted, source)
-        prepared.results["drawn"] = picture.detach(), generated.detach()
-        critic = networks["renderer_critic"]
-        losses = objectives.renderer_losses(settings, critic, prepared, picture, self.perceptual)
+        losses = objectives.renderer_losses(settings, prepared, picture, self.perceptual)
         losses |= objectives.edit_tone(settings, scene, painted)
-        released = settings.guidance_placement == "released"
-
-        def judged(frames: Tensor) -> dict[str, Tensor]:
-            edit = objectives.edit_adversarial(settings, critic, scene, frames)
-            return edit if released else edit | self.guidance(prepared, frames)
-
-        of_edit, norms = objectives.measured(judged, generated)
-        if released:
-            of_edit |= self._released_content(prepared, picture)
-        return losses | of_edit, norms
-
-    def of_renderer_critic(self, networks: Networks, batch: Batch) -> Losses:
-        """Phase 4: the discriminator of pictures."""
-        prepared = self.prepared(networks, batch)
-        scene, source = self._scene(networks, prepared)
-        if "drawn" not in prepared.results:
-            with torch.no_grad():
-                picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.source)
-                generated = scene.composed(networks["renderer"](scene.maps, scene.source), source)
-            prepared.results["drawn"] = picture, generated
-        picture, generated = prepared.results["drawn"]
-        critic = networks["renderer_critic"]
-        return objectives.picture_critic_losses(self.settings, critic, prepared, picture, (scene, generated)), {}
-
-    def _edited(self, networks: Networks, prepared: Prepared) -> Tensor:
-        """The edited windows as this step made them, without gradient."""
-        if "edited" not in prepared.results:
-            with torch.no_grad():
-                prepared.results["edited"], _ = objectives.edited_windows(networks["manipulator"], prepared)
-        return prepared.results["edited"]
+        if settings.guidance_placement == "released":
+            redrawn = objectives.redrawn_frames(prepared, picture)
+            guided = self.priors.guidance(redrawn, self.weights_given(), "source")
+        else:
+            guided = self.guidance(prepared, scene.composed(painted, source), "source")
+        return losses | {f"{name}_renderer": value for name, value in guided.items()}, {}
 
     def _scene(self, networks: Networks, prepared: Prepared) -> tuple[Scene, Tensor]:
-        """The scene of one edited frame of each sample, and that frame as it was, without gradient."""
+        """The scenes of the edited frames, and those frames as they were, without gradient."""
         if "scene" not in prepared.results:
-            edited = self._edited(networks, prepared)
-            prepared.results["scene"] = edited_scene(prepared, self.model, self.maps, edited)
+            with torch.no_grad():
+                if "edited" not in prepared.results:
+                    prepared.results["edited"] = objectives.edited_windows(networks["manipulator"], prepared)
+                prepared.results["scene"] = edited_scene(prepared, self.known.face, prepared.results["edited"])
         return prepared.results["scene"]
-
-    def _released_content(self, prepared: Prepared, picture: Tensor) -> dict[str, Tensor]:
-        """Content guidance where the published code has it: on frames redrawn from another moment, against the frame itself."""
-        redrawn = objectives.redrawn_frames(prepared, picture)
-        return self.priors.guidance(redrawn, self.settings.guidance, "source")
 
     def held_out(self, networks: Networks, batch: Batch) -> Losses:
         """Held-out: the reconstruction, the distance to matched windows, what the priors say of edits."""
         prepared = self.prepared(networks, batch)
-        edited, _ = objectives.edited_windows(networks["manipulator"], prepared)
-        picture = networks["renderer"](prepared.redrawn.maps, prepared.redrawn.source)
-        distance = (edited - prepared.windows[:, MATCHED]).abs().mean(-1) * prepared.paired
-        losses = {"ned/picture": objectives.reconstruction_error(prepared, picture), "ned/pair": distance.mean()}
-        scene, source = edited_scene(prepared, self.model, self.maps, edited)
-        generated = scene.composed(networks["renderer"](scene.maps, scene.source), source)
-        return losses | self.guidance(prepared, generated), {}
+        edited = objectives.edited_windows(networks["manipulator"], prepared)
+        losses = {"ned/pair": objectives.pair_distance(prepared, edited)}
+        picture = self._painted(networks, prepared.redrawn)
+        losses["ned/picture"] = objectives.reconstruction_errors(prepared, picture)[0]
+        scene, source = edited_scene(prepared, self.known.face, edited)
+        return losses | self.guidance(prepared, scene.composed(self._painted(networks, scene), source)), {}
 
     def pictures(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
-        """`edits`: source, its landmarks moved, the edit, a real frame of the wanted emotion; one row for each sample."""
+        """`edits`: source, its face moved and textured, the edit, a real frame of the wanted emotion; one row for each sample."""
         prepared = self.prepared(networks, batch)
-        edited, _ = objectives.edited_windows(networks["manipulator"], prepared)
-        scene, source = edited_scene(prepared, self.model, self.maps, edited)
-        generated = scene.composed(networks["renderer"](scene.maps, scene.source), source)
+        edited = objectives.edited_windows(networks["manipulator"], prepared)
+        scene, source = edited_scene(prepared, self.known.face, edited)
+        generated = scene.composed(self._painted(networks, scene), source)
         rows = []
         for i in range(min(4, len(batch))):
-            frame = int(prepared.edited[i])
-            shown = (prepared.frames[i, 0, frame], scene.source[i, 3:6], generated[i], prepared.frames[i, 1, frame])
+            first = i * self.edited
+            shown = (
+                source[first],
+                scene.moved[first],
+                generated[first],
+                prepared.frames[i, 1, int(prepared.edited[i, 0])],
+            )
             rows.append([tile(picture.float()) for picture in shown])
         return {"edits": grid(rows)}
 
+    def _painted(self, networks: Networks, scene: Scene) -> Tensor:
+        """The face as it is shown: the renderer's, or moved and textured where there is none."""
+        return networks["renderer"](scene.maps, scene.source) if "renderer" in networks else scene.moved
 
-def _checked(run: Run, name: str) -> tuple[GuidedRun, Settings]:
+
+def _checked(run: Run, name: str) -> tuple[GuidedRun, Manipulation]:
     settings = run.jobs()[name]
-    if not isinstance(run, GuidedRun) or not isinstance(settings, Settings):
+    if not isinstance(run, GuidedRun) or not isinstance(settings, Manipulation):
         raise TypeError(f"{name} of run {run.name!r} is a {type(settings).__module__}.Settings: it has another stage")
     return run, settings
-
-
-def speakers_of(source: Source) -> dict[str, str]:
-    """Who speaks in each group, by the group's key."""
-    return {entry.key: entry.speaker for shard in source.reader.index.shards for entry in shard.groups}
-
-
-def learnt_face(
-    source: Source, accept: Callable[[GroupEntry], bool], speakers: int, clips: int
-) -> tuple[FaceModel, dict[str, np.ndarray]]:
-    """The face model of the accepted groups, and every speaker's neutral shape: a function of the shards alone, so equal on every worker."""
-    index = source.reader.index
-    places = [
-        (entry.speaker, s, g)
-        for s, shard in enumerate(index.shards)
-        for g, entry in enumerate(shard.groups)
-        if accept(entry)
-    ]
-    chosen = set(sorted({speaker for speaker, _, _ in places})[:speakers])
-    taken: dict[str, int] = dict.fromkeys(chosen, 0)
-    found: list[TrainingClip] = []
-    for speaker, s, g in places:
-        if speaker not in chosen or taken[speaker] >= clips:
-            continue
-        group = source.reader.read(s, g, whole=False, landmarks=True)
-        scale = source.data.size / group.size
-        for recording in group.recordings:
-            if recording.landmarks is not None and recording.valid.any():
-                seen = recording.landmarks[recording.valid.astype(bool)].astype(np.float32) * scale
-                found.append(TrainingClip(speaker, recording.emotion == Emotion.NEUTRAL, seen))
-                taken[speaker] += 1
-    return learn_face_model(found, topology(index.landmarks))

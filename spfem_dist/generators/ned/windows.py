@@ -1,8 +1,12 @@
-"""A batch as stage 2 sees it: windows of coefficients, faces to redraw, and what the renderer is given of them."""
+"""A batch as stage 2 sees it: windows of coefficients, faces to redraw, and what the renderer is given of them.
+
+What must be computed on the host (fits of landmarks, draws) is added to a batch in the loader's threads (`Fitting`); `prepare` and all
+that follows stay on the device.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spfem_dist.generators.face.maps import FaceMaps, mask_edge, warped
-from spfem_dist.generators.face.model import ClipFit, FaceModel
+from spfem_dist.generators.face.maps import mask_edge, warped
+from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
 
@@ -31,6 +35,11 @@ class Scene:
     source: Tensor
     soft: Tensor
 
+    @property
+    def moved(self) -> Tensor:
+        """The source's face in its new shape and expression [N, 3, S, S]: what is shown where no renderer paints over it."""
+        return self.source[:, 3:6]
+
     def composed(self, picture: Tensor, around: Tensor) -> Tensor:
         """The drawn picture within the face, `around` outside; both [N, 3, S, S]."""
         return picture * self.soft + around * (1 - self.soft)
@@ -41,26 +50,105 @@ class Scene:
 
 
 @dataclass
+class Coefficients:
+    """Windows of which a manipulator learns, N of them: see `motions.Windows.draw`, its two leading axes as one."""
+
+    source: Tensor
+    reference: Tensor
+    emotion: Tensor
+    target: Tensor
+    noise: Tensor
+    by_reference: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, dtype: torch.dtype) -> Coefficients:
+        """Those that the loader added to the batch."""
+        found = {name.removeprefix("windows/"): v for name, v in batch.extras.items() if name.startswith("windows/")}
+        flat = {name: value.flatten(0, 1) for name, value in found.items()}
+        return cls(**{name: v.to(dtype) if v.is_floating_point() else v for name, v in flat.items()})
+
+
+class Fitting:
+    """Adds to a batch what stage 2 needs of the host; called in the loader's threads, a function of each sample alone.
+
+    windows/...: `count` windows for each sample (`motions.Windows.draw`). coefficients: float32 [B, 3, T, 51] of the three windows;
+    factor: float32 [B, T, 2], the source's pose as cosine and sine times scale; anchors: float32 [B, 3, T, A, 2]; and what is drawn by
+    the sample's seed: which frames are edited and redrawn, and how.
+    """
+
+    def __init__(self, face: Face, windows: Windows, speakers: dict[str, str], count: int):
+        self.face, self.windows, self.speakers, self.count = face, windows, speakers, count
+
+    def __call__(self, batch: Batch) -> Batch:
+        extras = {f"windows/{name}": v for name, v in self.windows.draw(batch.seed.tolist(), self.count).items()}
+        return replace(batch, extras=extras | self._fits(batch) | _draws(batch))
+
+    def _fits(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.landmarks is not None, "the loader's source was asked for landmarks"
+        landmarks = batch.landmarks.float().numpy()
+        b, rows, t = batch.valid.shape
+        coefficients, factors = [], []
+        for i, key in enumerate(batch.keys):
+            rest = self.face.rests.get(self.speakers[key])
+            fits = [self.face.model.fit(landmarks[i, row], rest) for row in range(rows)]
+            coefficients.append(np.stack([fit.coefficients for fit in fits]))
+            factor = fits[SOURCE].pose.factor
+            factors.append(np.stack([factor.real, factor.imag], -1).astype(np.float32))
+        anchors = self.face.maps.anchors(landmarks.reshape(b * rows * t, *landmarks.shape[3:]))
+        return {
+            "coefficients": torch.from_numpy(np.stack(coefficients)),
+            "factor": torch.from_numpy(np.stack(factors)),
+            "anchors": torch.from_numpy(anchors).view(b, rows, t, *anchors.shape[1:]),
+        }
+
+
+def _draws(batch: Batch) -> dict[str, Tensor]:
+    """What chance decides of each sample.
+
+    edited: int64 [B], the first source frame whose edit is drawn, as a share of those that can be. shown, wanted: int64 [B, 2], row and
+    frame of the picture that is redrawn from, and of the one it shall become: of the same recording (the mouth moves), or of the other
+    (the emotion does), which `across` says, bool [B].
+    """
+    t = batch.valid.shape[2]
+    draw = lambda what, *shape: uniform(batch.seed, f"ned/{what}", *shape)  # noqa: E731
+    across = draw("across") < 0.5
+    row, first, second = (draw("recording") * 2).long(), (draw("from") * t).long(), draw("to")
+    alike = (first + 1 + (second * max(1, t - 1)).long()) % t
+    to = torch.where(across, 1 - row, row), torch.where(across, (second * t).long(), alike)
+    gauss = torch.erfinv((draw("noise", 4) * 2 - 1).clamp(-0.999, 0.999)) * 2**0.5
+    return {
+        "edited": draw("edited"),
+        "shown": torch.stack([row, first], 1),
+        "wanted": torch.stack(to, 1),
+        "across": across,
+        "noise": gauss,
+        "by_reference": draw("mode") < 0.5,
+    }
+
+
+@dataclass
 class Prepared:
     """What the phases of one step share.
 
-    windows: [B, 3, T, 51], coefficients of source, reference and matched frames. paired: [B, T], where the matched are. by_reference: [B],
-    whether the style is read from the reference or drawn. noise: [B, 4]. emotion, target: int64 [B]. fits: for the sources.
-    frames: [B, 3, T, 3, S, S] in [-1, 1]. edited: int64 [B], the source frame whose edit is drawn.
+    learnt: the windows that the manipulator learns from. windows: [B, 3, T, 51], coefficients of source, reference and matched frames.
+    paired: [B, T], where the matched are. by_reference: [B], whether the style is read from the reference or drawn. noise: [B, 4].
+    emotion, target: int64 [B], what the source shows and what shall be shown, index into `list(Emotion)`. landmarks, anchors: [B, T, L or A, 2] of the sources; factor: their pose.
+    frames: [B, 3, T, 3, S, S] in [-1, 1]. edited: int64 [B, F], the source frames whose edit is drawn.
     redrawn: scenes of a real frame of each sample, as drawn from another frame of the speaker; wanted: those frames [B, 3, S, S], and
     wanted_speech: what is heard with them.
     across: [B], whether the other frame is of another recording. results: what one phase leaves for the next.
     """
 
+    learnt: Coefficients
     windows: Tensor
     paired: Tensor
     by_reference: Tensor
     noise: Tensor
     emotion: Tensor
     target: Tensor
-    fits: list[ClipFit]
-    landmarks: np.ndarray
-    anchors: np.ndarray
+    landmarks: Tensor
+    anchors: Tensor
+    factor: Tensor
     frames: Tensor
     speech: Tensor
     edited: Tensor
@@ -71,71 +159,70 @@ class Prepared:
     results: dict[str, Any]
 
 
-def prepare(
-    batch: Batch, model: FaceModel, maps: FaceMaps, neutral_shapes: list[np.ndarray | None], dtype: torch.dtype
-) -> Prepared:
-    """The batch's windows and scenes; every draw belongs to its sample. neutral_shapes: each sample's speaker at rest, None where not known."""
+def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int = 1) -> Prepared:
+    """The batch's windows and scenes, on its device. edited: neighbouring frames of each source whose edit is drawn."""
     assert batch.landmarks is not None, "the loader's source was asked for landmarks"
-    device = batch.frames.device
-    landmarks = batch.landmarks.float().cpu().numpy()
-    b, _, t = batch.valid.shape
-    fits = [[model.fit(landmarks[i, row], neutral_shapes[i]) for row in range(3)] for i in range(b)]
-    windows = torch.from_numpy(np.stack([np.stack([fit.coefficients for fit in row]) for row in fits]))
+    extras, t = batch.extras, batch.valid.shape[2]
+    each = torch.arange(len(batch), device=batch.frames.device)
     frames = batch.frames.to(dtype) / 127.5 - 1
-    draw = lambda what, *shape: uniform(batch.seed, f"ned/{what}", *shape)  # noqa: E731
-    anchors = np.stack([maps.anchors(faces) for faces in landmarks.reshape(b * 3, t, *landmarks.shape[3:])])
-    anchors = anchors.reshape(b, 3, t, *anchors.shape[2:])
-
-    # One frame of each sample is redrawn from another one: of the same recording (the mouth moves), or of the other (the emotion does).
-    across = draw("across") < 0.5
-    row, first, second = (draw("recording") * 2).long(), (draw("from") * t).long(), draw("to")
-    alike = (first + 1 + (second * max(1, t - 1)).long()) % t
-    place = (row, first), (torch.where(across, 1 - row, row), torch.where(across, (second * t).long(), alike))
-    each = torch.arange(b, device=device)
-
     # Half precision would place a landmark of a large picture half a pixel off.
     wide = torch.promote_types(dtype, torch.float32)
-
-    def at(array: np.ndarray, where: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.from_numpy(array[(np.arange(b), *(w.cpu().numpy() for w in where))]).to(device, wide)
-
-    seen, shape = (torch.cat([at(landmarks, where), at(anchors, where)], 1) for where in place)
-    picture, wanted = (frames[(each, *where)] for where in place)
-    redrawn = made_scene(maps, shape, seen, picture, wanted, across)
-    gauss = torch.erfinv((draw("noise", 4) * 2 - 1).clamp(-0.999, 0.999)) * 2**0.5
+    points = torch.cat([batch.landmarks.to(wide), extras["anchors"].to(wide)], 3)
+    coefficients = extras["coefficients"].to(wide)
+    shown, wanted = ((each, *extras[name].unbind(1)) for name in ("shown", "wanted"))
+    redrawn = made_scene(
+        face,
+        points[wanted],
+        points[shown],
+        frames[shown],
+        frames[wanted],
+        (coefficients[shown], coefficients[wanted]),
+        extras["across"],
+    )
+    first = (extras["edited"] * (t - edited + 1)).long().clamp(max=t - edited)
+    count = face.model.topology.points
     return Prepared(
-        windows=windows.to(device, dtype),
+        learnt=Coefficients.of(batch, dtype),
+        windows=coefficients.to(dtype),
         paired=batch.valid[:, MATCHED],
-        by_reference=draw("mode") < 0.5,
-        noise=gauss.to(dtype),
+        by_reference=extras["by_reference"],
+        noise=extras["noise"].to(dtype),
         emotion=batch.emotion[:, SOURCE],
         target=batch.emotion[:, REFERENCE],
-        fits=[row_fits[SOURCE] for row_fits in fits],
-        landmarks=landmarks[:, SOURCE],
-        anchors=anchors[:, SOURCE],
+        landmarks=points[:, SOURCE, :, :count],
+        anchors=points[:, SOURCE, :, count:],
+        factor=extras["factor"].to(wide),
         frames=frames,
         speech=batch.speech,
-        edited=(draw("edited") * t).long(),
+        edited=first[:, None] + torch.arange(edited, device=first.device),
         redrawn=redrawn,
-        wanted=wanted,
-        wanted_speech=batch.speech[(each, *place[1])],
-        across=across.to(dtype),
+        wanted=frames[wanted],
+        wanted_speech=batch.speech[wanted],
+        across=extras["across"].to(dtype),
         results={},
     )
 
 
 def made_scene(
-    maps: FaceMaps, shape: Tensor, seen: Tensor, picture: Tensor, around: Tensor, recoloured: Tensor | None = None
+    face: Face,
+    shape: Tensor,
+    seen: Tensor,
+    picture: Tensor,
+    around: Tensor,
+    expressions: tuple[Tensor, Tensor],
+    recoloured: Tensor | None = None,
 ) -> Scene:
     """The face of `picture` [N, 3, S, S] with vertices `seen` [N, V, 2], moved to the vertices `shape`, within `around`.
 
+    expressions: coefficients [N, 51] of the face seen and of the one wanted; their lines go and come.
     recoloured: bool [N], whether the moved face gets the colours that `around` has there: another recording has another light.
     Vertices are in float32 or better; the scene is in the picture's precision.
     """
     size, dtype = picture.shape[-1], picture.dtype
     picture, around = picture.to(shape.dtype), around.to(shape.dtype)
-    drawn, grid = maps.draw(shape, seen, size)
+    drawn, grid = face.maps.draw(shape, seen, size)
     moved, mask = warped(picture, grid), drawn[:, -1:]
+    moved = face.texture.drawn_on(moved, *expressions, drawn)
     soft = mask_edge(mask, max(1, round(EDGE * size)))
     if recoloured is not None:
         moved = torch.where(recoloured[:, None, None, None], _recoloured(moved, around, soft), moved)
@@ -146,29 +233,23 @@ def made_scene(
     return Scene(drawn.to(dtype), source.to(dtype), soft.to(dtype))
 
 
-def edited_scene(prepared: Prepared, model: FaceModel, maps: FaceMaps, edited: Tensor) -> tuple[Scene, Tensor]:
-    """One frame of each source with the edited coefficients [B, T, 51], and that frame as it is [B, 3, S, S].
+def edited_scene(prepared: Prepared, face: Face, edited: Tensor) -> tuple[Scene, Tensor]:
+    """The F frames of each source with the edited coefficients [B, T, 51], and those frames as they are [B * F, 3, S, S].
 
     Differentiable in the coefficients.
     """
-    b = len(edited)
-    each, frame = torch.arange(b, device=edited.device), prepared.edited
-    change = edited[each, frame] - prepared.windows[each, SOURCE, frame]
-    change = change.to(torch.promote_types(change.dtype, torch.float32))
-    numbers, rows = np.arange(b), frame.cpu().numpy()
-    factor = torch.tensor(
-        [[f.pose.factor[k].real, f.pose.factor[k].imag] for f, k in zip(prepared.fits, rows, strict=True)]
-    ).to(change)
-    basis = torch.from_numpy(model.basis).to(change)
-    shift = torch.einsum("bc,cld->bld", change, basis)
+    each = torch.arange(len(edited), device=edited.device)[:, None]
+    at = (each, prepared.edited)
+    before = prepared.windows[:, SOURCE][at].to(prepared.factor.dtype).flatten(0, 1)
+    after = edited[at].to(before.dtype).flatten(0, 1)
+    shift = torch.einsum("nc,cld->nld", after - before, face.basis.to(before.dtype))
     x, y = shift.unbind(-1)
-    cos, sin = factor[:, :1], factor[:, 1:]
+    cos, sin = prepared.factor[at].flatten(0, 1)[..., None].unbind(1)
     shift = torch.stack([x * cos - y * sin, x * sin + y * cos], -1)
-    landmarks = torch.from_numpy(prepared.landmarks[numbers, rows]).to(change)
-    anchors = torch.from_numpy(prepared.anchors[numbers, rows]).to(change)
-    picture = prepared.frames[each, SOURCE, frame]
+    landmarks, anchors = prepared.landmarks[at].flatten(0, 1), prepared.anchors[at].flatten(0, 1)
+    picture = prepared.frames[:, SOURCE][at].flatten(0, 1)
     shape, seen = (torch.cat([points, anchors], 1) for points in (landmarks + shift, landmarks))
-    return made_scene(maps, shape, seen, picture, picture), picture
+    return made_scene(face, shape, seen, picture, picture, (before, after)), picture
 
 
 def _recoloured(moved: Tensor, around: Tensor, soft: Tensor) -> Tensor:

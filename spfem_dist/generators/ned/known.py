@@ -1,0 +1,130 @@
+"""What both jobs of NED know before they train: faces, windows, and what a pre-training exported."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spfem_dist.config import GuidedRun
+from spfem_dist.generators.face.texture import ExpressionTexture, side_of
+from spfem_dist.generators.load import PRETRAINING, local_copy
+from spfem_dist.generators.ned import saved
+from spfem_dist.generators.ned.motions import (
+    Face,
+    Recorded,
+    Windows,
+    fitted_texture,
+    learnt_model,
+    read_recordings,
+    rests_of,
+)
+from spfem_dist.generators.ned.settings import Manipulation, Pretraining
+from spfem_dist.saved import CONFIG
+from spfem_dist.storage import open_filesystem
+from spfem_dist.streaming.feed import JobData
+
+
+class Known:
+    """Reads what it is asked for once, when it is asked for. `texture` says whether the face has learnt its lines."""
+
+    def __init__(self, run: GuidedRun, settings: Manipulation, feed: JobData, device: torch.device):
+        self.run, self.settings, self.feed, self.device = run, settings, feed, device
+
+    @cached_property
+    def before(self) -> saved.Parts | None:
+        """What the pre-training of the run, or of the run that it names, exported; None where there is none (yet)."""
+        location = pretrained_folder(self.run) if not isinstance(self.settings, Pretraining) else ""
+        if not location:
+            return None
+        fs, root = open_filesystem(location)
+        if not fs.exists(f"{root}/{CONFIG}"):
+            return None
+        with local_copy(location) as folder:
+            return saved.load_parts(folder)
+
+    @cached_property
+    def recordings(self) -> list[Recorded]:
+        """Of the training part."""
+        s = self.settings
+        return read_recordings(self.feed.source, self.feed.part("train"), s.speakers, s.clips_per_speaker)
+
+    @cached_property
+    def face(self) -> Face:
+        """The pre-training's face and texture, else the face of the training part, without a texture until `fit_texture`."""
+        index = self.feed.source.reader.index
+        if self.before is not None:
+            model, texture = self.before.model, self.before.texture
+        else:
+            model = learnt_model(self.recordings, index.landmarks)
+            texture = ExpressionTexture.empty(side_of(self.run.data.size))
+        return Face.of(model, texture, rests_of(model, self.recordings), self.device)
+
+    def fit_texture(self) -> None:
+        """Learn the lines that expressions draw, from frames of the training part. A collective."""
+        face = self.face
+        face.texture = fitted_texture(self.feed.source, self.recordings, face.model, face.maps, face.rests)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Windows of the training part."""
+        return Windows(self.recordings, self.face.model, self.face.rests)
+
+    @cached_property
+    def held_out_windows(self) -> Windows | None:
+        """Windows of the validation part, whose speakers' rest is guessed; None where nothing is held out."""
+        s = self.settings
+        found = read_recordings(self.feed.source, self.feed.part("validation"), s.speakers, s.clips_per_speaker)
+        return Windows(found, self.face.model, {}) if found else None
+
+
+def pretrained_folder(run: GuidedRun) -> str:
+    """Where the generator lies that a run goes on from: of the run it names, or of its own pre-training; '' where it has none."""
+    if run.pretrained:
+        fs, root = open_filesystem(run.pretrained)
+        if fs.exists(f"{root}/{CONFIG}"):
+            return run.pretrained
+        found = [file.rsplit("/", 1)[0] for file in sorted(fs.glob(f"{root}/*/model/{CONFIG}"))]
+        if not found:
+            raise FileNotFoundError(
+                f"--pretrained {run.pretrained}: there is no finished pre-training; give the folder of a finished stage-2 run"
+            )
+        return next((folder for folder in found if folder.split("/")[-2] == PRETRAINING), found[0])
+    own = next((name for name, job in run.jobs().items() if isinstance(job, Pretraining)), "")
+    return f"{run.folder()}/{own}/model" if own else ""
+
+
+def check_agreement(name: str, settings: Manipulation, other: dict[str, Any], origin: str) -> None:
+    """Raise ValueError where a pre-training's settings made another manipulator than the job `name` trains."""
+    for field in ("network", "regime"):
+        if (mine := getattr(settings, field)) != other[field]:
+            raise ValueError(
+                f"--{name}.{field} is {mine}, the pre-training in {origin} has {other[field]}: give both the same (--{name}.{field} "
+                f"{other[field]}, or --pretraining.{field} {mine} for one of its own)"
+            )
+
+
+def take_over(networks: dict[str, nn.Module], before: saved.Parts) -> None:
+    """Give fresh networks what a pre-training learnt."""
+    for key, network in networks.items():
+        if key in before.networks:
+            state: dict[str, Tensor] = before.networks[key].state_dict()
+            network.load_state_dict(state)
+
+
+def described(
+    run: GuidedRun, settings: Manipulation, priors: dict[str, Any], weights: dict[str, float]
+) -> dict[str, Any]:
+    """What an exported generator says of its origin."""
+    return {
+        "run": run.name,
+        "seed": run.seed,
+        "steps": settings.steps,
+        "samples": settings.steps * settings.global_batch,
+        "priors": priors,
+        "guidance": weights,
+        "pretrained": str(Path(run.pretrained).name) if run.pretrained else "",
+    }

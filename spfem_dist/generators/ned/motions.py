@@ -1,0 +1,185 @@
+"""How the speakers of the training part move: the face model and the windows of coefficients that a manipulator learns from.
+
+Read once from the shards' landmarks, no frame decoded, and kept in memory: a function of the shards alone, so equal on every worker.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.generators.face.maps import FaceMaps
+from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model
+from spfem_dist.generators.face.texture import ExpressionTexture, TextureFit, side_of
+from spfem_dist.generators.face.topology import topology
+from spfem_dist.shard_format import GroupEntry
+from spfem_dist.streaming.loader import Source
+
+#: Frames of a window, and of a recording from which the expression texture learns.
+WINDOW, TEXTURE_FRAMES = 10, 5
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One recording's landmarks [T, L, 2], pixels of data.size, and where it lies: (shard, group) and name."""
+
+    place: tuple[int, int]
+    name: str
+    speaker: str
+    emotion: Emotion
+    landmarks: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass
+class Face:
+    """What a job knows of faces: the model, what it draws with, the texture, and each training speaker's shape at rest.
+
+    basis: float32 [51, L, 2], the model's, beside the maps.
+    """
+
+    model: FaceModel
+    maps: FaceMaps
+    basis: torch.Tensor
+    texture: ExpressionTexture
+    rests: dict[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        model: FaceModel,
+        texture: ExpressionTexture,
+        rests: dict[str, np.ndarray] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Face:
+        """What is drawn with lies on `device`."""
+        basis = torch.from_numpy(model.basis).float().to(device)
+        return cls(model, FaceMaps(model).to(device), basis, texture.to(device), rests or {})
+
+
+def read_recordings(source: Source, accept: Callable[[GroupEntry], bool], speakers: int, clips: int) -> list[Recorded]:
+    """The accepted groups' recordings of the first `speakers` speakers, `clips` of each at most, that show a face at all."""
+    index = source.reader.index
+    places = [
+        (entry.speaker, s, g)
+        for s, shard in enumerate(index.shards)
+        for g, entry in enumerate(shard.groups)
+        if accept(entry)
+    ]
+    taken = dict.fromkeys(sorted({speaker for speaker, _, _ in places})[:speakers], 0)
+    found: list[Recorded] = []
+    for speaker, s, g in places:
+        if taken.get(speaker, clips) >= clips:
+            continue
+        group = source.reader.read(s, g, whole=False, landmarks=True)
+        scale = source.data.size / group.size
+        for recording in group.recordings:
+            valid = recording.valid.astype(bool)
+            if recording.landmarks is not None and valid.any():
+                seen = recording.landmarks.astype(np.float32) * np.float32(scale)
+                found.append(Recorded((s, g), recording.name, speaker, recording.emotion, seen, valid))
+                taken[speaker] += 1
+    return found
+
+
+def learnt_model(recordings: Sequence[Recorded], landmarks: str) -> FaceModel:
+    """The face model of these recordings. landmarks: their order, as the shards' index says."""
+    clips = [TrainingClip(r.speaker, r.emotion == Emotion.NEUTRAL, r.landmarks[r.valid]) for r in recordings]
+    return learn_face_model(clips, topology(landmarks))[0]
+
+
+def rests_of(model: FaceModel, recordings: Sequence[Recorded]) -> dict[str, np.ndarray]:
+    """Each speaker's shape at rest [L, 2]: the mean over neutral recordings, over all of them where there is none."""
+    rests = {}
+    for speaker in sorted({r.speaker for r in recordings}):
+        own = [r for r in recordings if r.speaker == speaker]
+        calm = [r for r in own if r.emotion == Emotion.NEUTRAL] or own
+        shapes = [model.seen_from_the_front(r.landmarks[r.valid].astype(np.float64))[0] for r in calm]
+        rests[speaker] = np.concatenate(shapes).mean(0)
+    return rests
+
+
+def fitted_texture(
+    source: Source, recordings: Sequence[Recorded], model: FaceModel, maps: FaceMaps, rests: dict[str, np.ndarray]
+) -> ExpressionTexture:
+    """The expression texture of these recordings; each worker unwraps the frames of its own share of the speakers. A collective."""
+    together = torch.distributed.is_initialized()
+    rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
+    fit = TextureFit(maps, side_of(source.data.size))
+    for speaker in sorted({r.speaker for r in recordings})[rank::size]:
+        shown = []
+        for recorded in (r for r in recordings if r.speaker == speaker):
+            at = np.flatnonzero(recorded.valid)
+            at = np.unique(at[np.linspace(0, len(at) - 1, TEXTURE_FRAMES).round().astype(int)])
+            group = source.group(*recorded.place)
+            recording = next(r for r in group.recordings if r.name == recorded.name)
+            (frames,) = source.frames([(recorded.place, recording, at)])
+            landmarks = recorded.landmarks[at]
+            vertices = np.concatenate([landmarks, maps.anchors(landmarks)], 1)
+            coefficients = model.fit(recorded.landmarks, rests[speaker]).coefficients[at]
+            shown.append((frames.permute(0, 3, 1, 2), torch.from_numpy(vertices), torch.from_numpy(coefficients)))
+        fit.add_speaker(shown)
+    return fit.solve()
+
+
+class Windows:
+    """Windows of coefficients of recorded faces, drawn by a sample's seed: any speaker's, in any of the seven emotions.
+
+    What is drawn is unpaired: source and reference share no speaker and no sentence but by chance.
+    """
+
+    def __init__(self, recordings: Sequence[Recorded], model: FaceModel, rests: dict[str, np.ndarray]):
+        self._clips = [
+            (model.fit(r.landmarks, rests.get(r.speaker)).coefficients, SEVEN.index(r.emotion), _starts(r.valid))
+            for r in recordings
+            if r.emotion in SEVEN
+        ]
+        if not self._clips:
+            raise ValueError("no recording shows one of the seven emotions: see the emotions with `spfem data show`")
+        numbers = range(len(self._clips))
+        self._by = {k: [n for n in numbers if self._clips[n][1] == k] for k in range(len(SEVEN))}
+
+    def draw(self, seeds: Sequence[int], count: int) -> dict[str, torch.Tensor]:
+        """`count` windows for each sample's seed.
+
+        source, reference: float32 [B, count, 10, 51]. emotion, target: int64 [B, count], what each shows, index into SEVEN; they
+        differ where the recordings do. noise: [B, count, 4], normal. by_reference: bool [B, count], a fair coin.
+        """
+        drawn: dict[str, list[Any]] = {
+            k: [] for k in ("source", "reference", "emotion", "target", "noise", "by_reference")
+        }
+        for seed in seeds:
+            rng = np.random.default_rng([int(seed) & (2**63 - 1), zlib.crc32(b"ned/windows")])
+            for _ in range(count):
+                clip = self._clips[rng.integers(len(self._clips))]
+                others = [k for k, own in self._by.items() if own and k != clip[1]] or [clip[1]]
+                target = others[rng.integers(len(others))]
+                shown = self._clips[self._by[target][rng.integers(len(self._by[target]))]]
+                drawn["source"].append(_window(clip, rng))
+                drawn["reference"].append(_window(shown, rng))
+                drawn["emotion"].append(clip[1])
+                drawn["target"].append(target)
+                drawn["noise"].append(rng.standard_normal(4).astype(np.float32))
+                drawn["by_reference"].append(rng.random() < 0.5)
+        each = (len(seeds), count)
+        return {name: torch.from_numpy(np.stack(v)).unflatten(0, each) for name, v in drawn.items()}
+
+
+def _starts(valid: np.ndarray) -> np.ndarray:
+    """The first frames of windows with the most found faces."""
+    starts = max(1, len(valid) - WINDOW + 1)
+    found = np.convolve(valid.astype(int), np.ones(WINDOW, int))[WINDOW - 1 :][:starts]
+    return np.flatnonzero(found == found.max())
+
+
+def _window(clip: tuple[np.ndarray, int, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """[10, 51] consecutive frames; a shorter clip repeats its last."""
+    coefficients, _, starts = clip
+    frames = starts[rng.integers(len(starts))] + np.arange(WINDOW)
+    return coefficients[np.minimum(frames, len(coefficients) - 1)]
