@@ -273,19 +273,21 @@ def test_settings_that_a_page_names_exist(page):
 
 
 def inline_commands() -> list[str]:
-    """Lines of recipe docstrings, and runs of flags in the README's text, that give the stage-1 recipe settings."""
+    """Lines of recipe docstrings, and runs of flags in the README's text, that give a recipe settings; one line for each recipe and flags."""
     found = []
     for script in sorted((ROOT / "recipes").glob("*.py")):
         docstring = ast.get_docstring(ast.parse(script.read_text())) or ""
         lines = commands_in(docstring)
-        found += [line for line in lines if re.search(r"recipes/\w+\.py", line) and not line.startswith("make")]
+        found += [
+            line for line in lines if re.match(r"(?!make).*\b(python|torchrun|accelerate)\b.* recipes/\w+\.py", line)
+        ]
     found += [
         f"python recipes/cdrl_stage1.py {' '.join(code.split())}"
         for page in DOCS
         for code in re.findall(r"`(--[^`]+)`", page.read_text())
         if re.match(r"--(data|scaling|zero|ccrl|cerl)\.\S+\s+\S", code)
     ]
-    return found
+    return list({line[line.index("recipes/") :]: line for line in found}.values())
 
 
 @pytest.mark.parametrize("line", inline_commands())

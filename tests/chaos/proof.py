@@ -103,6 +103,6 @@ def tracked(folder: Path, job: str) -> tuple[int, int, int]:
         )
         rows = Counter(store.execute(points).fetchall())
         (runs,) = store.execute("select count(*) from runs").fetchone()
-        (child,) = store.execute("select run_uuid from tags where key = 'prior' and value = ?", (job,)).fetchone()
+        (child,) = store.execute("select run_uuid from tags where key = 'job' and value = ?", (job,)).fetchone()
     wanted = {(child, key, row["samples"]) for row in history(folder, job) for key in row["values"]}
     return sum(count - 1 for count in rows.values()), len(wanted - rows.keys()), runs
