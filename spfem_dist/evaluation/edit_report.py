@@ -143,7 +143,9 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
     also: another run's folder whose summary.json gets the figures too.
     """
     fs, root = open_filesystem(location)
-    write_edits(location, found.scores, {key: found.facts[key] for key in ("judges", "protocol", "data digest")})
+    write_edits(
+        location, found.scores, {key: found.facts[key] for key in ("judges", "protocol", "sentences", "data digest")}
+    )
     films = filmed_edits(found)
     with tempfile.TemporaryDirectory() as scratch:
         if also:

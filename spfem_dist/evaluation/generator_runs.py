@@ -142,6 +142,7 @@ def _evaluate(
         "judges": str(judges),
         "driven by": by,
         "protocol": plan.name,
+        "sentences": sentences or plan.sentences,
         "shards": data.shards,
         "data digest": index.digest[:12],
         "split": data.split,

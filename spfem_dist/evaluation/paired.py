@@ -6,10 +6,8 @@ redrawn for the interval, since two trainings of one arm differ as two clips do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,10 +35,11 @@ class Effect:
     verdict: Verdict
 
 
-def is_scored(location: str, arm: str, judges: str) -> bool:
-    """Whether the run was evaluated under this name by these judges."""
+def is_scored(location: str, arm: str, judges: str, sentences: int) -> bool:
+    """Whether the run was evaluated under this name by these judges, on so many sentences of each speaker."""
     fs, root = open_filesystem(location)
-    return fs.exists(f"{root}/{FILE}") and read_facts(location).get(arm, {}).get("judges") == judges
+    facts = read_facts(location).get(arm, {}) if fs.exists(f"{root}/{FILE}") else {}
+    return (facts.get("judges"), facts.get("sentences")) == (judges, sentences)
 
 
 def read_scores(runs: Runs) -> dict[tuple[str, int], list[ClipScore]]:
@@ -106,45 +105,3 @@ def interval(differences: np.ndarray, draws: int = 2000) -> Estimate:
     means = np.einsum("ds,sc,dc->d", rows, differences, columns)
     low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(float(differences.mean()), float(low), float(high), clips)
-
-
-def table(found: Sequence[Effect]) -> Any:
-    """The effects as a `rich` table."""
-    from rich.table import Table
-
-    shown = Table("arm", "figure", "arm's", BASELINE, "difference", "95 %", "it is", title="arms against the baseline")
-    colours = {"better": "green", "worse": "red", "noise": "yellow"}
-    for effect in found:
-        arm, figure, value, baseline, difference, span, word = _cells(effect)
-        shown.add_row(arm, figure, value, baseline, difference, span, f"[{colours[word]}]{word}[/]")
-    return shown
-
-
-def write(folder: str, found: Sequence[Effect], runs: Runs) -> None:
-    """`ablation.md` and `ablation.json` in `folder`."""
-    seeds = sorted({seed for _, seed in runs})
-    clips = max((effect.difference.clips for effect in found), default=0)
-    head = "| arm | figure | arm's | baseline | difference | 95 % | it is |\n|---|---|---|---|---|---|---|\n"
-    rows = "".join(f"| {' | '.join(_cells(effect))} |\n" for effect in found)
-    names = "".join(f"- {arm}, seed {seed}: `{Path(location).name}`\n" for (arm, seed), location in runs.items())
-    text = (
-        "# What guidance adds\n\n"
-        f"Each arm against the baseline, on {clips} clips and the seeds {', '.join(map(str, seeds))}, paired; 95 % intervals by bootstrap over "
-        f"{'clips (one seed says nothing of other trainings)' if len(seeds) == 1 else 'seeds and clips'}. An interval that reaches over 0 is "
-        f"noise.\n\n{head}{rows}\nRuns:\n\n{names}"
-    )
-    content = {
-        "seeds": seeds,
-        "runs": {f"{a}/{s}": r for (a, s), r in runs.items()},
-        "effects": [asdict(e) for e in found],
-    }
-    fs, root = open_filesystem(folder)
-    fs.makedirs(root, exist_ok=True)
-    fs.pipe_file(f"{root}/ablation.md", text.encode())
-    fs.pipe_file(f"{root}/ablation.json", (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _cells(effect: Effect) -> tuple[str, ...]:
-    d = effect.difference
-    numbers = (f"{effect.value:.3f}", f"{effect.baseline:.3f}", f"{d.value:+.3f}", f"{d.low:+.3f} .. {d.high:+.3f}")
-    return (effect.arm, effect.figure, *numbers, effect.verdict)

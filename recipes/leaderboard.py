@@ -1,0 +1,357 @@
+"""What does each prior add to the generator? Every variant against a baseline, in two regimes, over seeds, paired; one page, one table.
+
+    python recipes/leaderboard.py                                             # corpus, judges, priors, generators, scores: a night on 2 cores
+    python recipes/leaderboard.py --budget smoke --seeds 0 --variants ccrl    # shows in minutes that everything works
+    ray job submit --working-dir . -- python recipes/leaderboard.py --judges s3://bucket/runs/judges \\
+        --data.shards s3://bucket/mead --data.split mead_evaluation --checkpoint.storage s3://bucket/runs --out /shared/leaderboard
+
+Every flag of recipes/cdrl_stage2.py may be given and holds for all variants. The same command goes on where it was stopped.
+A further row: a room of spfem_dist/priors and a line in VARIANTS.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from cdrl_stage2 import CDRLGenerator, cdrl_stage2
+from metric_nets import metric_nets
+from pydantic import create_model
+from rich.console import Console
+
+from spfem_dist import rooms
+from spfem_dist.config import Data, Run
+from spfem_dist.errors import errors_in_words
+from spfem_dist.evaluation import leaderboard as board
+from spfem_dist.evaluation.board_clips import board_films
+from spfem_dist.evaluation.generator_runs import evaluate_generator
+from spfem_dist.evaluation.judges.saved import Judges, load_judges
+from spfem_dist.evaluation.judges.stage import JudgeStage
+from spfem_dist.evaluation.paired import BASELINE, is_scored
+from spfem_dist.generators import ned
+from spfem_dist.generators.load import load_generator
+from spfem_dist.priors.stage import Stage1
+from spfem_dist.stage import Stage
+from spfem_dist.storage import open_filesystem
+from spfem_dist.tracking.board import keep_board
+from spfem_dist.training import usage
+from spfem_dist.training.launch import start
+
+#: The frozen priors that guide each variant. A further row is a line here.
+VARIANTS: dict[str, tuple[str, ...]] = {
+    BASELINE: (),
+    "ccrl": ("ccrl",),
+    "cerl": ("cerl",),
+    "asccl": ("asccl",),
+    "stccl_vd": ("stccl_vd",),
+    "stccl_cm": ("stccl_cm",),
+    "pcmecl": ("pcmecl",),
+    "cdrl": ("ccrl", "cerl"),
+    "cdrl_asccl": ("ccrl", "cerl", "asccl"),
+    "all": ("ccrl", "cerl", "asccl", "stccl_vd", "stccl_cm", "pcmecl"),
+}
+CLAIMS = (
+    board.Claim("The emotion prior (CERL) raises emotion accuracy", "cerl", ("emotion_accuracy",)),
+    board.Claim("The content prior (CCRL) lowers the mouth's error", "ccrl", ("mouth_error_over_copy",)),
+    board.Claim("Both together (CDRL) do both", "cdrl", ("emotion_accuracy", "mouth_error_over_copy")),
+)
+#: What the short help says of the options that are no settings of the run.
+FLAGS = {
+    "--judges": "Folder of a finished run of recipes/metric_nets.py",
+    "--variants": "Variants beside the baseline",
+    "--regimes": "Regimes of the manipulator",
+    "--seeds": "Seeds, each with a stage 1 of its own",
+    "--budget": "smoke, laptop or night",
+    "--out": "Where page, table and numbers go",
+    "--local": "Train in this process, without Ray",
+}
+#: Seconds of a part on 2 cores: whole parts at the steps that the settings say, a score for each sentence of each test speaker.
+SECONDS = {"judges": 240.0, "prior": 150.0, "pretraining": 80.0, "guided": 60.0, "score": 60.0}
+#: Sentences of each test speaker that are scored; steps of every job in place of its settings'.
+BUDGETS: dict[str, tuple[int, int | None]] = {"smoke": (1, 2), "laptop": (1, None), "night": (3, None)}
+EXPERIMENT = "leaderboard"
+
+
+def board_run() -> CDRLGenerator:
+    """Stage 2 on speakers whom the priors have not seen."""
+    run = cdrl_stage2()
+    run.data.speakers = ("generator",)
+    return run
+
+
+@dataclass
+class Leaderboard:
+    """Train, score and compare the variants."""
+
+    run: Annotated[CDRLGenerator, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(
+        default_factory=board_run
+    )
+    judges: str = ""
+    """Folder of a finished run of recipes/metric_nets.py; empty trains them first."""
+    variants: tuple[str, ...] = ()
+    """Variants beside the baseline; empty means all whose priors have a room here."""
+    regimes: tuple[Literal["residual", "absolute"], ...] = ("residual", "absolute")
+    """Regimes of the manipulator."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds, each with a stage 1 of its own."""
+    prior_speakers: tuple[str, ...] = ("priors",)
+    """Whom the priors learn from: speakers of the split's training part, or its sets; the generator's are --data.speakers."""
+    budget: Literal["smoke", "laptop", "night"] = "night"
+    """smoke: two steps of everything; laptop: one sentence of each test speaker is scored; night: three."""
+    protocol: str = ""
+    """Name or JSON file of the protocol."""
+    out: str = ""
+    """Local folder for leaderboard.md, .json and .html; empty means that of the runs."""
+    local: bool = False
+    """Train in this process, without Ray."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of the work. kind: what it costs like. done: whether an earlier call finished it."""
+
+    kind: str
+    name: str
+    done: Callable[[], bool]
+    work: Callable[[], None]
+
+
+def leaderboard(asked: Leaderboard, console: Console) -> None:
+    """Do what is not done yet, and write the board into `out` after every seed."""
+    asked.run = asked.run.absolute()
+    chosen = chosen_variants(asked.variants, console)
+    sentences, steps = BUDGETS[asked.budget]
+    if steps:
+        for name in ("pretraining", "ned"):
+            getattr(asked.run, name).steps = steps
+    storage, out = asked.run.checkpoint.storage, asked.out or asked.run.checkpoint.storage
+    if "://" in out:
+        raise ValueError(f"the board is written into a local folder, and {out} is none: give --out a folder")
+    clock, panel = Clock(storage), Panel(asked, console)
+    runs: board.Runs = {}
+    parts = {seed: list(parts_of(asked, chosen, seed, panel, sentences, console)) for seed in asked.seeds}
+    judging = [panel.part()] if not asked.judges else []
+    todo = [part for part in (*judging, *(p for mine in parts.values() for p in mine)) if not part.done()]
+    console.print(
+        f"{len(todo)} of {len(judging) + sum(map(len, parts.values()))} parts to do, about {clock.hours(todo):.1f} hours; priors learn "
+        f"from {' '.join(asked.prior_speakers)}, the generator from {' '.join(asked.run.data.speakers) or 'all'}",
+        soft_wrap=True,
+    )
+    for seed, mine in ((None, judging), *parts.items()):
+        for part in mine:
+            if not part.done():
+                console.rule(f"{part.name} (about {clock.hours(todo):.1f} hours to go)")
+                clock.time(part)
+            todo = [other for other in todo if other is not part]
+        if seed is None:
+            continue
+        runs |= {(r, v, seed): run_of(asked, r, v, seed).folder() for r in asked.regimes for v in chosen}
+        facts = {
+            "seeds": ", ".join(map(str, sorted({seed for _, _, seed in runs}))),
+            "shards": asked.run.data.shards.rsplit("/", 1)[-1],
+            "split": asked.run.data.split.rsplit("/", 1)[-1],
+            "priors learn from": " ".join(asked.prior_speakers),
+            "the generator learns from": " ".join(asked.run.data.speakers) or "all of the training part",
+            "sentences of each test speaker": sentences,
+            "judges": str(panel.judges),
+            "steps": f"{asked.run.pretraining.steps} of pre-training, {asked.run.ned.steps} guided",
+            "machine": board.machine(),
+            "hours": f"{clock.spent() / 3600:.1f}",
+        }
+        found = board.board_of(runs, {name: VARIANTS[name] for name in chosen}, CLAIMS, facts, guidance_of(runs))
+        films = films_of(asked, runs, chosen, seed)
+        files = board.write(out, found, films)
+        keep_board(asked.run.tracking, EXPERIMENT, board.as_json(found), files)
+        for regime in asked.regimes:
+            console.print(board.shown_table(found, regime))
+        console.print("\n".join(f"written  {file}" for file in files), soft_wrap=True)
+
+
+def chosen_variants(asked: tuple[str, ...], console: Console) -> dict[str, tuple[str, ...]]:
+    """The baseline and the variants that are trained. ValueError for one that is not known, or whose prior has no room here."""
+    if unknown := [name for name in asked if name not in VARIANTS]:
+        raise ValueError(f"there is no variant {', '.join(unknown)}: there are {', '.join(VARIANTS)}")
+    there, chosen = rooms.kinds("priors"), {BASELINE: VARIANTS[BASELINE]}
+    for name, kinds in VARIANTS.items():
+        if (asked and name not in asked) or name == BASELINE:
+            continue
+        if lacking := [kind for kind in kinds if kind not in there]:
+            why = f"the variant {name} needs a prior {' and '.join(lacking)}, of which there is no room here (there are {', '.join(there)})"
+            if asked:
+                raise ValueError(f"{why}: leave it out of --variants, or name its folder in SPFEM_ROOMS")
+            console.print(f"left out: {why}", soft_wrap=True)
+            continue
+        chosen[name] = kinds
+    return chosen
+
+
+def parts_of(
+    asked: Leaderboard, chosen: dict[str, tuple[str, ...]], seed: int, panel: "Panel", sentences: int, console: Console
+) -> Iterator[Part]:
+    """What a seed takes: each prior once, a pre-training for each regime, then every variant and its scores."""
+    for kind in dict.fromkeys(kind for kinds in chosen.values() for kind in kinds):
+        yield training("prior", prior_run(asked, kind, seed), Stage1(), asked.local)
+    for regime in asked.regimes:
+        yield training("pretraining", pretraining_run(asked, regime, seed), ned.Stage(), asked.local)
+        for variant in chosen:
+            run = run_of(asked, regime, variant, seed)
+            yield training("guided", run, ned.Stage(), asked.local)
+
+            def scored(run: Run = run, variant: str = variant) -> bool:
+                return panel.there() and is_scored(run.folder(), variant, str(panel.judges), sentences)
+
+            def score(run: Run = run, variant: str = variant) -> None:
+                evaluate_generator(
+                    run.folder(), variant, panel.judges, sentences=sentences, protocol=asked.protocol, console=console
+                )
+
+            yield Part("score", f"scores of {run.name}", scored, score)
+
+
+def training(kind: str, run: Run, stage: Stage, local: bool) -> Part:
+    """A run that is trained to its end."""
+
+    def done() -> bool:
+        fs, root = open_filesystem(run.folder())
+        for name in stage.jobs(run):
+            if not fs.exists(f"{root}/{name}/state.json"):
+                return False
+            with fs.open(f"{root}/{name}/state.json", "r") as f:
+                state = json.load(f)
+            if state.get("status") != "finished" or state.get("step", 0) < getattr(run, name).steps:
+                return False
+        return True
+
+    def work() -> None:
+        if start(run, stage, local=local) != "finished":
+            sys.exit(130)
+
+    return Part(kind, run.name, done, work)
+
+
+def prior_run(asked: Leaderboard, kind: str, seed: int) -> Run:
+    """Stage 1 of a prior and seed: a run of this one job, with the settings that its room has."""
+    settings = rooms.settings_of(kind)()
+    if steps := BUDGETS[asked.budget][1]:
+        settings.steps, settings.global_batch = steps, 2
+    data = asked.run.data.model_copy(
+        update={
+            "speakers": asked.prior_speakers,
+            "frames_per_recording": Data.model_fields["frames_per_recording"].default,
+        }
+    )
+    shared = {name: getattr(asked.run, name) for name in ("storage", "scaling", "zero", "checkpoint", "validation")}
+    made = create_model("PriorRun", __base__=Run, **{kind: (type(settings), settings)})  # type: ignore[call-overload]
+    return common(made(data=data, tracking=asked.run.tracking, **shared), f"board-{kind}-{seed}", seed)
+
+
+def pretraining_run(asked: Leaderboard, regime: str, seed: int) -> CDRLGenerator:
+    """The pre-training that all variants of a regime and seed go on from."""
+    run = common(asked.run, f"board-{regime}-pretraining-{seed}", seed)
+    run.priors, run.pretrained, run.pretraining.regime, run.ned.enabled = (), "", regime, False
+    return run
+
+
+def run_of(asked: Leaderboard, regime: str, variant: str, seed: int) -> CDRLGenerator:
+    """One run of stage 2: it differs from the others of its regime and seed in its priors alone."""
+    run = common(asked.run, f"board-{regime}-{variant}-{seed}", seed)
+    run.pretraining.regime = run.ned.regime = regime
+    run.pretrained = pretraining_run(asked, regime, seed).folder()
+    run.priors = tuple(prior_run(asked, kind, seed).folder() for kind in VARIANTS[variant])
+    return run
+
+
+def common(run: Run, name: str, seed: int) -> CDRLGenerator:
+    """A copy under another name and seed, in the board's experiment; runs of a board are no versions of a model."""
+    run = run.model_copy(deep=True)
+    run.name, run.seed, run.tracking.experiment, run.tracking.register_models = name, seed, EXPERIMENT, False
+    return run.absolute()  # type: ignore[return-value]
+
+
+def guidance_of(runs: board.Runs) -> dict[tuple[str, str, int], dict[str, float]]:
+    """The balanced weights of guidance that each generator learnt under."""
+    return {key: load_generator(folder).config["facts"].get("guidance", {}) for key, folder in runs.items()}
+
+
+def films_of(asked: Leaderboard, runs: board.Runs, chosen: dict[str, tuple[str, ...]], seed: int) -> board.Films:
+    """A clip of every regime and emotion, edited by every variant of a seed."""
+    films = {}
+    for regime in asked.regimes:
+        generators = {variant: load_generator(runs[regime, variant, seed]) for variant in chosen}
+        found = board_films(asked.run, generators, asked.protocol)
+        films |= {(regime, emotion): film for emotion, film in found.items()}
+    return films
+
+
+class Panel:
+    """The judges: those of a folder, or trained for this board with a seed of their own."""
+
+    def __init__(self, asked: Leaderboard, console: Console):
+        run = metric_nets()
+        run.data.shards, run.data.split, run.data.size = (
+            getattr(asked.run.data, name) for name in ("shards", "split", "size")
+        )
+        run.checkpoint, run.tracking = asked.run.checkpoint, asked.run.tracking
+        if steps := BUDGETS[asked.budget][1]:
+            for job in run.jobs().values():
+                job.steps, job.global_batch = steps, 2
+        self.run, self.asked = common(run, "board-judges", 1000), asked
+        self.folder = asked.judges or self.run.folder()
+        self._judges: Judges | None = None
+
+    def part(self) -> Part:
+        """Their training."""
+        return training("judges", self.run, JudgeStage(), self.asked.local)
+
+    def there(self) -> bool:
+        """Whether they are trained."""
+        return bool(self.asked.judges) or self.part().done()
+
+    @property
+    def judges(self) -> Judges:
+        """The judges, read once."""
+        self._judges = self._judges or load_judges(self.folder)
+        return self._judges
+
+
+class Clock:
+    """How long parts take, by their kind: measured where one was done here, else as on 2 cores."""
+
+    def __init__(self, storage: str):
+        self.file = Path(storage) / "board-seconds.json" if "://" not in storage else None
+        known = json.loads(self.file.read_text()) if self.file and self.file.exists() else {}
+        self.measured: dict[str, list[float]] = known
+
+    def hours(self, parts: list[Part]) -> float:
+        """An estimate for these parts."""
+        each = {kind: sum(found) / len(found) for kind, found in self.measured.items() if found}
+        return sum((SECONDS | each)[part.kind] for part in parts) / 3600
+
+    def time(self, part: Part) -> None:
+        """Do a part and remember how long it took."""
+        began = time.perf_counter()
+        part.work()
+        self.measured.setdefault(part.kind, []).append(round(time.perf_counter() - began, 1))
+        if self.file:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_text(json.dumps(self.measured))
+
+    def spent(self) -> float:
+        """Seconds of all parts that were done here."""
+        return sum(sum(found) for found in self.measured.values())
+
+
+if __name__ == "__main__":
+    words, made = sys.argv[1:], board_run()
+    usage.show_if_asked(words, made, __doc__ or "", sys.argv[0], FLAGS)
+    with errors_in_words():
+        leaderboard(
+            tyro.cli(
+                Leaderboard, args=usage.with_help_all(words, made), default=Leaderboard(made), description=__doc__
+            ),
+            Console(),
+        )
