@@ -69,8 +69,14 @@ FLAGS = {
     "--out": "Where page, table and numbers go",
     "--local": "Train in this process, without Ray",
 }
-#: Seconds of a part on 2 cores: whole parts at the steps that the settings say, a score for each sentence of each test speaker.
-SECONDS = {"judges": 240.0, "prior": 150.0, "pretraining": 80.0, "guided": 60.0, "score": 60.0}
+#: Seconds that a part takes on 2 cores, at its settings' own steps: a beginning and what each step (or sentence of the speakers) costs.
+SECONDS = {
+    "judges": (20.0, 0.3),
+    "prior": (20.0, 0.25),
+    "pretraining": (40.0, 0.06),
+    "guided": (20.0, 0.3),
+    "score": (10.0, 60.0),
+}
 #: Sentences of each test speaker that are scored; steps of every job in place of its settings'.
 BUDGETS: dict[str, tuple[int, int | None]] = {"smoke": (1, 2), "laptop": (1, None), "night": (3, None)}
 EXPERIMENT = "leaderboard"
@@ -112,9 +118,12 @@ class Leaderboard:
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of the work. kind: what it costs like. done: whether an earlier call finished it."""
+    """One piece of the work. kind and size (steps, or sentences): parts alike in both take about as long. done: whether an
+    earlier call finished it.
+    """
 
     kind: str
+    size: int
     name: str
     done: Callable[[], bool]
     work: Callable[[], None]
@@ -209,7 +218,7 @@ def parts_of(
                     run.folder(), variant, panel.judges, sentences=sentences, protocol=asked.protocol, console=console
                 )
 
-            yield Part("score", f"scores of {run.name}", scored, score)
+            yield Part("score", sentences, f"scores of {run.name}", scored, score)
 
 
 def training(kind: str, run: Run, stage: Stage, local: bool) -> Part:
@@ -230,7 +239,7 @@ def training(kind: str, run: Run, stage: Stage, local: bool) -> Part:
         if start(run, stage, local=local) != "finished":
             sys.exit(130)
 
-    return Part(kind, run.name, done, work)
+    return Part(kind, max(job.steps for job in run.jobs().values()), run.name, done, work)
 
 
 def prior_run(asked: Leaderboard, kind: str, seed: int) -> Run:
@@ -328,14 +337,18 @@ class Clock:
 
     def hours(self, parts: list[Part]) -> float:
         """An estimate for these parts."""
-        each = {kind: sum(found) / len(found) for kind, found in self.measured.items() if found}
-        return sum((SECONDS | each)[part.kind] for part in parts) / 3600
+        total = 0.0
+        for part in parts:
+            found = self.measured.get(f"{part.kind}/{part.size}", [])
+            begun, each = SECONDS[part.kind]
+            total += sum(found) / len(found) if found else begun + each * part.size
+        return total / 3600
 
     def time(self, part: Part) -> None:
         """Do a part and remember how long it took."""
         began = time.perf_counter()
         part.work()
-        self.measured.setdefault(part.kind, []).append(round(time.perf_counter() - began, 1))
+        self.measured.setdefault(f"{part.kind}/{part.size}", []).append(round(time.perf_counter() - began, 1))
         if self.file:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.write_text(json.dumps(self.measured))

@@ -30,7 +30,7 @@ LONGEST_FIRST = (
     *("evaluation/test_judges.py", "training/test_loop.py", "training/test_phases.py", "training/test_watchdog.py"),
     *("tests/test_export.py", "tests/test_bad_input.py", "tests/test_benchmarks.py", "editing/test_edit_command.py"),
     *("planning/test_plan_command.py", "priors/test_released_ccrl_parity.py", "evaluation/test_generator.py"),
-    *("faults/test_inject.py", "doctor/test_doctor.py", "evaluation/test_ablation.py", "prepare/test_job.py"),
+    *("faults/test_inject.py", "doctor/test_doctor.py", "evaluation/test_leaderboard.py", "prepare/test_job.py"),
 )
 
 

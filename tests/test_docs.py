@@ -97,12 +97,9 @@ RUN_BY = {
     "torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors runs/cdrl-stage1": (
         f"{STAGE2}::test_two_workers_repeat_the_losses_of_one_process"
     ),
-    "python recipes/ablation.py --priors runs/cdrl-stage1 --judges runs/judges": (
-        "tests/evaluation/test_ablation.py::test_the_recipe_trains_scores_and_compares_arms"
+    "python recipes/leaderboard.py": (
+        "tests/evaluation/test_leaderboard.py::test_the_recipe_goes_from_shards_to_the_page_and_does_nothing_twice"
     ),
-    (
-        "python recipes/ablation.py --priors runs/demo --judges runs/demo-judges --data.shards shards/synthetic --ned.steps 200 --local"
-    ): "tests/evaluation/test_ablation.py::test_the_recipe_trains_scores_and_compares_arms",
     "spfem export runs/cdrl-stage2 --out model": f"{EXPORT}::test_a_finished_run_is_exported_with_its_card",
     "spfem export runs/cdrl-stage2 --out model --checkpoint latest": (
         f"{EXPORT}::test_an_unfinished_run_is_exported_from_its_checkpoints"
@@ -239,7 +236,7 @@ def known_flags() -> set[str]:
         ROOT / "recipes" / "demo.py",
         *(ROOT / "benchmarks").glob("*.py"),
     ]
-    scripts += [ROOT / "recipes" / "ablation.py", ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py"]
+    scripts += [ROOT / "recipes" / "leaderboard.py", ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py"]
     for script in scripts:
         for node in ast.walk(ast.parse(script.read_text())):
             if isinstance(node, ast.FunctionDef):

@@ -100,10 +100,7 @@ def _over_seeds(runs: Mapping[tuple[str, int], str], scores: Scores) -> list[Eff
     made = []
     fads: dict[tuple[str, int], float] = {}
     for (arm, seed), location in runs.items():
-        fs, root = open_filesystem(location)
-        with fs.open(f"{root}/summary.json", "r") as f:
-            value = json.load(f).get("stage2", {}).get(arm, {}).get("fad")
-        if value is not None:
+        if (value := _summary(location).get(arm, {}).get("fad")) is not None:
             fads[arm, seed] = value
     jitters = {
         key: float(np.mean([s.values["jitter"] for s in found if "jitter" in s.values] or [np.nan]))
@@ -123,14 +120,23 @@ def _over_seeds(runs: Mapping[tuple[str, int], str], scores: Scores) -> list[Eff
     return made
 
 
+def _summary(location: str) -> dict[str, Any]:
+    """What a scored run's summary says of stage 2, by row."""
+    fs, root = open_filesystem(location)
+    with fs.open(f"{root}/summary.json", "r") as f:
+        return json.load(f).get("stage2", {})
+
+
 def _rows(location: str) -> dict[str, dict[str, float]]:
     """Means of the rows beside the arms; they are the same in every run of a regime but for the upper bound, the baseline's."""
     found: dict[str, dict[str, float]] = {}
-    scores = read_edits(location)
+    scores, summary = read_edits(location), _summary(location)
     for row in ROWS:
         mine = [score.values for score in scores if score.row == row]
         names = dict.fromkeys(name for values in mine for name in values)
         found[row] = {n: float(np.mean([values[n] for values in mine if n in values])) for n in names}
+        if mine and (fad := summary.get(row, {}).get("fad")) is not None:
+            found[row]["fad"] = fad
     return {row: values for row, values in found.items() if values}
 
 

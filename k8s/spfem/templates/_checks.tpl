@@ -30,7 +30,7 @@
   {{- if and $training (gt $wanted (int $have)) }}{{ fail (printf "job.workers is %d with one %s each, but ray.workerGroups start with %d %ss: raise replicas or what each has, or lower job.workers" $wanted $kind (int $have) $kind) }}{{ end -}}
   {{- if and (eq $job.task "prepare") (ne $job.corpus "synthetic") (not $job.recordings) }}{{ fail (printf "job.recordings is empty: name the folder of %s's recordings on the shared volume" $job.corpus) }}{{ end -}}
   {{- if and (eq $job.task "prepare") (hasPrefix "s3://" .Values.storage.shards) }}{{ fail (printf "job.task prepare writes shards to a folder, and storage.shards is %s: use a folder of storage.volume and copy it to S3" .Values.storage.shards) }}{{ end -}}
-  {{- if and (eq $job.task "command") (not $job.command) }}{{ fail "job.command is empty: give the words of the command, such as [python, recipes/ablation.py]" }}{{ end -}}
+  {{- if and (eq $job.task "command") (not $job.command) }}{{ fail "job.command is empty: give the words of the command, such as [python, recipes/leaderboard.py]" }}{{ end -}}
   {{- if and (not $job.shutdownAfterFinished) (or $job.suspend $values.scheduling.gang) }}{{ fail "job.shutdownAfterFinished false keeps the cluster: it cannot be combined with job.suspend or scheduling.gang" }}{{ end -}}
 {{- end -}}
 {{- range $flag, $value := $job.flags -}}
