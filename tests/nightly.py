@@ -145,6 +145,9 @@ def outcome(said: str) -> str:
     """The line in which a part counts up what it did: pytest's last, the kill matrix's, or simply that it ended."""
     counted = re.findall(r"^(?:=+ )?(\d+ (?:passed|failed|skipped|error).*?)(?: in [\d.]+s.*)?$", said, re.MULTILINE)
     counted += re.findall(r"^(\d+ of \d+ runs are as they should be)", said, re.MULTILINE)
+    why = re.search(r"^SKIPPED \[\d+\] \S+: (.*)$", said, re.MULTILINE)
+    if counted and why and re.match(r"\d+ skipped", counted[-1]):  # not one test ran
+        return f"not run: {why[1].strip()}"
     if counted:
         return counted[-1].strip()
     lines = said.strip().splitlines()

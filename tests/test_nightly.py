@@ -36,6 +36,13 @@ def test_a_part_that_ran_is_recorded_and_one_that_failed_or_cannot_run_is_said(t
     assert "| 3 passed |" in again["bad"]
 
 
+def test_a_part_that_skipped_every_test_was_not_run(tmp_path):
+    said = "SKIPPED [31] tests/kubelet/test_rendered.py:227: the project lies in /tmp\\n31 skipped in 1.6s"
+    words = ["--record", str(tmp_path / "nightly.md"), "--logs", str(tmp_path)]
+    assert nightly.main(words, (part("pods", f"print('{said}')"),)) == 0
+    assert "| not run: the project lies in /tmp |" in nightly.recorded(tmp_path / "nightly.md")["pods"]
+
+
 def test_every_heavy_marker_has_a_part_and_a_target():
     makefile, project = (ROOT / "Makefile").read_text(), (ROOT / "pyproject.toml").read_text()
     assert re.search(r"^nightly:.*\n\t.*tests/nightly\.py", makefile, re.MULTILINE)
