@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: For `command(**ROOMS)`: methods that live among the tests alone are found.
+ROOMS = {"SPFEM_ROOMS": str(ROOT / "tests" / "rooms")}
 
 #: Imported before the first fork.
 PRELOADED = ["deepspeed", "spfem_dist.cli", "spfem_dist.training.plain", "spfem_dist.priors.stage"]

@@ -28,8 +28,8 @@ def test_every_form_says_what_it_does(form):
     bare = form.replace(" [", " ").replace("]", "")
     values = {"rank": 3, "sample": 4000, "checkpoint": 2, "seconds": 1.5, "share": 0.25}
     words = re.sub(r"<(\w+)>", lambda name: str(values[name[1]]), bare)
-    fault = parse_fault(f"{words} in cerl")
-    assert (fault.action, fault.moment, fault.job) == (*grammar.FORMS[form], "cerl")
+    fault = parse_fault(f"{words} in second")
+    assert (fault.action, fault.moment, fault.job) == (*grammar.FORMS[form], "second")
     for name, value in values.items():
         assert getattr(fault, name) == (value if f"<{name}>" in form else None)
 
@@ -47,7 +47,7 @@ def test_words_may_be_large_and_wide():
         ("s3 errors 20", "give 0 to 1"),
         ("corrupt checkpoint 0", "counted from 1"),
         ("kill rank 2 at sample 40", "ranks 0 to 1"),
-        ("kill rank 1 at sample 40 in cerl", "this run trains ccrl"),
+        ("kill rank 1 at sample 40 in second", "this run trains first"),
     ],
 )
 def test_a_fault_that_could_not_strike_is_refused_with_what_could(text, answer):

@@ -56,7 +56,7 @@ def test_a_fault_that_comes_twice_fires_twice():
 
 
 def test_a_fault_that_did_not_strike_is_named_at_the_end(tmp_path):
-    done = well(alone(tmp_path, "--ccrl.steps", "2", "--faults", "kill rank 0 at sample 4000", "s3 slow 1 s"))
+    done = well(alone(tmp_path, "--first.steps", "2", "--faults", "kill rank 0 at sample 4000", "s3 slow 1 s"))
     assert "did not fire: kill rank 0 at sample 4000" in done.said
     assert "did not fire: s3" not in done.said
 
@@ -64,7 +64,7 @@ def test_a_fault_that_did_not_strike_is_named_at_the_end(tmp_path):
 def test_only_the_step_that_uses_the_sample_is_hit(tmp_path, monkeypatch):
     fired = []
     monkeypatch.setitem(inject._ACTIONS, "kill", lambda fault, where: lambda: fired.append(where["samples"]))
-    with armed(run_with(tmp_path, "kill rank 0 at sample 23"), "ccrl", PlainWorld(str(tmp_path))):
+    with armed(run_with(tmp_path, "kill rank 0 at sample 23"), "first", PlainWorld(str(tmp_path))):
         for samples in (0, 8, 16, 24, 16):
             inject.at_step(samples, 8)
     assert fired == [16]
@@ -74,17 +74,17 @@ def test_the_fault_of_one_job_leaves_the_other_alone(tmp_path, monkeypatch):
     fired = []
     monkeypatch.setitem(inject._ACTIONS, "kill", lambda fault, where: lambda: fired.append(fault.text))
     run = run_with(tmp_path)
-    run.cerl.enabled = True
-    run.faults = ("kill rank 0 at sample 0 in cerl",)
-    for job in ("ccrl", "cerl"):
+    run.second.enabled = True
+    run.faults = ("kill rank 0 at sample 0 in second",)
+    for job in ("first", "second"):
         with armed(run, job, PlainWorld(str(tmp_path))):
             inject.at_step(0, 8)
-            assert fired == (["kill rank 0 at sample 0 in cerl"] if job == "cerl" else [])
+            assert fired == (["kill rank 0 at sample 0 in second"] if job == "second" else [])
 
 
 def test_without_ray_no_node_can_be_dropped(tmp_path):
     with (
-        armed(run_with(tmp_path, "drop node of rank 0 at sample 0"), "ccrl", PlainWorld(str(tmp_path))),
+        armed(run_with(tmp_path, "drop node of rank 0 at sample 0"), "first", PlainWorld(str(tmp_path))),
         pytest.raises(FaultError, match="not started by Ray"),
     ):
         inject.at_step(0, 8)
@@ -92,7 +92,7 @@ def test_without_ray_no_node_can_be_dropped(tmp_path):
 
 def test_a_slow_loader_is_slow_from_its_sample_on(tmp_path):
     run = run_with(tmp_path, "slow loader of rank 0 by 0.05 s from sample 8")
-    with armed(run, "ccrl", PlainWorld(str(tmp_path))):
+    with armed(run, "first", PlainWorld(str(tmp_path))):
         waits = [waited for _, waited in inject.stream(iter([(None, 0.0)] * 3), 0, 8, 1)]
     assert waits[0] < min(waits[1:])
     assert min(waits[1:]) >= 0.05
@@ -101,7 +101,7 @@ def test_a_slow_loader_is_slow_from_its_sample_on(tmp_path):
 def test_a_loader_hangs_for_as_long_as_it_says(tmp_path):
     run = run_with(tmp_path, "hang loader of rank 0 at sample 9 for 0.2 s")
     began = time.monotonic()
-    with armed(run, "ccrl", PlainWorld(str(tmp_path))):
+    with armed(run, "first", PlainWorld(str(tmp_path))):
         waits = [waited for _, waited in inject.stream(iter([(None, 0.0)] * 3), 0, 8, 1)]
     assert waits[1] >= 0.2
     assert time.monotonic() - began < 60

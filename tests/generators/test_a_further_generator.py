@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from doors import command, well
+from doors import ROOMS, command, well
 from toy_generator import film, shown, talking_head
-from toy_tint import door_is_open
 
+from spfem_dist import generators
 from spfem_dist.generators.generator import find
 from spfem_dist.rooms import kinds
 
@@ -22,11 +22,13 @@ def trained(toy, tmp_path_factory):
     flags += ["--checkpoint.storage", folder, "--tint.steps", "3", "--tint.global-batch", "2"]
     flags += ["--tint.guidance.ccrl", "0.5", "--tracking.uri", store, "--tracking.log-every-steps", "1"]
     flags += ["--tracking.system-metrics", "False", "--validation.samples", "2", "--validation.every-steps", "3"]
-    well(command("python", "tests/toy_tint.py", "--local", *flags, before=door_is_open))
+    well(command("python", "tests/rooms/stage2.py", "--local", *flags, **ROOMS))
     return folder / "tinted", store
 
 
-def test_a_room_is_found_by_its_kind_and_an_unknown_one_lists_those_there_are():
+def test_a_room_is_found_by_its_kind_and_an_unknown_one_lists_those_there_are(monkeypatch):
+    monkeypatch.setenv("SPFEM_ROOMS", ROOMS["SPFEM_ROOMS"])
+    monkeypatch.setattr(generators, "__path__", list(generators.__path__))
     assert find("tint").CARD.title
     assert "face" not in kinds("generators")
     with pytest.raises(ValueError, match=r"no 'nothing' among the generators; there are ned, tint"):
@@ -42,7 +44,7 @@ def test_frozen_priors_guide_it_with_weights_by_kind(trained):
 
 
 def test_it_is_exported_with_the_card_of_its_room(trained, tmp_path):
-    well(command("spfem", "export", trained[0], "--out", tmp_path / "model", before=door_is_open))
+    well(command("spfem", "export", trained[0], "--out", tmp_path / "model", **ROOMS))
     card = (tmp_path / "model" / "README.md").read_text()
     assert "a toy that tints a face" in card
     assert "A tint of crops of 32 pixels by ibug68 landmarks." in card
@@ -63,7 +65,7 @@ def test_it_is_registered_and_edits_a_clip_by_the_name_of_its_model(trained, tmp
         "--landmarks",
         tmp_path / "talk.npy",
     ]
-    done = well(command(*words, "--generator", "models:/tint", before=door_is_open, MLFLOW_TRACKING_URI=trained[1]))
+    done = well(command(*words, "--generator", "models:/tint", MLFLOW_TRACKING_URI=trained[1], **ROOMS))
     before, after = shown(clip)[1], shown(tmp_path / "out.mp4")[1]
     assert len(after) == len(before), done.out
     assert after[4].astype(int).mean() > before[4].astype(int).mean() + 5, "the face is tinted"

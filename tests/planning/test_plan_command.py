@@ -28,7 +28,7 @@ def measured(tmp_path_factory):
 @pytest.mark.nightly
 def test_a_machine_is_measured_alone_side_by_side_and_together(measured):
     constants = read(measured[0])
-    job = constants.jobs["ccrl"]
+    job = constants.jobs["first"]
     assert (constants.kind, constants.processes, sorted(job.measured)) == ("measured", 2, [2, 4, 8])
     assert job.fixed_s + job.sample_s > 0
     assert job.contention[2] >= 1
@@ -42,7 +42,7 @@ def test_a_machine_is_measured_alone_side_by_side_and_together(measured):
 @pytest.mark.nightly
 def test_the_plan_says_which_sizes_cannot_be_and_predicts_the_others(measured):
     _, done = measured
-    rows = json.loads(done.out)["predictions"]["ccrl"]
+    rows = json.loads(done.out)["predictions"]["first"]
     assert [row["workers"] for row in rows] == [1, 2, 8]
     assert rows[0]["exchange_s"] == 0
     assert 0 < rows[1]["exchange_s"] < rows[1]["step_s"]
@@ -54,7 +54,7 @@ def test_the_plan_says_which_sizes_cannot_be_and_predicts_the_others(measured):
 def test_a_plan_from_a_file_keeps_each_workers_share(measured):
     line = f"spfem plan {RECIPE} --constants constants.json --workers 64 1024 --per-worker 8"
     done = well(command(*words_of(line, {RECIPE: TOY, "constants.json": measured[0]}), "--json"))
-    rows = json.loads(done.out)["predictions"]["ccrl"]
+    rows = json.loads(done.out)["predictions"]["first"]
     assert [(row["global_batch"], row["share"]) for row in rows] == [(512, 8), (8192, 8)]
 
 

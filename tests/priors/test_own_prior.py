@@ -3,15 +3,8 @@
 import json
 
 import pytest
-from doors import ROOT, command
+from doors import ROOMS, command, well
 from toy_stage2 import losses, make_toy
-
-ROOMS = {"SPFEM_ROOMS": str(ROOT / "tests" / "rooms")}
-
-
-def well(ended):
-    assert ended.code == 0, ended.said
-    return ended
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +26,7 @@ def trained(toy, tmp_path_factory):
         "0",
     ]
     words += ["--tracking.system-metrics", "False"]
-    well(command("python", "tests/rooms/recipe.py", "--local", *words, **ROOMS))
+    well(command("python", "tests/rooms/stage1.py", "--local", *words, **ROOMS))
     return place
 
 

@@ -1,6 +1,6 @@
 """Stage 1 of a prior that no file of the project names; SPFEM_ROOMS says where it is.
 
-SPFEM_ROOMS=tests/rooms python tests/rooms/recipe.py --local
+SPFEM_ROOMS=tests/rooms python tests/rooms/stage1.py --local
 """
 
 from pydantic import Field

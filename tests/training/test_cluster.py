@@ -21,7 +21,7 @@ def test_a_run_goes_from_one_process_to_ray_and_back_and_no_loss_differs(referen
         "SPFEM_TOY_MARKER": str(tmp_path / "fired"),
         "SPFEM_TOY_SLOW": "12",
     }
-    code, said = driven(tmp_path, "--scaling.max-failures", "1", stop_at=r"ccrl 1[2-9]/20", **happens)
+    code, said = driven(tmp_path, "--scaling.max-failures", "1", stop_at=r"first 1[2-9]/20", **happens)
     assert code == 130, said[-3000:]
     assert "at step 6" in said
     told = re.search(r"the run goes on from step (\d+) elsewhere", said)
@@ -67,14 +67,14 @@ def test_two_jobs_run_side_by_side_where_the_cluster_has_room(tmp_path):
     """Each job waits in its third step for the other to get there, so in turns they would never end well."""
     meeting = tmp_path / "meeting"
     meeting.mkdir()
-    flags = ["--scaling.workers", "1", "--cerl.enabled", "True", "--ccrl.steps", "4", "--cerl.steps", "4"]
+    flags = ["--scaling.workers", "1", "--second.enabled", "True", "--first.steps", "4", "--second.steps", "4"]
     well(launched(tmp_path, *flags, SPFEM_TOY_MEET=str(meeting)))
-    assert {file.name for file in meeting.iterdir()} == {"ccrl", "cerl"}
+    assert {file.name for file in meeting.iterdir()} == {"first", "second"}
 
 
 @pytest.mark.nightly
 def test_a_failure_that_would_repeat_is_reported_once_and_not_tried_again(tmp_path):
-    failed = launched(tmp_path, "--ccrl.optimizer.lr", "1e30", "--ccrl.optimizer.clip", "0")
+    failed = launched(tmp_path, "--first.optimizer.lr", "1e30", "--first.optimizer.clip", "0")
     assert failed.code == 1
     assert "toy/error became" in failed.err.splitlines()[-2]
     assert state(tmp_path)["status"] == "failed"

@@ -18,13 +18,13 @@ def words(storage, part, *flags):
     runs = []
     for name, stages in STAGES.items():
         places = ["--checkpoint.storage", str(storage), "--name", name, "--zero.stage", str(stages[part])]
-        steps = ["--ccrl.steps", str(STEPS), "--checkpoint.every-steps", "5", "--zero.precision", "fp64"]
+        steps = ["--first.steps", str(STEPS), "--checkpoint.every-steps", "5", "--zero.precision", "fp64"]
         runs += ["then", *(["pair"] if name == "pair" else []), *places, *steps, *flags]
     return runs[1:]
 
 
 def history(storage, name):
-    rows = json.loads((Path(storage) / name / "ccrl" / "history.json").read_text())
+    rows = json.loads((Path(storage) / name / "first" / "history.json").read_text())
     skip = ("learning_rate", "gradient_norm", "first_sample")
     return {(row["step"], key): v for row in rows for key, v in row["values"].items() if not key.endswith(skip)}
 

@@ -24,10 +24,10 @@ def trained(storage, steps: int, zero: int = 1, precision: str = "fp32") -> dict
     """The toy's loss by step after `steps`, from the checkpoint in `storage` on where there is one."""
     run = toy()
     run.checkpoint.storage, run.checkpoint.every_steps, run.scaling.workers = str(storage), 4, 1
-    run.zero.stage, run.zero.precision, run.ccrl.steps = zero, precision, steps
+    run.zero.stage, run.zero.precision, run.first.steps = zero, precision, steps
     torch.manual_seed(0)
-    world = PlainWorld(f"{run.folder()}/ccrl")
-    job = ToyStage().job(run, "ccrl", 0, 1, DEVICE)
+    world = PlainWorld(f"{run.folder()}/first")
+    job = ToyStage().job(run, "first", 0, 1, DEVICE)
     outcome = loop.train(job, run, world, DEVICE, None, world)
     rows = outcome.progress.history
     return {row["step"]: row["values"]["train/toy/error"] for row in rows if "train/toy/error" in row["values"]}
@@ -80,10 +80,10 @@ def test_the_synchronised_norm_of_one_rank_is_torchs_own(layout):
 
 def test_a_step_updates_by_the_fused_kernels_and_moves_nothing_to_the_host(tmp_path):
     run = toy()
-    job = ToyStage().job(run, "ccrl", 0, 1, DEVICE)
+    job = ToyStage().job(run, "first", 0, 1, DEVICE)
     share = share_of(8, 0, 1)
-    engine = engines.make_engine(job.networks["ccrl"], run.ccrl.optimizer, run.zero, share, DEVICE)
-    loop.optimiser_step(job, {"ccrl": engine}, islice(job.batches(0), 1), share, DEVICE, loop.Sums(DEVICE))
+    engine = engines.make_engine(job.networks["first"], run.first.optimizer, run.zero, share, DEVICE)
+    loop.optimiser_step(job, {"first": engine}, islice(job.batches(0), 1), share, DEVICE, loop.Sums(DEVICE))
     assert all(p.device.type == DEVICE.type for p in engine.module.parameters())
     if DEVICE.type == "cuda":
         inner = engine.optimizer.optimizer

@@ -34,7 +34,7 @@ def test_training_learns(reference):
 def test_two_workers_repeat_the_single_process_at_every_zero_stage(stage, reference, tmp_path):
     well(together(2, tmp_path, "--zero.stage", str(stage)))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
-    assert (tmp_path / "toy" / "ccrl" / "model" / "model.safetensors").stat().st_size > 4 * 1000
+    assert (tmp_path / "toy" / "first" / "model" / "model.safetensors").stat().st_size > 4 * 1000
 
 
 @pytest.mark.nightly
@@ -49,7 +49,7 @@ def test_accelerate_launch_repeats_the_single_process(reference, tmp_path):
 
 
 def test_accumulation_repeats_the_whole_batch(reference, tmp_path):
-    well(alone(tmp_path, "--ccrl.micro-batch", "2", "--scaling.workers", "1"))
+    well(alone(tmp_path, "--first.micro-batch", "2", "--scaling.workers", "1"))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_a_finished_run_is_not_trained_again(finished, reference):
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_with_its_name(tmp_path):
-    failed = alone(tmp_path, "--ccrl.optimizer.lr", "1e30", "--ccrl.optimizer.clip", "0")
+    failed = alone(tmp_path, "--first.optimizer.lr", "1e30", "--first.optimizer.clip", "0")
     assert failed.code == 1
     assert "toy/error became" in failed.err
     assert "Traceback" not in failed.err

@@ -21,9 +21,9 @@ def reference():
         name: torch.optim.Adam(trained[name].parameters(), OPTIMIZERS[name].lr, betas=OPTIMIZERS[name].betas)
         for name in trained
     }
-    batches = PairStage().job(run, "ccrl", 0, 1, torch.device("cpu")).batches(0)
+    batches = PairStage().job(run, "first", 0, 1, torch.device("cpu")).batches(0)
     found = {}
-    for step in range(1, run.ccrl.steps + 1):
+    for step in range(1, run.first.steps + 1):
         batch, _ = next(batches)
         for phase in PHASES:
             losses, _ = phase.losses(trained, batch)
@@ -35,7 +35,7 @@ def reference():
 
 
 def history(storage):
-    rows = json.loads((storage / "toy" / "ccrl" / "history.json").read_text())
+    rows = json.loads((storage / "toy" / "first" / "history.json").read_text())
     return {(row["step"], name): value for row in rows for name, value in row["values"].items()}
 
 
@@ -49,7 +49,7 @@ def test_two_workers_with_a_gradient_penalty_repeat_plain_pytorch(stage, referen
     expected, trained = reference
     well(together(2, tmp_path, "--zero.stage", str(stage), recipe=PAIR))
     assert losses(tmp_path, expected) == pytest.approx(expected, abs=1e-5)
-    weights = load_file(tmp_path / "toy" / "ccrl" / "model" / "model.safetensors")
+    weights = load_file(tmp_path / "toy" / "first" / "model" / "model.safetensors")
     for name, network in trained.items():
         for key, value in network.state_dict().items():
             torch.testing.assert_close(weights[f"{name}.{key}"], value, atol=1e-4, rtol=0)
@@ -58,7 +58,7 @@ def test_two_workers_with_a_gradient_penalty_repeat_plain_pytorch(stage, referen
 @pytest.mark.nightly
 def test_accumulation_and_a_kill_change_nothing(reference, tmp_path):
     expected, _ = reference
-    words = ["--local", "--checkpoint.storage", tmp_path, "--ccrl.micro-batch", "4"]
+    words = ["--local", "--checkpoint.storage", tmp_path, "--first.micro-batch", "4"]
     killed = command("python", PAIR, *words, timeout=PATIENCE, SPFEM_TOY_SIGNAL="8:KILL")
     assert killed.code == -signal.SIGKILL
     again = well(command("python", PAIR, *words, timeout=PATIENCE))

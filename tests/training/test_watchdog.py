@@ -17,7 +17,7 @@ def test_a_hang_ends_the_process_with_its_stacks_and_the_same_command_goes_on(re
     hung = alone(tmp_path, *flags)
     assert hung.code == HUNG
     assert "rank 0 stands still" in hung.out
-    (stacks,) = (tmp_path / "toy" / "ccrl" / "hangs").glob("*-rank-0.txt")
+    (stacks,) = (tmp_path / "toy" / "first" / "hangs").glob("*-rank-0.txt")
     assert re.search(r"\(trains\):.*in at_step\n.*inject\.py", stacks.read_text(), re.DOTALL)
     assert "after step 8, between steps" in stacks.read_text()
     again = well(alone(tmp_path, *flags))
@@ -35,16 +35,16 @@ def test_who_holds_the_others_up_is_named(tmp_path):
     """Rank 1 stands still before the step, rank 0 waits for it in the step's first collective."""
     hung = together(2, tmp_path, *QUICK, "--faults", "hang rank 1 at sample 71")
     assert hung.code == HUNG
-    assert re.search(r"ccrl: rank 0 waited for rank 1 on \S+ \(.*inject\.py", hung.out), hung.out[-3000:]
+    assert re.search(r"first: rank 0 waited for rank 1 on \S+ \(.*inject\.py", hung.out), hung.out[-3000:]
     waits, stands = (
-        json.loads((tmp_path / "toy" / "ccrl" / "hangs" / f"rank-{rank}.json").read_text()) for rank in (0, 1)
+        json.loads((tmp_path / "toy" / "first" / "hangs" / f"rank-{rank}.json").read_text()) for rank in (0, 1)
     )
     assert "gloo:" in waits["pending"][0]
     assert stands["pending"] == []
 
 
 def report(rank, pending=(), begun=5):
-    return Report(rank, "host", 8, "updating ccrl", 3.0, "a.py:1 in f", list(pending), {"0": begun}, 0.0)
+    return Report(rank, "host", 8, "updating first", 3.0, "a.py:1 in f", list(pending), {"0": begun}, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def report(rank, pending=(), begun=5):
         ([report(0), report(1, ["g"]), report(2, ["g"])], "ranks 1, 2 waited for rank 0 on host"),
         ([report(0, ["g"], 7), report(1, ["g"], 6), report(2, ["g"], 7)], "ranks 0, 2 waited for rank 1 on host"),
         ([report(0, ["g"]), report(1, ["g"]), report(2, ["g"])], "all ranks wait for each other"),
-        ([report(0), report(1), report(2)], "rank 0 stands still, updating ccrl, at a.py:1 in f; rank 1 stands still"),
+        ([report(0), report(1), report(2)], "rank 0 stands still, updating first, at a.py:1 in f; rank 1 stands still"),
     ],
 )
 def test_the_verdict(reports, says):

@@ -76,7 +76,7 @@ class PairStage(ToyStage):
 
 def pair() -> ToyRun:
     run = toy()
-    run.ccrl = JobSettings(steps=12, global_batch=8, optimizer=OPTIMIZERS["maker"])
+    run.first = JobSettings(steps=12, global_batch=8, optimizer=OPTIMIZERS["maker"])
     run.validation.every_steps = 6
     return run
 

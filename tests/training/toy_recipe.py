@@ -1,6 +1,6 @@
 """A recipe with a network small enough to train in a second: what the training tests run, through the real door.
 
-python tests/training/toy_recipe.py --local --ccrl.steps 20
+python tests/training/toy_recipe.py --local --first.steps 20
 """
 
 import os
@@ -24,8 +24,8 @@ from spfem_dist.training.launch import main
 class ToyRun(Run):
     """Two jobs that learn the same."""
 
-    ccrl: JobSettings = Field(default_factory=JobSettings)
-    cerl: JobSettings = Field(default_factory=JobSettings)
+    first: JobSettings = Field(default_factory=JobSettings)
+    second: JobSettings = Field(default_factory=JobSettings)
 
 
 class ToyNetwork(nn.Module):
@@ -133,8 +133,8 @@ def toy() -> ToyRun:
     return ToyRun(
         name="toy",
         recipe="toy",
-        ccrl=JobSettings(steps=20, global_batch=8, optimizer=optimizer),
-        cerl=JobSettings(enabled=False, steps=10, global_batch=8, optimizer=optimizer),
+        first=JobSettings(steps=20, global_batch=8, optimizer=optimizer),
+        second=JobSettings(enabled=False, steps=10, global_batch=8, optimizer=optimizer),
         checkpoint=Checkpoint(every_steps=6, background=False),  # a step is known from which a killed run goes on
         tracking=Tracking(uri="", log_every_steps=1, pictures_every_steps=0),
         validation=Validation(every_steps=10),

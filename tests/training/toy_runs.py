@@ -42,10 +42,10 @@ def launched(storage, *arguments, launcher=(), recipe=RECIPE, **environment) -> 
 
 def losses(storage) -> dict[int, float]:
     """The training loss by step, of the run's history."""
-    rows = json.loads((Path(storage) / "toy" / "ccrl" / "history.json").read_text())
+    rows = json.loads((Path(storage) / "toy" / "first" / "history.json").read_text())
     return {row["step"]: row["values"]["train/toy/error"] for row in rows if "train/toy/error" in row["values"]}
 
 
 def state(storage) -> dict:
     """How the job says that it stands."""
-    return json.loads((Path(storage) / "toy" / "ccrl" / "state.json").read_text())
+    return json.loads((Path(storage) / "toy" / "first" / "state.json").read_text())
