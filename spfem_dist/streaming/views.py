@@ -289,6 +289,13 @@ def warp_matches(group: UtteranceGroup, a: str, b: str) -> np.ndarray:
     return np.where(last >= first, path[1][np.clip((first + last) // 2, 0, path.shape[1] - 1)], -1).astype(np.int64)
 
 
+def matches_of(group: UtteranceGroup, recording: Recording, data: Data) -> dict[str, np.ndarray]:
+    """For each other recording of the group with a usable time-warp, by name: `warp_matches` from `recording`, as int16."""
+    others = [other for other in group.recordings if other.name != recording.name]
+    usable = [other.name for other in others if _usable(group, recording, other, data)]
+    return {name: warp_matches(group, recording.name, name).astype(np.int16) for name in usable}
+
+
 def speech_window(features: np.ndarray, positions: np.ndarray, window: int) -> np.ndarray:
     """float32 [K, window, F]: the feature rows around each position, edge rows repeated beyond the ends."""
     offsets = np.arange(window) - window // 2

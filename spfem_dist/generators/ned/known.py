@@ -50,7 +50,8 @@ class Known:
     def recordings(self) -> list[Recorded]:
         """Of the training part."""
         s = self.settings
-        return read_recordings(self.feed.source, self.feed.part("train"), s.speakers, s.clips_per_speaker)
+        train = self.feed.part("train")
+        return read_recordings(self.feed.source, train, s.speakers, s.clips_per_speaker, matched=s.pairs > 0)
 
     @cached_property
     def face(self) -> Face:

@@ -20,6 +20,7 @@ from spfem_dist.generators.face.texture import ExpressionTexture, TextureFit, si
 from spfem_dist.generators.face.topology import topology
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.streaming.loader import Source
+from spfem_dist.streaming.views import matches_of
 
 #: Frames of a window, and of a recording from which the expression texture learns.
 WINDOW, TEXTURE_FRAMES = 10, 5
@@ -27,7 +28,10 @@ WINDOW, TEXTURE_FRAMES = 10, 5
 
 @dataclass(frozen=True)
 class Recorded:
-    """One recording's landmarks [T, L, 2], pixels of data.size, and where it lies: (shard, group) and name."""
+    """One recording's landmarks [T, L, 2], pixels of data.size, and where it lies: (shard, group) and name.
+
+    matches: the frames int16 [T] of other recordings, by name, in which the speaker says the same: -1 where none does.
+    """
 
     place: tuple[int, int]
     name: str
@@ -35,6 +39,7 @@ class Recorded:
     emotion: Emotion
     landmarks: np.ndarray
     valid: np.ndarray
+    matches: dict[str, np.ndarray]
 
 
 @dataclass
@@ -63,8 +68,13 @@ class Face:
         return cls(model, FaceMaps(model).to(device), basis, texture.to(device), rests or {})
 
 
-def read_recordings(source: Source, accept: Callable[[GroupEntry], bool], speakers: int, clips: int) -> list[Recorded]:
-    """The accepted groups' recordings of the first `speakers` speakers, `clips` of each at most, that show a face at all."""
+def read_recordings(
+    source: Source, accept: Callable[[GroupEntry], bool], speakers: int, clips: int, matched: bool = False
+) -> list[Recorded]:
+    """The accepted groups' recordings of the first `speakers` speakers, `clips` of each at most, that show a face at all.
+
+    matched: with the frames in which other recordings of their group say the same.
+    """
     index = source.reader.index
     places = [
         (entry.speaker, s, g)
@@ -83,7 +93,8 @@ def read_recordings(source: Source, accept: Callable[[GroupEntry], bool], speake
             valid = recording.valid.astype(bool)
             if recording.landmarks is not None and valid.any():
                 seen = recording.landmarks.astype(np.float32) * np.float32(scale)
-                found.append(Recorded((s, g), recording.name, speaker, recording.emotion, seen, valid))
+                matches = matches_of(group, recording, source.data) if matched else {}
+                found.append(Recorded((s, g), recording.name, speaker, recording.emotion, seen, valid, matches))
                 taken[speaker] += 1
     return found
 
@@ -135,40 +146,61 @@ class Windows:
     """
 
     def __init__(self, recordings: Sequence[Recorded], model: FaceModel, rests: dict[str, np.ndarray]):
+        self._recordings = [r for r in recordings if r.emotion in SEVEN]
         self._clips = [
             (model.fit(r.landmarks, rests.get(r.speaker)).coefficients, SEVEN.index(r.emotion), _starts(r.valid))
-            for r in recordings
-            if r.emotion in SEVEN
+            for r in self._recordings
         ]
         if not self._clips:
             raise ValueError("no recording shows one of the seven emotions: see the emotions with `spfem data show`")
         numbers = range(len(self._clips))
         self._by = {k: [n for n in numbers if self._clips[n][1] == k] for k in range(len(SEVEN))}
+        self._number = {(r.place, r.name): n for n, r in enumerate(self._recordings)}
 
     def draw(self, seeds: Sequence[int], count: int) -> dict[str, torch.Tensor]:
         """`count` windows for each sample's seed.
 
         source, reference: float32 [B, count, 10, 51]. emotion, target: int64 [B, count], what each shows, index into SEVEN; they
-        differ where the recordings do. noise: [B, count, 4], normal. by_reference: bool [B, count], a fair coin.
+        differ where the recordings do. noise: [B, count, 4], normal. by_reference: bool [B, count], a fair coin. matched: the source's
+        words as its speaker says them in the target emotion, float32 [B, count, 10, 51], where they were recorded and read:
+        paired, bool [B, count, 10].
         """
-        drawn: dict[str, list[Any]] = {
-            k: [] for k in ("source", "reference", "emotion", "target", "noise", "by_reference")
-        }
+        names = ("source", "reference", "emotion", "target", "noise", "by_reference", "matched", "paired")
+        drawn: dict[str, list[Any]] = {name: [] for name in names}
         for seed in seeds:
             rng = np.random.default_rng([int(seed) & (2**63 - 1), zlib.crc32(b"ned/windows")])
             for _ in range(count):
-                clip = self._clips[rng.integers(len(self._clips))]
+                number = int(rng.integers(len(self._clips)))
+                clip = self._clips[number]
                 others = [k for k, own in self._by.items() if own and k != clip[1]] or [clip[1]]
                 target = others[rng.integers(len(others))]
                 shown = self._clips[self._by[target][rng.integers(len(self._by[target]))]]
-                drawn["source"].append(_window(clip, rng))
-                drawn["reference"].append(_window(shown, rng))
+                frames = _frames(clip, rng)
+                drawn["source"].append(clip[0][frames])
+                drawn["reference"].append(shown[0][_frames(shown, rng)])
                 drawn["emotion"].append(clip[1])
                 drawn["target"].append(target)
                 drawn["noise"].append(rng.standard_normal(4).astype(np.float32))
                 drawn["by_reference"].append(rng.random() < 0.5)
+                matched, paired = self._matched(number, target, frames, rng.random())
+                drawn["matched"].append(matched)
+                drawn["paired"].append(paired)
         each = (len(seeds), count)
         return {name: torch.from_numpy(np.stack(v)).unflatten(0, each) for name, v in drawn.items()}
+
+    def _matched(self, number: int, target: int, frames: np.ndarray, chance: float) -> tuple[np.ndarray, np.ndarray]:
+        """The same words in the emotion `target`: [10, 51], and where they are [10]; `chance` chooses among several takes."""
+        own = self._recordings[number]
+        others = [self._number[own.place, name] for name in own.matches if (own.place, name) in self._number]
+        takes = [n for n in others if self._clips[n][1] == target]
+        if not takes:
+            return self._clips[number][0][frames], np.zeros(WINDOW, bool)
+        other = takes[int(chance * len(takes))]
+        at = own.matches[self._recordings[other].name][frames].astype(np.int64)
+        coefficients = self._clips[other][0]
+        inside = np.clip(at, 0, len(coefficients) - 1)
+        good = (at >= 0) & own.valid[frames] & self._recordings[other].valid[inside]
+        return coefficients[inside], good
 
 
 def _starts(valid: np.ndarray) -> np.ndarray:
@@ -178,8 +210,8 @@ def _starts(valid: np.ndarray) -> np.ndarray:
     return np.flatnonzero(found == found.max())
 
 
-def _window(clip: tuple[np.ndarray, int, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """[10, 51] consecutive frames; a shorter clip repeats its last."""
+def _frames(clip: tuple[np.ndarray, int, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Numbers [10] of consecutive frames; a shorter clip repeats its last."""
     coefficients, _, starts = clip
     frames = starts[rng.integers(len(starts))] + np.arange(WINDOW)
-    return coefficients[np.minimum(frames, len(coefficients) - 1)]
+    return np.minimum(frames, len(coefficients) - 1)

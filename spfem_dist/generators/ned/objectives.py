@@ -51,7 +51,7 @@ def manipulator_losses(
     edited: Tensor,
     style: Tensor,
 ) -> dict[str, Tensor]:
-    """NED's losses on windows that nobody paired.
+    """NED's losses on windows, and where pairs count the distance to the same words in the target emotion.
 
     The style of an edit is only asked to be found again where it was drawn: read from a reference, encoder and generator
     would agree on a constant.
@@ -68,6 +68,9 @@ def manipulator_losses(
         "ned/cycle": settings.cycle_weight * F.l1_loss(back, source),
         "ned/mouth": settings.mouth_weight * (2 - rhythm).mean(),
     }
+    if settings.pairs:
+        distance = (edited - learnt.matched).abs().mean(-1)
+        losses["ned/pair"] = settings.pairs * (distance * learnt.paired).mean()
     if settings.jaw_weight:
         losses["ned/jaw"] = settings.jaw_weight * F.l1_loss(jaw, source[..., JAW])
     return losses

@@ -34,6 +34,11 @@ class Manipulation(JobSettings):
     cycle_weight: Weight = Field(1.0, description="Weight of the way back to the source window.")
     mouth_weight: Weight = Field(1.0, description="Weight of the jaw's correlation with the source's.")
     jaw_weight: Weight = Field(0.0, description="Weight of the jaw's distance to the source's.")
+    pairs: Weight = Field(
+        0.0,
+        description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one "
+        "(20 where it is wanted); 0 learns unpaired, as the papers do.",
+    )
     speakers: Positive = Field(
         256, description="Speakers of the training part from which face model, texture and windows come, at most."
     )
@@ -106,11 +111,6 @@ class Settings(Manipulation):
         description="clean: every prior judges edited frames and guides the manipulator through warp and texture, and those that compare "
         "with the source (content) the renderer too; released: those that compare with the reference (emotion) guide the manipulator "
         "alone, those that compare with the source the renderer alone, and that on reconstructed frames.",
-    )
-    pairs: Weight = Field(
-        0.0,
-        description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one "
-        "(20 where it is wanted); 0 learns unpaired, as the papers do.",
     )
     renderer: Literal["none", "residual"] = Field(
         "none",

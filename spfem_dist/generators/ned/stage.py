@@ -194,17 +194,13 @@ class NEDLosses:
         critic = networks["manipulator_critic"]
         losses = objectives.manipulator_losses(settings, manipulator, critic, prepared.learnt, learnt, style)
         compared = "reference" if settings.guidance_placement == "released" else ""
-        if not (settings.pairs or self.priors.guiding(self.weights_given(), compared)):
+        if not self.priors.guiding(self.weights_given(), compared):
             return losses, {}
         edited = objectives.edited_windows(manipulator, prepared)
         prepared.results["edited"] = edited.detach()
-        if settings.pairs:
-            losses["ned/pair"] = settings.pairs * objectives.pair_distance(prepared, edited)
-        if self.priors.guiding(self.weights_given(), compared):
-            scene, source = edited_scene(prepared, self.known.face, edited)
-            prepared.results["scene"] = scene.detached(), source
-            losses |= self.guidance(prepared, scene.composed(scene.moved, source), compared)
-        return losses, {}
+        scene, source = edited_scene(prepared, self.known.face, edited)
+        prepared.results["scene"] = scene.detached(), source
+        return losses | self.guidance(prepared, scene.composed(scene.moved, source), compared), {}
 
     def weights_given(self) -> dict[str, float]:
         """The weights of guidance, 0 for the kinds that are left out."""

@@ -59,6 +59,8 @@ class Coefficients:
     target: Tensor
     noise: Tensor
     by_reference: Tensor
+    matched: Tensor
+    paired: Tensor
 
     @classmethod
     def of(cls, batch: Batch, dtype: torch.dtype) -> Coefficients:
