@@ -79,7 +79,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     headline("5/6 stage 2: NED under the frozen priors")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
     generator.priors = (priors,)
-    generator.pretraining.pairs = generator.ned.pairs = 20  # every sentence was said in every emotion: the target is known
+    generator.pretraining.pairs = generator.ned.pairs = 20  # every sentence was said in every emotion
     edits = finished(generator, ned.Stage())
 
     headline("6/6 scores of its edits, and one edited clip")
