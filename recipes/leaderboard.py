@@ -2,8 +2,9 @@
 
     python recipes/leaderboard.py                                             # corpus, judges, priors, generators, scores: a night on 2 cores
     python recipes/leaderboard.py --budget smoke --seeds 0 --variants ccrl    # shows in minutes that everything works
-    ray job submit --working-dir . -- python recipes/leaderboard.py --judges s3://bucket/runs/judges \\
-        --data.shards s3://bucket/mead --data.split mead_evaluation --checkpoint.storage s3://bucket/runs --out /shared/leaderboard
+    ray job submit --working-dir . -- python recipes/leaderboard.py --judges s3://bucket/runs/judges --data.shards s3://bucket/mead \\
+        --data.split mead_evaluation --data.speakers --prior-split mead_stage1 --prior-speakers \\
+        --checkpoint.storage s3://bucket/runs --out /shared/leaderboard
 
 Every flag of recipes/cdrl_stage2.py may be given and holds for all variants. The same command goes on where it was stopped.
 A further row: a room of spfem_dist/priors and a line in VARIANTS.
@@ -25,6 +26,7 @@ from rich.console import Console
 
 from spfem_dist import rooms
 from spfem_dist.config import Data, Run
+from spfem_dist.corpora.splits import Split
 from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation import leaderboard as board
 from spfem_dist.evaluation.board_clips import board_films
@@ -66,16 +68,17 @@ FLAGS = {
     "--regimes": "Regimes of the manipulator",
     "--seeds": "Seeds, each with a stage 1 of its own",
     "--budget": "smoke, laptop or night",
+    "--prior-speakers": "Whom the priors learn from; the generator's are --data.speakers",
     "--out": "Where page, table and numbers go",
     "--local": "Train in this process, without Ray",
 }
 #: Seconds that a part takes on 2 cores, at its settings' own steps: a beginning and what each step (or sentence of the speakers) costs.
 SECONDS = {
-    "judges": (20.0, 0.3),
-    "prior": (20.0, 0.25),
-    "pretraining": (40.0, 0.06),
-    "guided": (20.0, 0.3),
-    "score": (10.0, 60.0),
+    "judges": (20.0, 0.2),
+    "prior": (15.0, 0.2),
+    "pretraining": (30.0, 0.08),
+    "guided": (20.0, 0.25),
+    "score": (5.0, 28.0),
 }
 #: Sentences of each test speaker that are scored; steps of every job in place of its settings'.
 BUDGETS: dict[str, tuple[int, int | None]] = {"smoke": (1, 2), "laptop": (1, None), "night": (3, None)}
@@ -106,6 +109,8 @@ class Leaderboard:
     """Seeds, each with a stage 1 of its own."""
     prior_speakers: tuple[str, ...] = ("priors",)
     """Whom the priors learn from: speakers of the split's training part, or its sets; the generator's are --data.speakers."""
+    prior_split: str = ""
+    """Split whose training part the priors learn from, where it is another than --data.split."""
     budget: Literal["smoke", "laptop", "night"] = "night"
     """smoke: two steps of everything; laptop: one sentence of each test speaker is scored; night: three."""
     protocol: str = ""
@@ -140,7 +145,10 @@ def leaderboard(asked: Leaderboard, console: Console) -> None:
     storage, out = asked.run.checkpoint.storage, asked.out or asked.run.checkpoint.storage
     if "://" in out:
         raise ValueError(f"the board is written into a local folder, and {out} is none: give --out a folder")
-    clock, panel = Clock(storage), Panel(asked, console)
+    clock, panel = Clock(storage), Panel(asked)
+    check_speakers(asked, console)
+    if asked.judges:
+        load_judges(asked.judges)
     runs: board.Runs = {}
     parts = {seed: list(parts_of(asked, chosen, seed, panel, sentences, console)) for seed in asked.seeds}
     judging = [panel.part()] if not asked.judges else []
@@ -178,6 +186,20 @@ def leaderboard(asked: Leaderboard, console: Console) -> None:
         for regime in asked.regimes:
             console.print(board.shown_table(found, regime))
         console.print("\n".join(f"written  {file}" for file in files), soft_wrap=True)
+
+
+def check_speakers(asked: Leaderboard, console: Console) -> None:
+    """Say where priors and generator learn from the same people. ValueError for speakers who do not train."""
+    seed = asked.seeds[0]
+    kind = rooms.kinds("priors")[0]
+    runs = [prior_run(asked, kind, seed), run_of(asked, asked.regimes[0], BASELINE, seed)]
+    priors, generator = (Split.of(run.data).part("train").speakers for run in runs)
+    shared = ["perhaps all"] if priors is None or generator is None else sorted(priors & generator)
+    if shared:
+        console.print(
+            f"note: priors and generator share speakers ({', '.join(shared)}): what priors know of other people is not seen so",
+            soft_wrap=True,
+        )
 
 
 def chosen_variants(asked: tuple[str, ...], console: Console) -> dict[str, tuple[str, ...]]:
@@ -249,6 +271,7 @@ def prior_run(asked: Leaderboard, kind: str, seed: int) -> Run:
         settings.steps, settings.global_batch = steps, 2
     data = asked.run.data.model_copy(
         update={
+            "split": asked.prior_split or asked.run.data.split,
             "speakers": asked.prior_speakers,
             "frames_per_recording": Data.model_fields["frames_per_recording"].default,
         }
@@ -299,7 +322,7 @@ def films_of(asked: Leaderboard, runs: board.Runs, chosen: dict[str, tuple[str, 
 class Panel:
     """The judges: those of a folder, or trained for this board with a seed of their own."""
 
-    def __init__(self, asked: Leaderboard, console: Console):
+    def __init__(self, asked: Leaderboard):
         run = metric_nets()
         run.data.shards, run.data.split, run.data.size = (
             getattr(asked.run.data, name) for name in ("shards", "split", "size")
