@@ -17,6 +17,7 @@ from spfem_dist.config import Data, Run, Scaling, Zero
 from spfem_dist.priors.asccl import Settings as ASCCL
 from spfem_dist.priors.ccrl import Settings as CCRL
 from spfem_dist.priors.cerl import Settings as CERL
+from spfem_dist.priors.pcmecl import Settings as PCMECL
 from spfem_dist.priors.stage import Stage1
 from spfem_dist.priors.stccl_cm import Settings as STCCLCM
 from spfem_dist.priors.stccl_vd import Settings as STCCLVD
@@ -35,6 +36,7 @@ class FamilyPriors(Run):
     asccl: ASCCL = Field(default_factory=ASCCL)
     stccl_vd: STCCLVD = Field(default_factory=STCCLVD)
     stccl_cm: STCCLCM = Field(default_factory=STCCLCM)
+    pcmecl: PCMECL = Field(default_factory=PCMECL)
 
 
 def family_stage1() -> FamilyPriors:

@@ -13,6 +13,7 @@ from cdrl_stage2 import CDRLGenerator
 from documented import DOCS, ROOT, blocks, commands_in, documented, recordings_block
 from doors import command, well
 from family_stage1 import FamilyPriors
+from pcmecl_stage1 import PCMECLPrior
 
 from spfem_dist import rooms
 from spfem_dist.evaluation.judges.settings import JudgesRun
@@ -125,6 +126,12 @@ RUN_BY = {
     "spfem evaluate priors runs/asccl-stage1": (
         "tests/e2e/test_asccl_recipe.py::test_the_trained_metric_is_scored_with_intervals"
     ),
+    "spfem evaluate priors runs/pcmecl-stage1": (
+        "tests/e2e/test_pcmecl_recipe.py::test_the_trained_prior_is_scored_with_intervals"
+    ),
+    "python recipes/pcmecl_stage1.py --data.shards shards/synthetic-style": (
+        "tests/e2e/test_pcmecl_recipe.py::test_two_workers_at_zero_three_repeat_the_losses_of_one_process"
+    ),
     "python recipes/asccl_stage1.py": "tests/e2e/test_asccl_recipe.py::test_two_workers_repeat_the_losses_of_one_process",
     "python recipes/family_stage1.py --local": (
         "tests/e2e/test_family_recipe.py::test_two_workers_repeat_the_losses_of_one_process"
@@ -219,7 +226,7 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, CDRLGenerator, JudgesRun)
+RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, PCMECLPrior, CDRLGenerator, JudgesRun)
 
 
 def known_flags() -> set[str]:

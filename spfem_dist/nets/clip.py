@@ -190,16 +190,23 @@ class PromptedText(nn.Module):
         self.register_buffer("ids", ids)  # saved, so that a trained context keeps its descriptions
         self.ctx = nn.Parameter(0.02 * torch.randn(len(ids), context, text.hidden_size))
 
-    def forward(self, clip: CLIPModel) -> torch.Tensor:
-        """Unit-norm text vectors [classes, D], differentiable in `ctx`."""
+    def forward(self, clip: CLIPModel, shift: torch.Tensor | None = None) -> torch.Tensor:
+        """Unit-norm text vectors [classes, D], differentiable in `ctx`.
+
+        shift: [N, hidden], what is added to every learned word; then there are N sets of them, [N, classes, D].
+        """
         tower = clip.text_model
-        words = tower.embeddings.token_embedding(self.ids)
-        prompt = torch.cat([words[:, :1], self.ctx.to(words.dtype), words[:, 1 + self.ctx.shape[1] :]], dim=1)
+        ids, ctx = self.ids, self.ctx
+        if shift is not None:
+            ids, ctx = ids.repeat(len(shift), 1), (ctx + shift[:, None, None]).flatten(0, 1)
+        words = tower.embeddings.token_embedding(ids)
+        prompt = torch.cat([words[:, :1], ctx.to(words.dtype), words[:, 1 + ctx.shape[1] :]], dim=1)
         places = torch.arange(prompt.shape[1], device=prompt.device)
         if self.positional:
             prompt = prompt + tower.embeddings.position_embedding(places)
         causal = torch.where(places[:, None] >= places, 0.0, -torch.inf).to(prompt.dtype)
         hidden = tower.encoder(inputs_embeds=prompt, attention_mask=causal[None, None]).last_hidden_state
         hidden = tower.final_layer_norm(hidden)
-        at_end = hidden[torch.arange(len(hidden), device=hidden.device), self.ids.argmax(-1)]
-        return F.normalize(clip.text_projection(at_end).float(), dim=-1)
+        at_end = hidden[torch.arange(len(hidden), device=hidden.device), ids.argmax(-1)]
+        found = F.normalize(clip.text_projection(at_end).float(), dim=-1)
+        return found if shift is None else found.view(len(shift), len(self.ids), -1)

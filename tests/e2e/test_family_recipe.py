@@ -24,7 +24,7 @@ for kind in ("stccl-vd", "stccl-cm"):
 
 def flags(shards, storage, *more):
     folder, split = shards
-    others = [word for kind in ("ccrl", "cerl", "asccl") for word in (f"--{kind}.enabled", "False")]
+    others = [word for kind in ("ccrl", "cerl", "asccl", "pcmecl") for word in (f"--{kind}.enabled", "False")]
     return ["--data.shards", folder, "--data.split", split, "--checkpoint.storage", storage, *BRIEF, *others, *more]
 
 

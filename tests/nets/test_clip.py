@@ -58,6 +58,18 @@ def test_vectors_have_unit_norm_and_only_the_context_learns(clip):
     assert all(p.grad is None for p in clip.parameters())
 
 
+def test_a_shift_is_added_to_every_learned_word_of_its_own_set(clip):
+    text = prompted(clip)
+    shift = torch.randn(2, 64, generator=torch.Generator().manual_seed(2))
+    shift[1] = 0
+    found = text(clip, shift)
+    assert found.shape == (2, 7, 64)
+    torch.testing.assert_close(found[1], text(clip))
+    with torch.no_grad():
+        text.ctx += shift[0]
+    torch.testing.assert_close(found[0], text(clip))
+
+
 def test_nothing_after_the_end_token_matters(clip):
     text = prompted(clip)
     before = text(clip)
