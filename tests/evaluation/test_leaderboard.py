@@ -3,17 +3,20 @@
 import io
 import json
 
+import leaderboard as recipe
 import numpy as np
 import pytest
 from documented import words_of
 from doors import command, well
 from rich.console import Console
 
+from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation import leaderboard as board
 from spfem_dist.evaluation.compare import write_edits
 from spfem_dist.evaluation.generator import ClipScore
 from spfem_dist.evaluation.paired import effects, interval, read_scores
 from spfem_dist.tracking.board import keep_board
+from spfem_dist.tracking.store import flatten
 
 RECIPE = "python recipes/leaderboard.py"
 
@@ -177,6 +180,50 @@ def test_a_board_written_again_goes_on_in_its_own_run(made, tmp_path):
 
 def test_the_documentation_holds_the_frame_until_a_board_is_made():
     assert "No board has been made with this version yet" in board.as_markdown(None)
+
+
+def settings_of(run):
+    return {k: v for k, v in flatten(run.model_dump(mode="json")).items() if k != "name"}
+
+
+def test_variants_of_a_regime_and_seed_differ_in_their_priors_alone(tmp_path):
+    asked = recipe.Leaderboard()
+    asked.run.checkpoint.storage = str(tmp_path)
+    baseline, both = (settings_of(recipe.run_of(asked, "absolute", variant, 1)) for variant in ("baseline", "cdrl"))
+    assert {key for key in baseline if baseline[key] != both[key]} == {"priors"}
+    assert both["priors"] == [f"{tmp_path}/board-ccrl-1", f"{tmp_path}/board-cerl-1"]
+    assert baseline["pretrained"] == f"{tmp_path}/board-absolute-pretraining-1"
+    assert baseline["ned.regime"] == "absolute"
+
+
+def test_every_seed_has_a_stage_one_on_speakers_whom_the_generator_never_sees():
+    asked = recipe.Leaderboard()
+    stage1 = [recipe.prior_run(asked, "ccrl", seed) for seed in asked.seeds]
+    assert [(run.seed, run.ccrl.enabled, list(run.jobs())) for run in stage1] == [
+        (s, True, ["ccrl"]) for s in (0, 1, 2)
+    ]
+    learnt = [
+        Split.of(run.data).part("train").speakers for run in (stage1[0], recipe.run_of(asked, "residual", "ccrl", 0))
+    ]
+    assert learnt[0]
+    assert learnt[1]
+    assert not learnt[0] & learnt[1]
+
+
+def test_parts_that_several_variants_need_are_done_once():
+    asked, console = recipe.Leaderboard(variants=("ccrl", "cdrl")), Console(quiet=True)
+    chosen = recipe.chosen_variants(asked.variants, console)
+    parts = list(recipe.parts_of(asked, chosen, 0, recipe.Panel(asked), 3, console))
+    kinds = [part.kind for part in parts]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"prior": 2, "pretraining": 2, "guided": 6, "score": 6}
+
+
+def test_a_part_that_was_done_here_says_how_long_the_others_take(tmp_path):
+    part = recipe.Part("guided", 200, "a run", lambda: False, lambda: None)
+    clock = recipe.Clock(str(tmp_path))
+    guessed = clock.hours([part] * 3600)
+    clock.time(part)
+    assert recipe.Clock(str(tmp_path)).hours([part] * 3600) < guessed / 10
 
 
 @pytest.mark.nightly
