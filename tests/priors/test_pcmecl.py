@@ -8,7 +8,7 @@ from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.nets.frozen import freeze
 from spfem_dist.priors import pcmecl
-from spfem_dist.priors.pcmecl.clean import NEUTRAL, CleanPCMECL, cosine
+from spfem_dist.priors.pcmecl.clean import CleanPCMECL, cosine
 from spfem_dist.priors.prior import EditedFrames, Prior, build_prior, load_prior, save_prior
 from spfem_dist.streaming.views import PERSONAL
 
@@ -58,18 +58,12 @@ def test_it_learns_a_batch_by_heart(batch):
     assert monitors["pcmecl/accuracy_generic"] > 0.9
 
 
-def test_a_speakers_prompts_begin_at_the_portrait_and_go_where_the_text_goes():
+def test_before_training_everybodys_prompts_are_nobodys():
     torch.manual_seed(0)
     prior = build_prior(pcmecl.Settings(), Data(), 160)
-    who = torch.nn.functional.normalize(torch.randn(2, 128), dim=1)
-    prompts = prior.prompts(who)
-    assert prompts.shape == (2, len(SEVEN), 128)
-    torch.testing.assert_close(prompts.norm(dim=2), torch.ones(2, 7))
-    torch.testing.assert_close(prompts[:, NEUTRAL], who)
-    said = prior.towers.say(torch.zeros(1, 128))[0]  # nobody shifts a word before training
-    expected = torch.nn.functional.normalize(who[:, None] + said - said[NEUTRAL], dim=2)
-    torch.testing.assert_close(prompts, expected)
-    torch.testing.assert_close(prior.prompts(), torch.nn.functional.normalize(said, dim=1))
+    torch.testing.assert_close(prior.prompts(torch.randn(2, 128)), prior.prompts().expand(2, -1, -1))
+    assert prior.prompts().shape == (len(SEVEN), 128)
+    torch.testing.assert_close(prior.prompts().norm(dim=1), torch.ones(7))
 
 
 def test_prompts_follow_the_portrait_and_the_portrait_counts_valid_frames_alone():
@@ -78,7 +72,7 @@ def test_prompts_follow_the_portrait_and_the_portrait_counts_valid_frames_alone(
     counted = torch.tensor([[True, True, False, True]] * 2)
     who = prior.portrait(vectors, counted)
     torch.testing.assert_close(who, vectors[:, [0, 1, 3]].mean(1))
-    mine, other = prior.person(who)
+    mine, other = prior.prompts(who)
     assert (mine - other).abs().max() > 0.01
 
 

@@ -72,14 +72,12 @@ class CleanPCMECL(nn.Module):
     def prompts(self, who: Tensor | None = None) -> Tensor:
         """Prompts T_e(u), unit norm, in the order of `emotions.SEVEN`: [N, 7, D] for portraits [N, D], [7, D] nobody's.
 
-        Nobody's are what the text says, N(g(ctx_e)). A speaker's begin at the portrait and go where the text goes from neutral to the
-        emotion: N(u + g(ctx_e + pi(u)) - g(ctx_neutral + pi(u))), so that they lie among the speaker's own pictures, and the neutral one
-        is the portrait.
+        N(g(ctx_e + pi(u))): the portrait shifts what the text tower g reads; nobody's prompts are not shifted.
         """
         if who is None:
             nothing = torch.zeros(1, self.towers.shift_width, device=self.device, dtype=self._dtype)
             return unit(self.towers.say(nothing))[0]
-        return self._of_person(who, self._shift(who))
+        return unit(self.towers.say(self._shift(who)))
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and monitors of a batch with nine recordings: one for each emotion, and two rows of a portrait.
@@ -100,7 +98,7 @@ class CleanPCMECL(nn.Module):
         known = batch.valid[:, rows:].flatten(1).any(1)
         shift = self._shift(who) * known[:, None]
         nobodys = self.prompts()
-        prompts = torch.where(known[:, None, None], self._of_person(who, shift), nobodys)
+        prompts = unit(self.towers.say(shift))
         shown = vectors[:, :rows]
         classes = class_of(batch.emotion[:, :rows])[..., None].expand(b, rows, k)
         counted = batch.valid[:, :rows] & (classes >= 0)
@@ -208,10 +206,6 @@ class CleanPCMECL(nn.Module):
     def _shift(self, who: Tensor) -> Tensor:
         # A unit vector's numbers are small: brought to unit variance they reach a prompt within few steps.
         return self.person(who.to(self._dtype) * self.towers.width**0.5)
-
-    def _of_person(self, who: Tensor, shift: Tensor) -> Tensor:
-        said = self.towers.say(shift)
-        return unit(who[:, None] + said - said[:, NEUTRAL, None])
 
     def _shown(self, edit: EditedFrames, source: Tensor) -> Tensor:
         """The emotion of each source, as an index into `SEVEN`, int64 [N]: as said, else as nobody's prompts find it."""

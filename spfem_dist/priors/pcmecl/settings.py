@@ -21,7 +21,7 @@ class Settings(PriorSettings):
     form: Annotated[Literal["clean"], tyro.conf.Suppress] = Field(  # type: ignore[assignment]
         "clean", description="No code was published: there is no other form."
     )
-    steps: Positive = Field(600, description="Optimiser steps.")
+    steps: Positive = Field(400, description="Optimiser steps.")
     global_batch: Positive = Field(
         8, description="Samples (utterance groups) for each optimiser step, over all workers: the run's constant."
     )
