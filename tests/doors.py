@@ -8,6 +8,7 @@ import multiprocessing.connection
 import os
 import runpy
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,10 @@ ROOMS = {"SPFEM_ROOMS": str(ROOT / "tests" / "rooms")}
 #: Imported before the first fork.
 PRELOADED = ["deepspeed", "spfem_dist.cli", "spfem_dist.training.plain", "spfem_dist.priors.stage"]
 PRELOADED += ["spfem_dist.prepare.job"]
+#: What a command in a process of its own has beside the environment of the tests.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "SPFEM_HOME": ""}
+#: Seconds after which a run is taken to hang; far more than a run needs, because the machine may be busy with others.
+PATIENCE = 500
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(PRELOADED)
 
@@ -61,6 +66,15 @@ def command(*words, workers=1, cwd=ROOT, timeout=400, before=None, **environment
         code = _ended(processes, timeout)
         out, err = ("".join(Path(file).read_text() for file in files if Path(file).exists()) for files in (outs, errs))
     return Ended(" ".join(words), code, out, err)
+
+
+def process(*words, **environment) -> Ended:
+    """Run `python *words` in a process of its own: a launcher, or a recipe that starts Ray."""
+    line = [sys.executable, *map(str, words)]
+    done = subprocess.run(
+        line, cwd=ROOT, env=os.environ | ENVIRONMENT | environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    return Ended(" ".join(line), done.returncode, done.stdout, done.stderr)
 
 
 def _ranks(workers) -> list[dict[str, str]]:

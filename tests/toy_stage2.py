@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from cdrl_stage2 import CDRLGenerator
 from documented import words_of
-from doors import ROOT, Ended, command
+from doors import Ended, command, process
 from rich.console import Console
 from small_corpus import SPLIT
 
@@ -102,13 +100,8 @@ def started(line: str, toy: Toy, storage, *flags) -> Ended:
     """A documented line in processes of its own: torchrun, or Ray."""
     launcher, *words = toy.words(line, storage, *flags)
     if launcher == "torchrun":  # of this environment, on a port that is free
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend", "c10d"]
-        launcher += ["--rdzv-endpoint", "localhost:0"]
-    else:
-        launcher = [sys.executable]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "SPFEM_HOME": ""}
-    done = subprocess.run([*launcher, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
-    return Ended(" ".join(words), done.returncode, done.stdout, done.stderr)
+        words = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *words]
+    return process(*words)
 
 
 def losses(storage, job="ned") -> dict[tuple[int, str], float]:

@@ -20,8 +20,8 @@ from spfem_dist.corpora.splits import Split
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.shard_format import GroupEntry
 
-Way = Literal["intra", "cross"]
-WAYS: tuple[Way, ...] = ("intra", "cross")
+#: Whether the reference shows the source's speaker or somebody else.
+ReferenceIdentity = Literal["intra", "cross"]
 
 
 class ProtocolError(ValueError):
@@ -49,7 +49,7 @@ class Edit:
     source: Place
     emotion: Emotion
     reference: Place
-    way: Way
+    way: ReferenceIdentity
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Under Ray Train: the same losses as one process, also when workers die and when the run is stopped and goes on."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 
 import pytest
-from doors import ROOT, well
-from toy_runs import ENVIRONMENT, PATIENCE, RECIPE, alone, launched, losses, state
+from doors import ENVIRONMENT, PATIENCE, ROOT, well
+from toy_runs import RECIPE, alone, launched, losses, state
 
 
 def test_a_run_goes_from_one_process_to_ray_and_back_and_no_loss_differs(reference, tmp_path):
@@ -44,7 +45,7 @@ def driven(storage, *flags, stop_at, **environment):
     run = subprocess.Popen(
         [sys.executable, RECIPE, "--checkpoint.storage", str(storage), *flags],
         cwd=ROOT,
-        env=ENVIRONMENT | environment,
+        env=os.environ | ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

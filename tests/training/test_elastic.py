@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from doors import command, well
-from toy_runs import PATIENCE
+from doors import PATIENCE, command, well
 
 MANY = str(Path(__file__).with_name("toy_many.py"))
 #: Each run and the ZeRO stage it has with 2, then 1, then 3 workers. The pair has two networks, each in its own engine.

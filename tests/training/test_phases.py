@@ -5,10 +5,10 @@ import signal
 
 import pytest
 import torch
-from doors import command, well
+from doors import PATIENCE, command, well
 from safetensors.torch import load_file
 from toy_pair import OPTIMIZERS, PHASES, PairStage, networks, pair
-from toy_runs import PATIENCE, RECIPE, together
+from toy_runs import RECIPE, together
 
 PAIR = RECIPE.replace("toy_recipe", "toy_pair")
 

@@ -1,23 +1,11 @@
 """What the training tests share: the toy recipe started in each way, and the losses that it left."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from doors import ROOT, Ended, command
+from doors import PATIENCE, Ended, command, process
 
 RECIPE = str(Path(__file__).with_name("toy_recipe.py"))
-ENVIRONMENT = os.environ | {
-    "OMP_NUM_THREADS": "1",
-    "DS_ACCELERATOR": "cpu",
-    "RAY_AUTH_MODE": "disabled",
-    "SPFEM_HOME": "",
-}
-
-#: Seconds after which a run is taken to hang; far more than a run needs, because the machine may be busy with others.
-PATIENCE = 500
 
 
 def alone(storage, *arguments, **environment) -> Ended:
@@ -33,11 +21,7 @@ def together(workers, storage, *arguments, recipe=RECIPE, **environment) -> Ende
 
 def launched(storage, *arguments, launcher=(), recipe=RECIPE, **environment) -> Ended:
     """`python LAUNCHER toy_recipe.py ...` in processes of its own; without a launcher that is Ray Train."""
-    line = [sys.executable, *launcher, recipe, "--checkpoint.storage", str(storage), *arguments]
-    done = subprocess.run(
-        line, cwd=ROOT, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=PATIENCE
-    )
-    return Ended(" ".join(line), done.returncode, done.stdout, done.stderr)
+    return process(*launcher, recipe, "--checkpoint.storage", storage, *arguments, **environment)
 
 
 def losses(storage) -> dict[int, float]:
