@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -133,7 +134,14 @@ def show(run: Run, stage: Stage) -> None:
 
 def _say(console: Console, sentence: str, head: tuple[str, str] = ("", "")) -> None:
     """Print a sentence, broken between words alone: a path stays whole."""
-    console.print(Text.assemble(head, sentence), overflow="ignore", highlight=False)
+    lines = [
+        part
+        for line in f"{head[0]}{sentence}".splitlines()
+        for part in textwrap.wrap(line, console.width, break_long_words=False, break_on_hyphens=False)
+    ]
+    text = Text("\n".join(lines))
+    text.stylize(head[1], 0, len(head[0].rstrip()))
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 def _outline(run: Run) -> str:
