@@ -76,7 +76,7 @@ FLAGS = {
 SECONDS = {
     "judges": (20.0, 0.2),
     "prior": (15.0, 0.2),
-    "pretraining": (30.0, 0.08),
+    "pretraining": (40.0, 0.1),
     "guided": (20.0, 0.25),
     "score": (5.0, 28.0),
 }
@@ -261,7 +261,7 @@ def training(kind: str, run: Run, stage: Stage, local: bool) -> Part:
         if start(run, stage, local=local) != "finished":
             sys.exit(130)
 
-    return Part(kind, max(job.steps for job in run.jobs().values()), run.name, done, work)
+    return Part(kind, max(getattr(run, name).steps for name in stage.jobs(run)), run.name, done, work)
 
 
 def prior_run(asked: Leaderboard, kind: str, seed: int) -> Run:

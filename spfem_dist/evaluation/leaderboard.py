@@ -175,7 +175,10 @@ python recipes/leaderboard.py
 
 trains and scores what is not done yet, and writes this page, `leaderboard.json` (`<regime>/<variant>/<figure>/{difference, low, high}`) and
 `leaderboard.html`, which plays clips of every variant. The same command goes on where it was stopped; before it begins it says how long it will
-take. `--budget smoke` shows in minutes that everything works, `laptop` scores one sentence of each test speaker, `night` three.
+take: about 3.5 hours on 2 quiet cores for all ten variants. `--budget smoke` shows in minutes that everything works, `laptop` scores one
+sentence of each test speaker (2.5 hours), `night`, the default, three. A prior of personal style has nothing to learn on the plain rendered corpus:
+`spfem prepare synthetic --style 1 --out shards/synthetic-style`, then `--data.shards shards/synthetic-style` and folders of its own
+(`--checkpoint.storage`).
 
 **What is compared.** A variant is a set of frozen priors that guide stage 2. All variants of a seed start from one pre-training of the manipulator
 and go on for the same steps on the same samples; they differ in the priors alone. Each seed has a stage 1 of its own. Priors learn from the
