@@ -250,6 +250,8 @@ def known_flags() -> set[str]:
                 names |= {argument.arg for argument in node.args.args + node.args.kwonlyargs}
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 names.add(node.target.id)
+    chaos = (ROOT / "tests" / "chaos" / "__main__.py").read_text()
+    names |= set(re.findall(r'add_argument\("--([a-z-]+)"', chaos))
     return {f"--{name}".replace("_", "-") for name in names}
 
 
