@@ -198,7 +198,8 @@ def _sqlite_reachable(file: Path) -> Reach:
                 False, f"{file} (or its folder) cannot be written; change its permissions or choose another file"
             )
         try:
-            with sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1) as database:
+            # To read what a killed process was writing SQLite first takes it back, which needs mode=rw; nothing else is written.
+            with sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=1) as database:
                 tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
                 versions = (
                     [row[0] for row in database.execute("select version_num from alembic_version")]

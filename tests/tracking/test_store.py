@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -55,6 +57,26 @@ def answering():
 
 def test_settings_flatten_to_dotted_names():
     assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": {}}) == {"a.b": 1, "a.c.d": 2, "e": {}}
+
+
+WRITER = """
+import os, signal, sqlite3, sys
+store = sqlite3.connect(sys.argv[1], isolation_level=None)
+for words in ("create table points (x)", "insert into points values ('old')", "pragma cache_size = 1", "begin"):
+    store.execute(words)
+store.execute("update points set x = 'new'")
+store.executemany("insert into points values (?)", [("x" * 1000,)] * 1000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_that_a_killed_process_was_writing_can_be_used_and_has_what_was_whole(tmp_path):
+    file = tmp_path / "mlflow.db"
+    assert subprocess.run([sys.executable, "-c", WRITER, str(file)]).returncode == -signal.SIGKILL
+    assert (tmp_path / "mlflow.db-journal").stat().st_size, "the writer was killed before it wrote"
+    reach = reachable(f"sqlite:///{file}")
+    assert reach.ok, reach.detail
+    assert sqlite3.connect(file).execute("select x from points").fetchall() == [("old",)]
 
 
 def test_tracking_off_counts_as_reachable():
