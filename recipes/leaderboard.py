@@ -10,12 +10,9 @@ Every flag of recipes/cdrl_stage2.py may be given and holds for all variants. Th
 A further row: a room of spfem_dist/priors and a line in VARIANTS.
 """
 
-import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -37,11 +34,9 @@ from spfem_dist.evaluation.paired import BASELINE, is_scored
 from spfem_dist.generators import ned
 from spfem_dist.generators.load import load_generator
 from spfem_dist.priors.stage import Stage1
-from spfem_dist.stage import Stage
-from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking.board import keep_board
 from spfem_dist.training import usage
-from spfem_dist.training.launch import start
+from spfem_dist.training.parts import Clock, Part, training
 
 #: The frozen priors that guide each variant. A further row is a line here.
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -121,19 +116,6 @@ class Leaderboard:
     """Train in this process, without Ray."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One piece of the work. kind and size (steps, or sentences): parts alike in both take about as long. done: whether an
-    earlier call finished it.
-    """
-
-    kind: str
-    size: int
-    name: str
-    done: Callable[[], bool]
-    work: Callable[[], None]
-
-
 def leaderboard(asked: Leaderboard, console: Console) -> None:
     """Do what is not done yet, and write the board into `out` after every seed."""
     asked.run = asked.run.absolute()
@@ -145,7 +127,7 @@ def leaderboard(asked: Leaderboard, console: Console) -> None:
     storage, out = asked.run.checkpoint.storage, asked.out or asked.run.checkpoint.storage
     if "://" in out:
         raise ValueError(f"the board is written into a local folder, and {out} is none: give --out a folder")
-    clock, panel = Clock(storage), Panel(asked)
+    clock, panel = Clock(storage, SECONDS), Panel(asked)
     check_speakers(asked, console)
     if asked.judges:
         load_judges(asked.judges)
@@ -243,27 +225,6 @@ def parts_of(
             yield Part("score", sentences, f"scores of {run.name}", scored, score)
 
 
-def training(kind: str, run: Run, stage: Stage, local: bool) -> Part:
-    """A run that is trained to its end."""
-
-    def done() -> bool:
-        fs, root = open_filesystem(run.folder())
-        for name in stage.jobs(run):
-            if not fs.exists(f"{root}/{name}/state.json"):
-                return False
-            with fs.open(f"{root}/{name}/state.json", "r") as f:
-                state = json.load(f)
-            if state.get("status") != "finished" or state.get("step", 0) < getattr(run, name).steps:
-                return False
-        return True
-
-    def work() -> None:
-        if start(run, stage, local=local) != "finished":
-            sys.exit(130)
-
-    return Part(kind, max(getattr(run, name).steps for name in stage.jobs(run)), run.name, done, work)
-
-
 def prior_run(asked: Leaderboard, kind: str, seed: int) -> Run:
     """Stage 1 of a prior and seed: a run of this one job, with the settings that its room has."""
     settings = rooms.settings_of(kind)()
@@ -348,37 +309,6 @@ class Panel:
         """The judges, read once."""
         self._judges = self._judges or load_judges(self.folder)
         return self._judges
-
-
-class Clock:
-    """How long parts take, by their kind: measured where one was done here, else as on 2 cores."""
-
-    def __init__(self, storage: str):
-        self.file = Path(storage) / "board-seconds.json" if "://" not in storage else None
-        known = json.loads(self.file.read_text()) if self.file and self.file.exists() else {}
-        self.measured: dict[str, list[float]] = known
-
-    def hours(self, parts: list[Part]) -> float:
-        """An estimate for these parts."""
-        total = 0.0
-        for part in parts:
-            found = self.measured.get(f"{part.kind}/{part.size}", [])
-            begun, each = SECONDS[part.kind]
-            total += sum(found) / len(found) if found else begun + each * part.size
-        return total / 3600
-
-    def time(self, part: Part) -> None:
-        """Do a part and remember how long it took."""
-        began = time.perf_counter()
-        part.work()
-        self.measured.setdefault(f"{part.kind}/{part.size}", []).append(round(time.perf_counter() - began, 1))
-        if self.file:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(json.dumps(self.measured))
-
-    def spent(self) -> float:
-        """Seconds of all parts that were done here."""
-        return sum(sum(found) for found in self.measured.values())
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ def test_a_setting_that_may_be_a_name_or_an_address_becomes_absolute_only_where_
 def test_recipes_are_short_and_say_how_they_are_run():
     for file in sorted((ROOT / "recipes").glob("*.py")):
         text = file.read_text()
-        limit = 120 if file.name == "demo.py" else 95  # the demo strings recipes together
+        # The demo strings recipes together; the leaderboard is an experiment of many runs.
+        limit = {"demo.py": 120, "leaderboard.py": 350}.get(file.name, 95)
         assert len(text.splitlines()) < limit, f"{file.name} is longer than a recipe"
         assert f"python recipes/{file.name}" in text, f"{file.name} does not open with the commands that run it"
 

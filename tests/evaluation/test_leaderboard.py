@@ -220,10 +220,10 @@ def test_parts_that_several_variants_need_are_done_once():
 
 def test_a_part_that_was_done_here_says_how_long_the_others_take(tmp_path):
     part = recipe.Part("guided", 200, "a run", lambda: False, lambda: None)
-    clock = recipe.Clock(str(tmp_path))
+    clock = recipe.Clock(str(tmp_path), recipe.SECONDS)
     guessed = clock.hours([part] * 3600)
     clock.time(part)
-    assert recipe.Clock(str(tmp_path)).hours([part] * 3600) < guessed / 10
+    assert recipe.Clock(str(tmp_path), recipe.SECONDS).hours([part] * 3600) < guessed / 10
 
 
 @pytest.mark.nightly
