@@ -222,6 +222,9 @@ def test_a_run_goes_on_from_the_pretraining_of_another(toy, tmp_path):
     done = alone(toy, tmp_path / "third", "--pretrained", shared, "--ned.regime", "absolute")
     assert done.code == 1
     assert "--ned.regime is absolute, the pre-training" in done.said
+    done = alone(toy, tmp_path / "third", "--pretrained", shared, "--data.size", "48")
+    assert done.code == 1
+    assert "was trained on faces of 32 pixels, data.size is 48" in done.said
     done = alone(toy, tmp_path / "third", "--pretrained", tmp_path / "nowhere")
     assert done.code == 1
     assert "there is no finished pre-training" in done.said

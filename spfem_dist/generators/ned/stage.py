@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spfem_dist.config import GuidedRun, Run
+from spfem_dist.generators.load import local_copy
 from spfem_dist.generators.ned import objectives
 from spfem_dist.generators.ned.known import Known, check_agreement, described, pretrained_folder, take_over
 from spfem_dist.generators.ned.networks import build_networks
@@ -62,9 +63,14 @@ class Stage:
             VGG19.pretrained()
         own = next((job for job in run.jobs().values() if isinstance(job, Pretraining)), None)
         if run.pretrained:
-            folder = pretrained_folder(run)
-            if "://" not in folder:
-                check_agreement(name, settings, read_config(folder, "generator")["settings"], run.pretrained)
+            with local_copy(pretrained_folder(run)) as folder:
+                config = read_config(folder, "generator")
+            check_agreement(name, settings, config["settings"], run.pretrained)
+            if (size := config["size"]) != run.data.size:
+                raise ValueError(
+                    f"--pretrained {run.pretrained} was trained on faces of {size} pixels, data.size is {run.data.size}: give --data.size "
+                    f"{size}, or another pre-training"
+                )
         elif own is not None:
             check_agreement(name, settings, own.model_dump(), "this run")
 
@@ -130,10 +136,15 @@ def losses_fit(settings: Settings, priors: FrozenPriors, frames: int) -> int:
             f"the prior {name} judges windows of {longest} frames, data.frames_per_recording is {frames}: give --data.frames-per-recording "
             f"{longest} or more"
         )
-    if settings.guidance_placement == "released" and settings.renderer == "none":
-        raise ValueError(
-            "guidance_placement released guides a renderer, and renderer is none: give --ned.renderer residual"
-        )
+    if settings.guidance_placement == "released":
+        if settings.renderer == "none":
+            raise ValueError(
+                "guidance_placement released guides a renderer, and renderer is none: give --ned.renderer residual"
+            )
+        if longest > 1:
+            raise ValueError(
+                f"guidance_placement released redraws single frames, and a prior judges windows of {longest}: leave it out, or guide clean"
+            )
     return longest
 
 
