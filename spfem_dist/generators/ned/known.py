@@ -88,12 +88,12 @@ def pretrained_folder(run: GuidedRun) -> str:
         fs, root = open_filesystem(run.pretrained)
         if fs.exists(f"{root}/{CONFIG}"):
             return run.pretrained
-        found = [file.rsplit("/", 1)[0] for file in sorted(fs.glob(f"{root}/*/model/{CONFIG}"))]
-        if not found:
+        jobs = [file.split("/")[-3] for file in sorted(fs.glob(f"{root}/*/model/{CONFIG}"))]
+        if not jobs:
             raise FileNotFoundError(
                 f"--pretrained {run.pretrained}: there is no finished pre-training; give the folder of a finished stage-2 run"
             )
-        return next((folder for folder in found if folder.split("/")[-2] == PRETRAINING), found[0])
+        return f"{run.pretrained.rstrip('/')}/{PRETRAINING if PRETRAINING in jobs else jobs[0]}/model"
     own = next((name for name, job in run.jobs().items() if isinstance(job, Pretraining)), "")
     return f"{run.folder()}/{own}/model" if own else ""
 
