@@ -35,6 +35,8 @@ from spfem_dist.training.runfolder import set_aside
 
 #: The released form needs no more to show its shortcut: it does not get better with training.
 RELEASED_STEPS = 30
+#: Weight of the distance to the true target's motion: every sentence of this corpus was said in every emotion.
+PAIRS = 20.0
 
 
 def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")) -> None:
@@ -55,10 +57,12 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", RELEASED_STEPS, 4
     published.cerl.enabled, published.tracking.register_models = False, False
     panel = here(metric_nets(), "demo-judges", 1000 + seed, corpus, runs)
+    motion = here(cdrl_stage2(), "demo-pretraining", seed, corpus, runs)  # of NED's manipulator, on coefficients alone
+    motion.ned.enabled, motion.pretraining.pairs, motion.pretraining.steps = False, PAIRS, 500
     prepared = background.event()
     small = [
         background.train_beside(run.absolute(), kind, prepared, runs)
-        for run, kind in ((published, Stage1()), (panel, JudgeStage()))
+        for run, kind in ((published, Stage1()), (panel, JudgeStage()), (motion, ned.Stage()))
     ]
 
     headline("1/6 synthetic corpus -> shards")
@@ -66,7 +70,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     job.run(PrepareSettings(corpus="synthetic", out=corpus, seed=seed), console)
     prepared.set()
 
-    headline("2/6 stage 1 on two Ray Train workers, the judges beside it")
+    headline("2/6 stage 1 on two Ray Train workers, judges and stage 2's pre-training beside it")
     priors = finished(stage1, Stage1())
 
     headline("3/6 scores of the priors on held-out speakers")
@@ -78,8 +82,8 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
 
     headline("5/6 stage 2: NED under the frozen priors")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
-    generator.priors = (priors,)
-    generator.pretraining.pairs = generator.ned.pairs = 20  # every sentence was said in every emotion
+    generator.priors, generator.ned.pairs, generator.ned.steps = (priors,), PAIRS, 150
+    generator.pretrained = background.wait_for(small[2], motion, runs, console)
     edits = finished(generator, ned.Stage())
 
     headline("6/6 scores of its edits, and one edited clip")
