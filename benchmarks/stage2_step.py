@@ -3,7 +3,7 @@
     python benchmarks/stage2_step.py            # 20 steps of each, in turn
     python benchmarks/stage2_step.py --smoke    # 2 steps of each: does it run?
 
-Both train NED's four networks on the same batches with the same optimisers, under untrained priors. Ours goes through one DeepSpeed
+Both train NED's networks on the same batches with the same optimisers, under untrained priors. Ours goes through one DeepSpeed
 engine for each network (ZeRO-1, one process) and named losses; the other is forward, backward, clip and step for each phase.
 """
 

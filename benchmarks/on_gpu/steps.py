@@ -200,7 +200,7 @@ def compile_parts(networks: Mapping[str, nn.Module]) -> None:
             (inner.network.clip.vision_model if hasattr(inner.network, "clip") else inner.network.face).compile(
                 dynamic=False
             )
-        elif name in ("renderer", "renderer_critic"):
+        elif name == "renderer":
             inner.compile(dynamic=False)
 
 
