@@ -59,7 +59,7 @@ def test_a_finished_run_is_exported_with_its_card(finished, toy, tmp_path):
     priors = json.loads((tmp_path / "model" / "config.json").read_text())["facts"]["priors"]
     for part in (
         *(index["digest"], priors["ccrl"]["sha256"], priors["cerl"]["sha256"], "2 optimiser steps, 8 samples, seed 0"),
-        *("Not scored yet", "Apache-2.0", "labels it as edited", "people who agreed", '"pair_weight"'),
+        *("Not scored yet", "Apache-2.0", "labels it as edited", "people who agreed", '"pairs"'),
     ):
         assert part in card, part
     assert str(toy.shards) not in card, "a card tells nobody where things lie on this machine"

@@ -60,6 +60,13 @@ class LinearErasure(nn.Module):
 
         Asks the host for nothing: a class that was not observed has a share of 0, and with one class nothing lies apart.
         """
+        device = vectors.device.type
+        if not torch.amp.is_autocast_available(device):
+            return self._erased(vectors)
+        with torch.autocast(device, enabled=False):  # a pseudo-inverse wants single precision
+            return self._erased(vectors)
+
+    def _erased(self, vectors: Tensor) -> Tensor:
         seen, whole = self.count > 0, self.count.sum().clamp(min=1e-30)
         mean = self.total.sum(0) / whole
         share = (self.count / whole).sqrt()
