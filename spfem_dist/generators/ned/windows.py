@@ -6,7 +6,9 @@ that follows stay on the device.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -136,7 +138,7 @@ class Prepared:
     paired: [B, T], where the matched are. by_reference: [B], whether the style is read from the reference or drawn. noise: [B, 4].
     emotion, target: int64 [B], what the source shows and what shall be shown, index into `list(Emotion)`. landmarks, anchors: [B, T, L or A, 2] of the sources; factor: their pose.
     frames: [B, 3, T, 3, S, S] in [-1, 1]. edited: int64 [B, F], the source frames whose edit is drawn.
-    redrawn: scenes of a real frame of each sample, as drawn from another frame of the speaker; wanted: those frames [B, 3, S, S], and
+    redraw: makes `redrawn`, scenes of a real frame of each sample, as drawn from another frame of the speaker; wanted: those frames [B, 3, S, S], and
     wanted_speech: what is heard with them.
     across: [B], whether the other frame is of another recording. results: what one phase leaves for the next.
     """
@@ -154,11 +156,16 @@ class Prepared:
     frames: Tensor
     speech: Tensor
     edited: Tensor
-    redrawn: Scene
+    redraw: Callable[[], Scene]
     wanted: Tensor
     wanted_speech: Tensor
     across: Tensor
     results: dict[str, Any]
+
+    @cached_property
+    def redrawn(self) -> Scene:
+        """See the class. Made when it is asked for: a step without a renderer draws no frame again."""
+        return self.redraw()
 
 
 def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int = 1) -> Prepared:
@@ -172,15 +179,18 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int = 1) -> Pr
     points = torch.cat([batch.landmarks.to(wide), extras["anchors"].to(wide)], 3)
     coefficients = extras["coefficients"].to(wide)
     shown, wanted = ((each, *extras[name].unbind(1)) for name in ("shown", "wanted"))
-    redrawn = made_scene(
-        face,
-        points[wanted],
-        points[shown],
-        frames[shown],
-        frames[wanted],
-        (coefficients[shown], coefficients[wanted]),
-        extras["across"],
-    )
+
+    def redraw() -> Scene:
+        return made_scene(
+            face,
+            points[wanted],
+            points[shown],
+            frames[shown],
+            frames[wanted],
+            (coefficients[shown], coefficients[wanted]),
+            extras["across"],
+        )
+
     first = (extras["edited"] * (t - edited + 1)).long().clamp(max=t - edited)
     count = face.model.topology.points
     return Prepared(
@@ -197,7 +207,7 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int = 1) -> Pr
         frames=frames,
         speech=batch.speech,
         edited=first[:, None] + torch.arange(edited, device=first.device),
-        redrawn=redrawn,
+        redraw=redraw,
         wanted=frames[wanted],
         wanted_speech=batch.speech[wanted],
         across=extras["across"].to(dtype),
