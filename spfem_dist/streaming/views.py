@@ -259,10 +259,15 @@ def _window(recording: Recording, length: int, rng: np.random.Generator) -> tupl
 
 def _begin(valid: np.ndarray, length: int, rng: np.random.Generator) -> int:
     """Where a window of `length` frames begins: at random among those with the most valid ones."""
+    best = best_starts(valid, length)
+    return int(best[rng.integers(len(best))])
+
+
+def best_starts(valid: np.ndarray, length: int) -> np.ndarray:
+    """Where the windows of `length` frames begin that have the most valid ones; valid: bool [T]."""
     starts = max(1, len(valid) - length + 1)
     found = np.convolve(valid.astype(int), np.ones(length, int))[length - 1 :][:starts]
-    best = np.flatnonzero(found == found.max())
-    return int(best[rng.integers(len(best))])
+    return np.flatnonzero(found == found.max())
 
 
 def plain_view(recording: Recording) -> Choice:

@@ -20,7 +20,7 @@ from spfem_dist.generators.face.texture import ExpressionTexture, TextureFit, si
 from spfem_dist.generators.face.topology import topology
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.streaming.loader import Source
-from spfem_dist.streaming.views import matches_of
+from spfem_dist.streaming.views import best_starts, matches_of
 
 #: Frames of a window, and of a recording from which the expression texture learns.
 WINDOW, TEXTURE_FRAMES = 10, 5
@@ -148,7 +148,11 @@ class Windows:
     def __init__(self, recordings: Sequence[Recorded], model: FaceModel, rests: dict[str, np.ndarray]):
         self._recordings = [r for r in recordings if r.emotion in SEVEN]
         self._clips = [
-            (model.fit(r.landmarks, rests.get(r.speaker)).coefficients, SEVEN.index(r.emotion), _starts(r.valid))
+            (
+                model.fit(r.landmarks, rests.get(r.speaker)).coefficients,
+                SEVEN.index(r.emotion),
+                best_starts(r.valid, WINDOW),
+            )
             for r in self._recordings
         ]
         if not self._clips:
@@ -201,13 +205,6 @@ class Windows:
         inside = np.clip(at, 0, len(coefficients) - 1)
         good = (at >= 0) & own.valid[frames] & self._recordings[other].valid[inside]
         return coefficients[inside], good
-
-
-def _starts(valid: np.ndarray) -> np.ndarray:
-    """The first frames of windows with the most found faces."""
-    starts = max(1, len(valid) - WINDOW + 1)
-    found = np.convolve(valid.astype(int), np.ones(WINDOW, int))[WINDOW - 1 :][:starts]
-    return np.flatnonzero(found == found.max())
 
 
 def _frames(clip: tuple[np.ndarray, int, np.ndarray], rng: np.random.Generator) -> np.ndarray:

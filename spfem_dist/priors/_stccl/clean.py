@@ -28,7 +28,7 @@ from spfem_dist.priors.asccl.clean import (
     place_entropy,
     weighted_mean,
 )
-from spfem_dist.priors.asccl.metric import around_mouth, square
+from spfem_dist.priors.asccl.metric import around_mouth, drawn_places, square
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.streaming.views import windows_view
@@ -224,12 +224,7 @@ class CleanSTCCL(nn.Module):
         places = self.centres(side).to(seed.device)
         numbers = uniform(seed, f"{self.kind}/places{level}", len(places))
         near = self._near_mouth(places, side)
-        at_mouth = min(round(self.settings.mouth_share * PLACES[level]), int(near.sum()))
-        chosen = [
-            torch.where(near, numbers, -1.0).topk(at_mouth).indices,
-            torch.where(near, -1.0, numbers).topk(PLACES[level] - at_mouth).indices,
-        ]
-        return places[torch.cat(chosen, 1)]
+        return drawn_places(places, near, numbers, PLACES[level], self.settings.mouth_share)
 
     def centres(self, side: int, window: str = "face") -> Tensor:
         """The places of a map of that side that keep the relation's margin, all or those around the `mouth`, int64 [P, 2]."""

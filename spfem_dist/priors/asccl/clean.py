@@ -20,7 +20,14 @@ from spfem_dist.nets.augment import colour_jitter, face_crop, flip, random_shift
 from spfem_dist.nets.batchnorm import BatchNorm2d, synchronise
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.small import SIDE, resized, to_unit_range, unit
-from spfem_dist.priors.asccl.metric import around_mouth, codes_at, disagreement_picture, disparities, square
+from spfem_dist.priors.asccl.metric import (
+    around_mouth,
+    codes_at,
+    disagreement_picture,
+    disparities,
+    drawn_places,
+    square,
+)
 from spfem_dist.priors.asccl.settings import Settings
 from spfem_dist.priors.asccl.trunk import PAPER_SIZE, four_maps, paper_trunk
 from spfem_dist.priors.prior import EditedFrames
@@ -186,12 +193,7 @@ class CleanASCCL(nn.Module):
         places = self.centres(side).to(seed.device)
         numbers = uniform(seed, f"asccl/places{level}", len(places))
         near = self._near_mouth(places, side)
-        at_mouth = min(round(self.settings.mouth_share * PLACES[level]), int(near.sum()))
-        chosen = [
-            torch.where(near, numbers, -1.0).topk(at_mouth).indices,
-            torch.where(near, -1.0, numbers).topk(PLACES[level] - at_mouth).indices,
-        ]
-        return places[torch.cat(chosen, 1)]
+        return drawn_places(places, near, numbers, PLACES[level], self.settings.mouth_share)
 
     def augmented(self, batch: Batch) -> Tensor:
         """The batch's faces [B * R * K, 3, side, side] in [-1, 1]; shifted, mirrored and recoloured in training only.

@@ -79,6 +79,19 @@ def around_mouth(places: Tensor, side: int, crop: float = 1.0, row: float = 0.5)
     return ((in_frame - centre) / radius).square().sum(-1) <= 1
 
 
+def drawn_places(places: Tensor, near: Tensor, numbers: Tensor, count: int, mouth_share: float) -> Tensor:
+    """`count` of the places [P, 2] for each sample, int64 [B, count, 2]: `mouth_share` of them around the mouth, the rest elsewhere.
+
+    near: bool [P], which lie around the mouth. numbers: uniform in [0, 1), [B, P], by which they are drawn.
+    """
+    at_mouth = min(round(mouth_share * count), int(near.sum()))
+    chosen = [
+        torch.where(near, numbers, -1.0).topk(at_mouth).indices,
+        torch.where(near, -1.0, numbers).topk(count - at_mouth).indices,
+    ]
+    return places[torch.cat(chosen, 1)]
+
+
 def codes_at(metric: Metric, level: int, maps: Tensor, centres: Tensor) -> Tensor:
     """Unit vectors [N, P, 8, D] of a map [N, C, H, W] at places [P, 2]."""
     found = metric.code(level, disparities(maps, centres.to(maps.device).expand(len(maps), -1, -1)))
