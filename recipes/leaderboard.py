@@ -27,6 +27,7 @@ from spfem_dist.corpora.splits import Split
 from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation import leaderboard as board
 from spfem_dist.evaluation.board_clips import board_films
+from spfem_dist.evaluation.evaluation_set import EvaluationSet, evaluation_set
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.saved import Judges, load_judges
 from spfem_dist.evaluation.judges.stage import JudgeStage
@@ -219,7 +220,11 @@ def parts_of(
 
             def score(run: Run = run, variant: str = variant) -> None:
                 evaluate_generator(
-                    run.folder(), variant, panel.judges, sentences=sentences, protocol=asked.protocol, console=console
+                    run.folder(),
+                    variant,
+                    tests=panel.tests(sentences),
+                    upper_bound=variant == BASELINE,
+                    console=console,
                 )
 
             yield Part("score", sentences, f"scores of {run.name}", scored, score)
@@ -295,6 +300,7 @@ class Panel:
         self.run, self.asked = common(run, "board-judges", 1000), asked
         self.folder = asked.judges or self.run.folder()
         self._judges: Judges | None = None
+        self._tests: EvaluationSet | None = None
 
     def part(self) -> Part:
         """Their training."""
@@ -309,6 +315,13 @@ class Panel:
         """The judges, read once."""
         self._judges = self._judges or load_judges(self.folder)
         return self._judges
+
+    def tests(self, sentences: int) -> EvaluationSet:
+        """The test clips, read and judged once for all variants."""
+        if self._tests is None:
+            data = self.asked.run.data
+            self._tests = evaluation_set(data, self.judges, data.size, sentences, self.asked.protocol)
+        return self._tests
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import numpy as np
 from spfem_dist.config import Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation.clips import TestClip, read_clips
+from spfem_dist.evaluation.evaluation_set import synthetic_corpus
 from spfem_dist.evaluation.film import beside, filmed
-from spfem_dist.evaluation.generator_runs import driven, rendered, synthetic_corpus
+from spfem_dist.evaluation.generator_runs import driven, rendered
 from spfem_dist.evaluation.protocol import Protocol, protocol_for
 from spfem_dist.generators.generator import Generator
 from spfem_dist.streaming.loader import Source

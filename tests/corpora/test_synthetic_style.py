@@ -10,7 +10,7 @@ from spfem_dist.config import Data
 from spfem_dist.corpora.synthetic import SyntheticCorpus
 from spfem_dist.corpora.synthetic.expression import personal_style
 from spfem_dist.emotions import Emotion
-from spfem_dist.evaluation.generator_runs import synthetic_corpus
+from spfem_dist.evaluation.evaluation_set import synthetic_corpus
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.shard_format import INDEX_NAME, ShardIndex

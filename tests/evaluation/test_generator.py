@@ -11,10 +11,11 @@ from fake_generators import Copy, Ideal
 from rich.console import Console
 
 from spfem_dist.config import Data, Run, Tracking
-from spfem_dist.evaluation import generator_runs
+from spfem_dist.evaluation import evaluation_set as sets
 from spfem_dist.evaluation.compare import compare, comparison_table, read_edits, verdict, write_edits
 from spfem_dist.evaluation.distances import frechet_distance
 from spfem_dist.evaluation.edit_report import shown_figures
+from spfem_dist.evaluation.evaluation_set import evaluation_set
 from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator import ClipScore, generator_figures
 from spfem_dist.evaluation.generator_runs import evaluate, evaluate_generator
@@ -75,9 +76,15 @@ def test_a_score_that_no_clip_has_gives_no_figure():
 # --- evaluation ---------------------------------------------------------------------------------------------------
 
 
+def evaluated(corpus, generator, judges, arm, by="reference", protocol="", **options):
+    run = run_of(corpus)
+    tests = evaluation_set(run.data, judges, generator.size, protocol=protocol)
+    return evaluate(run, generator, tests, arm, by, **options)
+
+
 @pytest.fixture(scope="module")
 def ideal(small_corpus, judges):
-    return evaluate(run_of(small_corpus), Ideal(small_corpus[0]), judges, "ideal").figures
+    return evaluated(small_corpus, Ideal(small_corpus[0]), judges, "ideal").figures
 
 
 def test_a_generator_that_draws_the_true_target_scores_as_the_target(ideal):
@@ -114,7 +121,7 @@ def test_the_figures_of_the_judges_stand_beside(ideal):
 
 
 def test_driven_by_name_every_clip_is_edited_once(small_corpus, judges, brief):
-    found = evaluate(run_of(small_corpus), Copy(), judges, "both", by="emotion", protocol=brief)
+    found = evaluated(small_corpus, Copy(), judges, "both", by="emotion", protocol=brief)
     assert {s.way for s in found.scores} == {"label"}
     assert found.facts["clips"] == 4  # two speakers, two emotions
 
@@ -122,8 +129,8 @@ def test_driven_by_name_every_clip_is_edited_once(small_corpus, judges, brief):
 def test_on_recorded_corpora_the_target_is_a_real_recording_and_no_truth_is_claimed(
     small_corpus, judges, brief, monkeypatch
 ):
-    monkeypatch.setattr(generator_runs, "synthetic_corpus", lambda source, size: None)
-    found = evaluate(run_of(small_corpus), Copy(), judges, "both", protocol=brief)
+    monkeypatch.setattr(sets, "synthetic_corpus", lambda source, size: None)
+    found = evaluated(small_corpus, Copy(), judges, "both", protocol=brief)
     figures = found.figures
     assert not any(
         name.split("/")[-1] in ("psnr", "changed_error_over_copy", "mouth_error_over_copy", "width_corr", "viseme_r2")
@@ -141,7 +148,20 @@ def test_on_recorded_corpora_the_target_is_a_real_recording_and_no_truth_is_clai
 
 def test_an_arm_cannot_take_the_name_of_a_row(small_corpus, judges):
     with pytest.raises(ValueError, match="an arm cannot be called 'copy'"):
-        evaluate(run_of(small_corpus), Copy(), judges, "copy")
+        evaluated(small_corpus, Copy(), judges, "copy")
+
+
+def test_many_generators_are_scored_on_clips_that_were_judged_once(small_corpus, judges, brief, monkeypatch):
+    run = run_of(small_corpus)
+    tests = evaluation_set(run.data, judges, Copy.size, protocol=brief)
+    first = evaluate(run, Copy(), tests, "both")
+    alone = evaluated(small_corpus, Copy(), judges, "both", protocol=brief)
+    monkeypatch.setattr(tests, "truth", None)  # a second generator asks for no target again
+    again = evaluate(run, Copy(), tests, "both", upper_bound=False)
+    assert {score.row for score in again.scores} == {"both", "copy", "target"}
+    for other in (alone, again):
+        shared = [(s.row, s.clip, s.values) for s in first.scores if s.row != "upper_bound"]
+        assert shared == [(s.row, s.clip, s.values) for s in other.scores if s.row != "upper_bound"]
 
 
 def test_a_generator_of_other_landmarks_is_refused(small_corpus, judges):
@@ -149,7 +169,7 @@ def test_a_generator_of_other_landmarks_is_refused(small_corpus, judges):
         topology = "mesh468"
 
     with pytest.raises(ValueError, match="the generator was trained on mesh468"):
-        evaluate(run_of(small_corpus), Mesh(), judges, "both")
+        evaluated(small_corpus, Mesh(), judges, "both")
 
 
 # --- what is written ----------------------------------------------------------------------------------------------
