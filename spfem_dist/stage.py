@@ -41,7 +41,7 @@ class Job:
     validation_losses(networks, batch): losses and monitors of a held-out micro-batch. pictures(networks, batch): uint8 [H, W, 3] by name.
     batches(start_sample) yields (micro-batch, seconds waited for it), from that global sample on, for this rank: its `shares.share_of`.
     validation() yields the fixed held-out micro-batches of this rank (`shares.held_out_share`), or nothing on any rank.
-    dataset: what the data are, for tracking (name, digest, source, counts).
+    dataset: what the data are, for tracking (name, digest, source, counts); read: `once` where all is read before the first step.
     export(networks, folder): writes the trained networks, safetensors and configuration, loadable on a CPU. Rank 0 calls it at the end.
     registers: whether what it exports becomes a registered model, which stage 2 or an edit can name.
     begin(): what must be done before the first step, and costs too much for looking at a job: reads what an earlier job exported, learns

@@ -196,6 +196,13 @@ def _product(batch: int, share: Share, workers: int) -> str:
 def _data(console: Console, run: Run, job: Job) -> None:
     facts = job.dataset["counts"]
     samples = job.settings.steps * job.settings.global_batch
+    if job.dataset.get("read") == "once":
+        _say(
+            console,
+            f"{job.name}: {facts['groups']} of {facts['groups_in_index']} groups read once, before the first step; "
+            f"{samples} samples drawn in memory",
+        )
+        return
     epochs = samples / facts["samples_per_epoch"]
     _say(
         console,

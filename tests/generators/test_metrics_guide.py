@@ -31,7 +31,7 @@ def untrained(toy, tmp_path_factory):
 
 
 @pytest.mark.parametrize("steps", [2, pytest.param(50, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("kind", ["asccl", "stccl_vd", "pcmecl"])
+@pytest.mark.parametrize("kind", ["asccl", "stccl_vd", "stccl_cm", "pcmecl"])
 def test_ned_trains_under_a_frozen_prior_of_each_kind(kind, steps, toy, untrained, tmp_path):
     prior = untrained(kind)
     flags = ["--priors", prior, *BRIEF, "--ned.steps", steps, f"--ned.guidance.{kind.replace('_', '-')}", "2"]

@@ -63,7 +63,14 @@ def test_a_killed_run_started_again_repeats_the_losses_exactly(toy, finished, tm
 
 def test_the_dry_run_says_what_would_happen(toy, tmp_path):
     shown = well(command(*toy.words(DRY, tmp_path, "--scaling.workers", "1")))
-    for part in ("trained parameters", "GFLOP/sample", "GB/worker under ZeRO-1", "4 of 12 groups used", "MB read"):
+    for part in (
+        "trained parameters",
+        "GFLOP/sample",
+        "GB/worker under ZeRO-1",
+        "4 of 12 groups used",
+        "MB read",
+        "groups read once",
+    ):
         assert part in shown.said, part
     assert "ready: nothing was trained" in shown.said
     assert not (tmp_path / "r").exists()
@@ -202,8 +209,8 @@ def test_every_prior_pulls_as_hard_as_the_settings_say_on_held_out_speakers(guid
     }
     assert set(found) == {"ccrl", "cerl"}
     shares = {kind: weight * pull for kind, (weight, pull) in found.items()}
-    assert shares["ccrl"] == pytest.approx(job.settings.guidance_pull, rel=0.01)
-    assert shares["cerl"] == pytest.approx(job.settings.guidance_pull / 2, rel=0.01)
+    assert shares["ccrl"] == pytest.approx(job.settings.content_pull, rel=0.01)
+    assert shares["cerl"] == pytest.approx(job.settings.emotion_pull / 2, rel=0.01)
 
 
 # --- pre-training -------------------------------------------------------------------------------------------------

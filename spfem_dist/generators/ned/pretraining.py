@@ -58,7 +58,7 @@ def pretraining_job(
         settings,
         batches,
         validation,
-        feed.facts,
+        feed.facts | {"read": "once"},
         validation_losses=lambda networks, batch: _of_manipulator(settings, networks, batch),
         close=feed.close,
         begin=begin,

@@ -98,13 +98,16 @@ class Settings(Manipulation):
     )
     guidance: Guidance = Field(
         default_factory=lambda: dict.fromkeys(kinds("priors"), 1.0),
-        description="Share of each kind of frozen prior in what guides the generator, in the guidance_pull; counts where --priors gives "
-        "one, 0 leaves it out.",
+        description="Share of each kind of frozen prior in the pull of its like (see content_pull, emotion_pull); counts where --priors "
+        "gives one, 0 leaves it out.",
     )
-    guidance_pull: Weight = Field(
-        0.8,
-        description="How hard each prior pulls at the edited coefficients when training begins: the norm of its gradient there for one "
-        "sample, measured on held-out speakers; its weight is chosen so. 0: the shares of `guidance` are the weights.",
+    content_pull: Weight = Field(
+        4.0,
+        description="How hard the priors that compare with the source pull at the edited coefficients when training begins, together: the norm "
+        "of their gradient there for one sample, measured on held-out speakers; their weights are chosen so. 0: shares are weights.",
+    )
+    emotion_pull: Weight = Field(
+        0.8, description="The same of the priors that compare with the reference. 0: their shares are weights."
     )
     guidance_placement: Literal["clean", "released"] = Field(
         "clean",

@@ -29,6 +29,9 @@ from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import MOTION
 
+#: A prior whose gradient is shorter than this at every held-out edit wants nothing of them: its share stays its weight.
+LEAST = 1e-6
+
 
 class Stage:
     """NED learns from windows of coefficients, then of utterance groups; the priors of stage 1 stand still."""
@@ -171,20 +174,29 @@ class NEDLosses:
         return phases if self.settings.renderer == "none" else (*phases, Phase("renderer", self.of_renderer))
 
     def weigh(self, networks: Networks, batches: list[Batch]) -> list[str]:
-        """Set the weights so that every prior pulls at edits of these samples as settings say; what was found, in words."""
-        if not self.weights or not self.settings.guidance_pull:
+        """Set the weights so that the priors pull at edits of these samples as settings say, those alike sharing their pull; in words."""
+        pulling = {kind: pull for kind in self.weights if (pull := self._pull_of(kind))}
+        if not pulling:
             return []
         wide = torch.float64 if self.known.run.zero.precision == "fp64" else torch.float32
         networks["manipulator"].to(batches[0].frames.device, wide)
         samples = (self.prepared(networks, batch) for batch in batches)
-        found = pulls(list(self.weights), self.priors, self.known.face, networks["manipulator"], samples)
-        for kind, pull in found.items():
-            self.weights[kind] = self.settings.guidance.get(kind, 1.0) * self.settings.guidance_pull / max(pull, 1e-8)
+        found = pulls(list(pulling), self.priors, self.known.face, networks["manipulator"], samples)
+        for kind, norm in found.items():
+            if norm > LEAST:
+                self.weights[kind] *= pulling[kind] / norm
         self._kept.clear()
         return [
-            f"guidance of {kind}: weight {self.weights[kind]:.3g} (its gradient at weight 1: {pull:.3g} for one sample)"
-            for kind, pull in found.items()
+            f"guidance of {kind}: weight {self.weights[kind]:.3g} (its gradient at weight 1: {norm:.3g} for one sample)"
+            for kind, norm in found.items()
         ]
+
+    def _pull_of(self, kind: str) -> float:
+        """How hard a prior pulls with share 1: the pull of its like, shared out evenly among those that are there."""
+        compared = self.priors.networks[kind].compares_with
+        alike = [other for other in self.weights if self.priors.networks[other].compares_with == compared]
+        whole = self.settings.content_pull if compared == "source" else self.settings.emotion_pull
+        return whole / len(alike)
 
     def prepared(self, networks: Networks, batch: Batch) -> Prepared:
         """The batch's windows and scenes, made once for all phases."""

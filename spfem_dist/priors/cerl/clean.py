@@ -133,8 +133,11 @@ class CleanCERL(nn.Module):
         return self.see(self.cropped(frames))
 
     def guidance(self, edit: EditedFrames) -> dict[str, Tensor]:
-        """`cerl/emotion`: cross-entropy of the generated face over the seven priors, as in training. See `Prior.guidance`.
+        """`cerl/emotion`: cross-entropy of the generated face over the seven priors, as in training, above the reference face's. See
+        `Prior.guidance`.
 
+        A real face of the emotion is sure enough: what is asked for beyond that is a face that nobody makes, with a mouth that says
+        nothing.
         The published distance to the reference face (`released.py`) is nearly blind to what tells two emotions apart: both faces are
         weighed by one prior. An emotion that is none of the seven has no prior: its cross-entropy fails on its device.
         """
@@ -142,8 +145,14 @@ class CleanCERL(nn.Module):
         torch._assert_async(
             (classes >= 0).all(), f"CERL has no prior for an emotion that is none of {', '.join(SEVEN)}"
         )
-        logits = self.embed(edit.generated.flatten(0, 1)) @ self.priors().T / self.settings.temperature
-        return {"cerl/emotion": edit.mean(F.cross_entropy(logits, classes, reduction="none"))}
+
+        def cross_entropy(faces: Tensor) -> Tensor:
+            logits = self.embed(faces.flatten(0, 1)) @ self.priors().T / self.settings.temperature
+            return F.cross_entropy(logits, classes, reduction="none")
+
+        with torch.no_grad():
+            enough = cross_entropy(edit.reference)
+        return {"cerl/emotion": edit.mean(F.relu(cross_entropy(edit.generated) - enough))}
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
