@@ -83,6 +83,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
     headline("5/6 stage 2: NED under the frozen priors")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
     generator.priors, generator.ned.pairs, generator.ned.steps = (priors,), PAIRS, 150
+    generator.ned.content_pull = 0.8  # pairs hold the mouth too
     generator.pretrained = background.wait_for(small[2], motion, runs, console)
     edits = finished(generator, ned.Stage())
 

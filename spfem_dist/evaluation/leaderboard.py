@@ -176,7 +176,9 @@ python recipes/leaderboard.py
 trains and scores what is not done yet, and writes this page, `leaderboard.json` (`<regime>/<variant>/<figure>/{difference, low, high}`) and
 `leaderboard.html`, which plays clips of every variant. The same command goes on where it was stopped; before it begins it says how long it will
 take: about 3.5 hours on 2 quiet cores for all ten variants. `--budget smoke` shows in minutes that everything works, `laptop` scores one
-sentence of each test speaker (2.5 hours), `night`, the default, three. A prior of personal style has nothing to learn on the plain rendered corpus:
+sentence of each test speaker (2.5 hours), `night`, the default, three. Seeds can be worked on side by side: with the judges of
+`python recipes/metric_nets.py`, one process for each of `--local --judges runs/judges --seeds 0`, `1` and `2`, then the same command
+with `--seeds 0 1 2`, which finds all done and writes the page. A prior of personal style has nothing to learn on the plain rendered corpus:
 `spfem prepare synthetic --style 1 --out shards/synthetic-style`, then `--data.shards shards/synthetic-style` and folders of its own
 (`--checkpoint.storage`).
 
@@ -187,8 +189,9 @@ split's speakers `priors`, the generator from `generator`; figures are of the te
 **Two regimes.** `residual`: the manipulator adds to the source's coefficients, so that the mouth's movement is kept by itself. `absolute`: it makes
 them anew, as published, and loses that movement where no prior holds it.
 
-**Strength.** Weights of guidance are balanced by the norms of their gradients on validation speakers when training begins, and printed; none is
-chosen on test speakers.
+**Strength.** When training begins, weights of guidance are chosen by the norms of their gradients on validation speakers, and printed: the priors
+that compare with the source (content) pull together with norm 4 for a sample, those that compare with the reference (emotion) with .8. None is chosen
+on test speakers ([generators.md](generators.md#guidance) says how these two were).
 
 **Intervals.** A clip is a source with an emotion. The difference to the baseline is taken seed by seed and clip by clip; both are redrawn
 for the interval. `fad` and `jitter` are redrawn over seeds alone. An interval that reaches over 0 is noise. What the figures mean stands in
@@ -222,6 +225,8 @@ def as_markdown(board: Board | None) -> str:
         lines += [
             "",
             "Rows of variants are differences to the baseline; **bold**: better, _italic_: worse, plain: noise.",
+            "",
+            *(_verdict_line(board, regime, arm, figures) for arm in dict.fromkeys(e.arm for e in found)),
         ]
     if board.weights:
         lines += ["\n## Weights of guidance\n"]
@@ -334,6 +339,15 @@ def shown_table(board: Board, regime: str) -> Any:
             cells.append("" if effect is None else f"[{colours[effect.verdict]}]{' '.join(_parts(effect))}[/]")
         table.add_row(variant, *cells)
     return table
+
+
+def _verdict_line(board: Board, regime: str, variant: str, figures: Sequence[str]) -> str:
+    """What a variant is better and worse in, of the figures of the tables."""
+    said = []
+    for word in ("better", "worse"):
+        mine = [e for name in figures if (e := board.effect(regime, variant, name)) and e.verdict == word]
+        said.append(f"{word} in {', '.join(f'{e.figure} {e.difference.value:+.3f}' for e in mine) or 'nothing'}")
+    return f"* {variant}: {'; '.join(said)}."
 
 
 def _title(board: Board, variant: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spfem_dist.config import Run
+from spfem_dist.files import write_whole
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.training.launch import start
@@ -55,8 +56,10 @@ class Clock:
     def __init__(self, storage: str, seconds: Mapping[str, tuple[float, float]]):
         self.seconds = seconds
         self.file = Path(storage) / "board-seconds.json" if "://" not in storage else None
-        known = json.loads(self.file.read_text()) if self.file and self.file.exists() else {}
-        self.measured: dict[str, list[float]] = known
+        self.measured = self._read()
+
+    def _read(self) -> dict[str, list[float]]:
+        return json.loads(self.file.read_text()) if self.file and self.file.exists() else {}
 
     def hours(self, parts: list[Part]) -> float:
         """An estimate for these parts."""
@@ -71,10 +74,13 @@ class Clock:
         """Do a part and remember how long it took."""
         began = time.perf_counter()
         part.work()
-        self.measured.setdefault(f"{part.kind}/{part.size}", []).append(round(time.perf_counter() - began, 1))
+        took = round(time.perf_counter() - began, 1)
         if self.file:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(json.dumps(self.measured))
+            self.measured = self._read() or self.measured  # another seed may be at work beside
+        self.measured.setdefault(f"{part.kind}/{part.size}", []).append(took)
+        if self.file:
+            write_whole(self.file, json.dumps(self.measured))
 
     def spent(self) -> float:
         """Seconds of all parts that were done here."""
