@@ -17,6 +17,7 @@ from spfem_dist.storage import open_filesystem, set_retry_policy
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.tracking.models import register_model
 from spfem_dist.training import engines, gauges, loop
+from spfem_dist.training.memory import keep_memory
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.screen import Status
 from spfem_dist.training.world import World, device_of, from_rank_zero
@@ -34,6 +35,7 @@ def work(run: Run, stage: Stage, name: str, world: World, parent_run: str | None
     device = device_of(world)
     if device.type == "cpu":
         torch.set_num_threads(run.scaling.threads_per_worker)
+        keep_memory()
     engines.connect(device)
     set_seed(run.seed)  # initial weights are the same on every rank and at every start
     # Of a run between two sizes this is the one that it has now, in tracking too.
