@@ -62,7 +62,7 @@ def test_a_killed_run_started_again_repeats_the_losses_exactly(toy, finished, tm
 
 
 def test_the_dry_run_says_what_would_happen(toy, tmp_path):
-    shown = well(command(*toy.words(DRY, tmp_path, "--scaling.workers", "1")))
+    shown = well(command(*toy.words(DRY, tmp_path, *PRETRAINED, "--scaling.workers", "1")))
     for part in (
         "trained parameters",
         "GFLOP/sample",
