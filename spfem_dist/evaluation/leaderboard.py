@@ -320,7 +320,7 @@ def shown_table(board: Board, regime: str) -> Any:
 
     figures = ("emotion_accuracy", "mouth_error_over_copy", "width_corr_exact")
     table = Table(
-        "variant",
+        Column("variant", no_wrap=True),
         *(
             Column(name.replace("_over_copy", "").replace("_exact", ""), no_wrap=True, justify="right")
             for name in figures
@@ -336,7 +336,7 @@ def shown_table(board: Board, regime: str) -> Any:
         cells = []
         for name in figures:
             effect = board.effect(regime, variant, name)
-            cells.append("" if effect is None else f"[{colours[effect.verdict]}]{' '.join(_parts(effect))}[/]")
+            cells.append("" if effect is None else f"[{colours[effect.verdict]}]{_brief(effect)}[/]")
         table.add_row(variant, *cells)
     return table
 
@@ -377,6 +377,12 @@ def _parts(effect: Effect | None) -> tuple[str, str]:
         return "", ""
     d = effect.difference
     return f"{d.value:+.3f}", f"[{d.low:+.3f}, {d.high:+.3f}]" if np.isfinite(d.low) else ""
+
+
+def _brief(effect: Effect) -> str:
+    """A difference and its interval in 20 columns: three of them fit a terminal."""
+    d = effect.difference
+    return f"{d.value:+.2f}" + (f" [{d.low:+.2f}, {d.high:+.2f}]" if np.isfinite(d.low) else "")
 
 
 def _mark(effect: Effect | None) -> tuple[float, float, float]:
