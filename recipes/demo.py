@@ -33,8 +33,6 @@ from spfem_dist.training.cluster import connect
 from spfem_dist.training.launch import start
 from spfem_dist.training.runfolder import set_aside
 
-#: The released form needs no more to show its shortcut: it does not get better with training.
-RELEASED_STEPS = 30
 #: Weight of the distance to the true target's motion: every sentence of this corpus was said in every emotion.
 PAIRS = 20.0
 
@@ -54,7 +52,8 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
 
     stage1 = here(cdrl_stage1(), "demo", seed, corpus, runs)
     published = here(cdrl_stage1(), "demo-released", seed, corpus, runs)
-    published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", RELEASED_STEPS, 4
+    # The released form needs no more to show its shortcut: it does not get better with training.
+    published.ccrl.form, published.ccrl.steps, published.ccrl.global_batch = "released", 30, 4
     published.cerl.enabled, published.tracking.register_models = False, False
     panel = here(metric_nets(), "demo-judges", 1000 + seed, corpus, runs)
     motion = here(cdrl_stage2(), "demo-pretraining", seed, corpus, runs)  # of NED's manipulator, on coefficients alone
@@ -82,8 +81,8 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
 
     headline("5/6 stage 2: NED under the frozen priors")
     generator = here(cdrl_stage2(), "demo-stage2", seed, corpus, runs)
-    generator.priors, generator.ned.pairs, generator.ned.steps = (priors,), PAIRS, 150
-    generator.ned.content_pull = 0.8  # pairs hold the mouth too
+    generator.priors, generator.ned.steps = (priors,), 150
+    generator.ned.pairs, generator.ned.content_pull = PAIRS, 0.8  # pairs hold the mouth too
     generator.pretrained = background.wait_for(small[2], motion, runs, console)
     edits = finished(generator, ned.Stage())
 
