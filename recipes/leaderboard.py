@@ -222,7 +222,7 @@ def parts_of(
                 evaluate_generator(
                     run.folder(),
                     variant,
-                    tests=panel.tests(sentences),
+                    tests=panel.tests,
                     upper_bound=variant == BASELINE,
                     console=console,
                 )
@@ -316,10 +316,11 @@ class Panel:
         self._judges = self._judges or load_judges(self.folder)
         return self._judges
 
-    def tests(self, sentences: int) -> EvaluationSet:
+    @property
+    def tests(self) -> EvaluationSet:
         """The test clips, read and judged once for all variants."""
         if self._tests is None:
-            data = self.asked.run.data
+            data, (sentences, _) = self.asked.run.data, BUDGETS[self.asked.budget]
             self._tests = evaluation_set(data, self.judges, data.size, sentences, self.asked.protocol)
         return self._tests
 

@@ -13,7 +13,7 @@ def keep_memory() -> None:
     """Let the C library keep what one training step frees for the next.
 
     glibc makes every block above 32 MB a mapping of its own and hands it back when it is freed, so that the system clears the same
-    pages anew at each step: 40 % of the time of a step whose tensors are that large. Does nothing where the library has no mallopt.
+    pages anew at each step: more than a quarter of the time of a step whose tensors are that large. Does nothing where the library has no mallopt.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
