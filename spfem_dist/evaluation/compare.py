@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spfem_dist.evaluation.generator import BETTER, ROWS, ClipScore
+from spfem_dist.evaluation.real.figures import BETTER as REAL
 from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 from spfem_dist.storage import open_filesystem
 
@@ -70,7 +71,7 @@ def compare(a: str, b: str, arm: str = "", against: str = "") -> dict[str, Diffe
     if not shared:
         raise ValueError(f"{a} and {b} edited no clip in common: evaluate both on the same shards, split and protocol")
     found = {}
-    for name, sign in BETTER.items():
+    for name, sign in (BETTER | REAL).items():
         pairs = [(mine[c][name], theirs[c][name]) for c in shared if name in mine[c] and name in theirs[c]]
         if not pairs or not sign:
             continue
@@ -125,7 +126,9 @@ def by_clip(scores: Sequence[ClipScore], arm: str) -> dict[tuple[str, str], dict
 def _read(location: str) -> dict[str, Any]:
     fs, root = open_filesystem(location)
     if not fs.exists(f"{root}/{FILE}"):
-        raise FileNotFoundError(f"no {FILE} in {location}: run `spfem evaluate generator {location}` first")
+        raise FileNotFoundError(
+            f"no {FILE} in {location}: run `spfem evaluate generator {location}` first (of real films: `spfem evaluate real`)"
+        )
     with fs.open(f"{root}/{FILE}", "r") as f:
         data = json.load(f)
     if data.get("format") != FORMAT:

@@ -330,6 +330,13 @@ def _eye_roll(grey: np.ndarray, box: np.ndarray, cascade: cv2.CascadeClassifier)
     return roll if abs(roll) < 0.6 and x1 - x0 > 0.25 * side else math.nan
 
 
+def detector_box(pose: np.ndarray) -> tuple[float, float, float]:
+    """(centre x, centre y, side) of the upright square that OpenCV's frontal cascade would find for the face of this crop pose [4]."""
+    x, y, side, roll = pose.tolist()
+    box = side / _BOX_SCALE
+    return x + math.sin(roll) * _BOX_DROP * box, y - math.cos(roll) * _BOX_DROP * box, box
+
+
 def _poses_of_boxes(boxes: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """Crop poses [T, 4] from the cascade's boxes (centre x, centre y, side) [T, 3] and rolls [T]."""
     side = _BOX_SCALE * boxes[:, 2]
