@@ -46,7 +46,11 @@ def test_two_generators_are_scored_and_compared(small_corpus, judges_run, brief,
 def test_missing_judges_end_in_one_message(small_corpus, tmp_path):
     shards, split = small_corpus
     (tmp_path / "run.json").write_text(Run(data=Data(shards=str(shards), split=str(split))).model_dump_json())
-    for judges, phrase in ((tmp_path / "none", "python recipes/metric_nets.py"), ("published", "resnet18-arcface")):
+    for judges, phrase in (
+        (tmp_path / "none", "python recipes/metric_nets.py"),
+        ("published", "resnet18-arcface"),
+        ("open", "spfem evaluate real"),
+    ):
         done = command("spfem", "evaluate", "generator", tmp_path, "--judges", judges, SPFEM_WEIGHTS=str(tmp_path))
         assert done.code == 1
         assert phrase in done.said

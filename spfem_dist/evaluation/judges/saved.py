@@ -100,6 +100,11 @@ def load_judges(location: str) -> Judges:
     """
     if location == "published":
         published_judges()
+    if location == "open":
+        raise ValueError(
+            "open judges score films of real faces (spfem evaluate real FOLDER), not crops of shards: give the folder of a run of "
+            "recipes/metric_nets.py"
+        )
     fs, root = open_filesystem(location)
     found: dict[str, nn.Module] = {}
     configs: dict[str, dict[str, Any]] = {}
