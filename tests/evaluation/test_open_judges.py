@@ -1,5 +1,7 @@
 """The open judges see a face as their packages would, and say it in the project's own order."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import torch
 from pulled import pulled
 from toy_generator import film, talking_head
 
-from spfem_dist.editing.video import EditError, footage
+from spfem_dist.editing.face import finder_for
+from spfem_dist.editing.video import EditError, footage, pictures
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.evaluation.open_judges.faces import cut, face_box
 from spfem_dist.evaluation.open_judges.judges import (
@@ -19,10 +22,12 @@ from spfem_dist.evaluation.open_judges.judges import (
     load_open_judges,
 )
 from spfem_dist.evaluation.open_judges.seen import see, track_of
-from spfem_dist.evaluation.real.scores import identity_distance
+from spfem_dist.evaluation.real.scores import film_distance, identity_distance
 from spfem_dist.nets.face_api import ExpressionNetwork, LandmarkNetwork, RecognitionNetwork
 from spfem_dist.nets.face_api.networks import EXPRESSIONS, SAME_PERSON
-from spfem_dist.prepare.landmarks import mouth_opening
+from spfem_dist.prepare.landmarks import converted, mouth_opening
+
+CLIPS = Path(__file__).resolve().parents[2] / ".." / "shared" / "clips"
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +160,45 @@ def test_a_film_without_a_face_is_one_message(judges, tmp_path):
     grey = film(tmp_path / "grey.mp4", [np.full((96, 96, 3), 120, np.uint8)] * 3)
     with pytest.raises(EditError, match=r"grey\.mp4: no face in any of 3 frames"):
         see(grey, judges)
+
+
+# --- recordings ---------------------------------------------------------------------------------------------------
+
+
+def recorded(name: str) -> list:
+    """A few faces of one of the shared clips."""
+    if not (CLIPS / name).is_file():
+        pytest.skip("the shared clips are not here")
+    frames = [picture.rgb() for number, picture in enumerate(pictures(footage(CLIPS / name))) if number % 12 == 6]
+    track = finder_for("mesh", False).track(frames)
+    return [cut(f, points) for f, points, there in zip(frames, track.landmarks, track.found, strict=True) if there]
+
+
+@pytest.mark.parametrize(
+    ("name", "emotion"),
+    [
+        ("references/happy_for_W015_037.mp4", Emotion.HAPPY),
+        ("references/sad_for_W015_028.mp4", Emotion.SAD),
+        ("references/angry_for_M012_029.mp4", Emotion.ANGRY),
+        ("MEAD/M003/video/front/neutral/level_1/033.mp4", Emotion.NEUTRAL),
+    ],
+)
+def test_both_networks_say_what_a_recording_shows(judges, name, emotion):
+    for judge, found in judges.emotion(recorded(name)).items():
+        assert SEVEN[int(found.mean(0).argmax())] is emotion, judge
+
+
+def test_two_recordings_of_one_person_are_nearer_than_those_of_two(judges):
+    ones = [f"MEAD/W015/video/front/neutral/level_1/{n}.mp4" for n in ("028", "037")]
+    a, b = (judges.identity(recorded(name)) for name in ones)
+    other = judges.identity(recorded("MEAD/M012/video/front/neutral/level_1/037.mp4"))
+    assert film_distance(a, b) < 0.5 < SAME_PERSON < film_distance(a, other)
+
+
+def test_the_landmark_network_agrees_with_the_mesh_about_a_recorded_face(judges):
+    name = "MEAD/M003/video/front/neutral/level_1/033.mp4"
+    faces = recorded(name)
+    frames = [picture.rgb() for number, picture in enumerate(pictures(footage(CLIPS / name))) if number % 12 == 6]
+    mesh = converted(finder_for("mesh", False).track(frames).landmarks, "mesh478", "ibug68")
+    eyes = np.linalg.norm(mesh[:, 45] - mesh[:, 36], axis=-1)[:, None]
+    assert (np.linalg.norm(judges.landmarks(faces) - mesh, axis=-1)[:, 17:] / eyes).mean() < 0.05

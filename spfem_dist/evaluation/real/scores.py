@@ -30,7 +30,13 @@ def compared(
         comparison = Comparison(source.track, track, source.film.fps)
         made.append(comparison)
         unchanged = pictures(source.film)
-        return lambda number, frame: comparison.look(number, next(unchanged).rgb(), frame)
+
+        def look(number: int, frame: np.ndarray) -> None:
+            if (picture := next(unchanged, None)) is None:
+                raise ValueError(f"{source.film.path} ends before its edit does: is it being written?")
+            comparison.look(number, picture.rgb(), frame)
+
+        return look
 
     seen = see(edit, judges, beside, advance)
     return seen, made[0]
