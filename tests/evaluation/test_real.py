@@ -114,7 +114,7 @@ def test_the_tables_fit_80_columns_with_no_number_broken(scored):
 
 
 def test_the_report_plays_the_films_that_lie_beside_it(scored):
-    _, out, _ = scored
+    found, out, said = scored
     page = (out / "report.html").read_text()
     addresses = re.findall(r'<video[^>]* src="([^"]+)"', page)
     assert len(addresses) == 7
@@ -122,6 +122,16 @@ def test_the_report_plays_the_films_that_lie_beside_it(scored):
     assert not any(address.startswith(("/", "..", "file:")) for address in addresses)
     assert "autoplay" not in page
     assert "talk &amp; walk #1" in page
+    assert "built-in" not in page
+    met, met_here = (re.search(r"(\d+) of 18 bars met", text)[1] for text in (page, said))
+    assert met == met_here
+    for name in ("happy", "surprised"):
+        row = re.search(rf"<td>{name}</td>.*?</tr>", page, re.DOTALL)[0]
+        edit, unchanged = (
+            found.figures[f"real/{r}/by_emotion/{name}/emotion_probability"].value for r in ("edit", "copy")
+        )
+        assert f"<td>{edit:.2f}</td>" in row
+        assert f"<td>{unchanged:.2f}</td>" in row
 
 
 def test_an_equal_call_keeps_the_edits_and_another_names_the_fix(scored, films):

@@ -29,6 +29,7 @@ def write_down(
     """Write the three files into `folder`. The films lie there already; the report names them by their places in it."""
     folder.mkdir(parents=True, exist_ok=True)
     limits = bars(figures)
+    barred = {name for bar in limits for name in (bar.name, bar.than)}
     said = {key.replace(" ", "_"): value for key, value in facts.items()} | {"not_edited": list(failed)}
     said["bars"] = [{"figure": bar.name, "bar": bar_text(bar, figures), "met": bar.met(figures)} for bar in limits]
     write_summary(folder / "summary.json", figures, {"real": said})
@@ -41,12 +42,12 @@ def write_down(
     write_report(
         folder / "report.html",
         "Edits of real films",
-        {name: figure for name, figure in figures.items() if name.startswith("real/films/")},
+        {name: figure for name, figure in figures.items() if name.startswith("real/films/") or name in barred},
         facts=facts,
         targets=limits,
         verdict=_verdict(figures),
         sections=sections,
-        meanings={f"films/{name}": text for name, text in MEANING.items()},
+        meanings={f"{part}/{name}": text for name, text in MEANING.items() for part in ("films", EDIT)},
     )
 
 
@@ -88,8 +89,9 @@ def _verdict(figures: Figures) -> Markup:
                 "bar_percent": round(100 * max(bar.limit(figures) for bar in of_it)),
                 "value": f"{mine.value:.2f}",
                 "span": f"{mine.low:.2f} .. {mine.high:.2f}",
-                "copy": f"{figures[probability_of(COPY, emotion)].value:.2f}",
-                "above": f"{above.value:+.2f}, {above.low:+.2f} .. {above.high:+.2f}",
+                "unchanged": f"{figures[probability_of(COPY, emotion)].value:.2f}",
+                "above": f"{above.value:+.2f}",
+                "above_span": f"{above.low:+.2f} .. {above.high:+.2f}",
                 "fer": f"{figures[path.replace('emotion_prob', 'fer_prob')].value:.2f}",
                 "face_api": f"{figures[path.replace('emotion_prob', 'face_api_prob')].value:.2f}",
                 "bars": [(_word(bar, figures), _bar(bar, figures)) for bar in of_it],
