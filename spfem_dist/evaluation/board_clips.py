@@ -9,7 +9,7 @@ import numpy as np
 from spfem_dist.config import Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation.clips import TestClip, read_clips
-from spfem_dist.evaluation.evaluation_set import synthetic_corpus
+from spfem_dist.evaluation.evaluation_set import rendered_corpus
 from spfem_dist.evaluation.film import beside, filmed
 from spfem_dist.evaluation.generator_runs import driven, rendered
 from spfem_dist.evaluation.protocol import Protocol, protocol_for
@@ -29,7 +29,7 @@ def board_films(
     """
     size = next(iter(generators.values())).size
     source = Source(run.data.model_copy(update={"size": size}), landmarks=True)
-    corpus = synthetic_corpus(source, size)
+    corpus = rendered_corpus(source, size)
     if corpus is None:
         return {}
     index, split = source.reader.index, Split.load(run.data.split)

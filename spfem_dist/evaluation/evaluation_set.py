@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from spfem_dist.config import Data
+from spfem_dist.corpora import rendered
+from spfem_dist.corpora._speech.corpus import SpokenCorpus
 from spfem_dist.corpora.splits import Split
-from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.clips import TestClip, planes, read_clips, topology_of
 from spfem_dist.evaluation.distances import mean_cosine
@@ -68,7 +69,7 @@ def evaluation_set(
     plan = Protocol.load(protocol) if protocol else protocol_for(index.corpus)
     edits = plan.edits((e for shard in index.shards for e in shard.groups), split, sentences)
     recordings = read_clips(source.data, lambda e: split.accepts("test", e.speaker, e.sentence), source)
-    corpus = synthetic_corpus(source, size)
+    corpus = rendered_corpus(source, size)
     probe = None if corpus is None else viseme_probe(source, split, topology)
     facts = {
         "judges": str(judges),
@@ -82,24 +83,24 @@ def evaluation_set(
     return EvaluationSet(judges, recordings, edits, corpus, probe, facts)
 
 
-def synthetic_corpus(source: Source, size: int) -> SyntheticCorpus | None:
+def rendered_corpus(source: Source, size: int) -> SpokenCorpus | None:
     """The corpus that the shards were rendered from, drawn at `size` pixels; None for recorded ones.
 
     Its seed, extent and style are in the shards' own settings files, written by `spfem prepare`.
     """
     index = source.reader.index
-    if index.corpus != "synthetic":
+    if not rendered.is_rendered(index.corpus):
         return None
     name = index.shards[0].name.removesuffix(".tar") + ".json"
     fs, root = open_filesystem(source.data.shards)
     if not fs.exists(f"{root}/{name}"):
         raise ProtocolError(
-            f"{source.data.shards} has no {name}, which says how the synthetic corpus was drawn: copy it there, or prepare again"
+            f"{source.data.shards} has no {name}, which says how the {index.corpus} corpus was rendered: copy it there, or prepare again"
         )
     with fs.open(f"{root}/{name}", "r") as f:
         made = json.load(f)["settings"]
     extent = made["identities"], made["synthetic_sentences"]
-    return SyntheticCorpus(*extent, made["fps"], size, made["seed"], style=made.get("style", 0.0))
+    return rendered.corpus(index.corpus, *extent, made["fps"], size, made["seed"], made.get("style", 0.0))
 
 
 def viseme_probe(source: Source, split: Split, topology: str) -> VisemeProbe:
@@ -136,7 +137,7 @@ class EvaluationSet:
         judges: Judges,
         clips: Iterable[TestClip],
         edits: Sequence[Edit],
-        corpus: SyntheticCorpus | None,
+        corpus: SpokenCorpus | None,
         probe: VisemeProbe | None,
         facts: Mapping[str, Any],
     ):
@@ -202,13 +203,13 @@ class EvaluationSet:
 
     def clean(self, source: TestClip) -> RawRecording | None:
         """The source as it was rendered, before any coding; None on recorded corpora."""
-        return None if self.corpus is None else self.corpus.render(_synthetic(self.corpus, source))
+        return None if self.corpus is None else self.corpus.render(_clip_of(self.corpus, source))
 
     def truth(self, source: TestClip, emotion: Emotion, clean: RawRecording | None) -> Truth:
         """The true target of an edit where it can be rendered; on recorded corpora the source's own mouth."""
         if self.corpus is None or clean is None:
             return Truth(source.landmarks)
-        target = self.corpus.target(_synthetic(self.corpus, source), emotion)
+        target = self.corpus.target(_clip_of(self.corpus, source), emotion)
         if len(target.frames) != len(source.frames):
             raise ProtocolError(
                 f"{source.name} has {len(source.frames)} frames in the shards and {len(target.frames)} when rendered: "
@@ -233,5 +234,5 @@ class EvaluationSet:
         return seen, scores(judges, seen, emotion, truth, held_against, copy, aligned=False)
 
 
-def _synthetic(corpus: SyntheticCorpus, clip: TestClip) -> Clip:
+def _clip_of(corpus: SpokenCorpus, clip: TestClip) -> Clip:
     return corpus.clip(int(clip.speaker[1:]), int(clip.sentence), clip.emotion, clip.take)

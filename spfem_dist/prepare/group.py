@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from spfem_dist import weights
+from spfem_dist.corpora.rendered import is_rendered
 from spfem_dist.emotions import Emotion
 from spfem_dist.prepare.alignment import BANDS, PathKey, import_paths, mfcc, path_cost, warp_features
 from spfem_dist.prepare.faces import FaceFinder, face_finder
-from spfem_dist.prepare.plan import PrepareSettings, synthetic_corpus
+from spfem_dist.prepare.plan import PrepareSettings, rendered_corpus
 from spfem_dist.prepare.recording import load_recording
 from spfem_dist.prepare.shards import encode_speech, encode_video
 from spfem_dist.prepare.speech import SpeechFeatures, speech_features
@@ -75,8 +76,8 @@ def build_group(
 
 def open_clip(clip: Clip, settings: PrepareSettings) -> RawRecording:
     """The recording behind `clip`: face crops at constant rate, and speech. Raises Unusable where it cannot be used."""
-    if clip.corpus == "synthetic":
-        return _synthetic(settings.model_dump_json()).render(clip)
+    if is_rendered(clip.corpus):
+        return _rendered(settings.model_dump_json()).render(clip)
     return load_recording(clip, settings.size, settings.fps, _finder(settings.faces))
 
 
@@ -114,8 +115,8 @@ def _imported_path(paths: Mapping[PathKey, np.ndarray], a: Clip, b: Clip) -> np.
 
 
 @lru_cache(maxsize=1)
-def _synthetic(settings: str):
-    return synthetic_corpus(PrepareSettings.model_validate_json(settings))
+def _rendered(settings: str):
+    return rendered_corpus(PrepareSettings.model_validate_json(settings))
 
 
 @lru_cache(maxsize=1)

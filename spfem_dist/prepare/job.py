@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from spfem_dist import weights
 from spfem_dist.console import plain_console
+from spfem_dist.corpora import rendered
 from spfem_dist.corpora.splits import PARTS, Split, own_split
 from spfem_dist.files import file_sha256, write_whole
 from spfem_dist.inventory import groups_of, lacking_pairs
@@ -156,7 +157,7 @@ def _one_thread() -> Generator[None, None, None]:
 def _landmarks(settings: PrepareSettings, found: bool) -> str:
     if not found:
         return "none"
-    return "synthetic" if settings.corpus == "synthetic" else "mesh478"
+    return rendered.find(settings.corpus).LANDMARKS if rendered.is_rendered(settings.corpus) else "mesh478"
 
 
 # --- running the shards' tasks ------------------------------------------------------------------------------------
@@ -299,7 +300,7 @@ def _resolved(settings: PrepareSettings, console: Console) -> PrepareSettings:
         import_paths(settings.warps)
     if settings.speech == "wav2vec2":
         weights.locate("wav2vec2-large-xlsr-53")
-    if settings.corpus == "synthetic":
+    if rendered.is_rendered(settings.corpus):
         return settings
     if settings.faces == "auto":
         settings.faces = "mesh"

@@ -9,20 +9,27 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from tyro.conf import Positional
 
 from spfem_dist.config import Section
+from spfem_dist.corpora import rendered
+from spfem_dist.corpora._speech.corpus import SpokenCorpus
 from spfem_dist.corpora.files import unreadable
-from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
 from spfem_dist.files import file_sha256
 from spfem_dist.records import Clip, Reject
 
 #: Raised by one whenever the same settings and clips give other bytes than before: old shards are then not mixed with new.
 CONTENT_VERSION = 3
+
+RECORDED = ("mead", "ravdess", "cremad", "folder")
+if TYPE_CHECKING:
+    CorpusName = str
+else:
+    CorpusName = Literal[(*RECORDED, *rendered.kinds())]
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -31,16 +38,17 @@ Natural = Annotated[int, Field(ge=0)]
 class PrepareSettings(Section):
     """From raw recordings to shards. A second call with the same settings goes on where the first stopped."""
 
-    corpus: Positional[Literal["mead", "ravdess", "cremad", "folder", "synthetic"]] = Field(
-        "synthetic", description="Which corpus, that is, which file names; folder: any recordings (see root)."
+    corpus: Positional[CorpusName] = Field(
+        rendered.DEFAULT,
+        description="Which corpus, that is, which file names; folder: any recordings (see root). The others are rendered here.",
     )
     root: Positional[Path | None] = Field(
         None,
-        description="Folder of the recordings; the synthetic corpus needs none. Of `folder`: speakers' folders, or a table .csv, .tsv or "
+        description="Folder of the recordings; a rendered corpus needs none. Of `folder`: speakers' folders, or a table .csv, .tsv or "
         ".jsonl with path, speaker, sentence, emotion, and perhaps start, end (seconds), audio, level, take.",
     )
     out: Path = Field(
-        Path("shards/synthetic"),
+        Path(f"shards/{rendered.DEFAULT}"),
         description="Folder for the shards and index.json; on a cluster one that every node shares.",
     )
     fps: Annotated[float, Field(ge=5, le=100)] = Field(
@@ -88,14 +96,15 @@ class PrepareSettings(Section):
         "'{speaker}/{sentence}_{emotion}'.",
     )
     songs: bool = Field(False, description="RAVDESS: sung clips too.")
-    identities: Positive = Field(
-        26, description="Synthetic corpus: speakers. 26 with 14 sentences is the full corpus, which has a split."
+    identities: Positive | None = Field(
+        None,
+        description="Rendered corpora: speakers. Empty, and so the sentences, is the full corpus, which has a split.",
     )
-    synthetic_sentences: Positive = Field(14, description="Synthetic corpus: sentences.")
-    seed: Natural = Field(0, description="Synthetic corpus: seed.")
+    synthetic_sentences: Positive | None = Field(None, description="Rendered corpora: sentences.")
+    seed: Natural = Field(0, description="Rendered corpora: seed.")
     style: Annotated[float, Field(ge=0, le=2)] = Field(
         0.0,
-        description="Synthetic corpus: how much each speaker shows emotions in a way of its own; 0 not at all, 1 as people differ.",
+        description="Rendered corpora: how much each speaker shows emotions in a way of its own; 0 not at all, 1 as people differ.",
     )
     limit: Natural = Field(0, description="Only the first so many groups; 0 means all.")
     workers: Positive | None = Field(
@@ -106,7 +115,12 @@ class PrepareSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> PrepareSettings:
-        if self.corpus != "synthetic" and self.root is None:
+        if rendered.is_rendered(self.corpus):
+            full = rendered.find(self.corpus).Corpus.extent
+            # Not by attribute, which validates again: these are what the call means, and what its shards' settings say.
+            self.__dict__["identities"] = self.identities or full[0]
+            self.__dict__["synthetic_sentences"] = self.synthetic_sentences or full[1]
+        elif self.root is None:
             raise ValueError(
                 f"prepare {self.corpus} needs the folder of its recordings: spfem prepare {self.corpus} ROOT --out {self.out}"
             )
@@ -114,8 +128,8 @@ class PrepareSettings(Section):
             raise ValueError(
                 f"pattern reads the file names of `spfem prepare folder`; {self.corpus} has names of its own"
             )
-        if self.style and self.corpus != "synthetic":
-            raise ValueError(f"style is drawn into the synthetic corpus; leave it out for {self.corpus}")
+        if self.style and not rendered.is_rendered(self.corpus):
+            raise ValueError(f"style is drawn into rendered corpora; leave it out for {self.corpus}")
         if "://" in str(self.out) or re.match(r"s3:/", str(self.out)):
             raise ValueError(
                 f"out is {str(self.out)!r}: shards are written to a folder; copy it to the bucket afterwards"
@@ -142,8 +156,8 @@ class ShardPlan:
 
 def find_clips(settings: PrepareSettings) -> tuple[list[Clip], list[Reject]]:
     """The corpus's clips and what is not used; files of equal content count once (the rest is rejected as `duplicate`)."""
-    if settings.corpus == "synthetic":
-        return synthetic_corpus(settings).clips(), []
+    if rendered.is_rendered(settings.corpus):
+        return rendered_corpus(settings).clips(), []
     assert settings.root is not None
     if settings.corpus == "mead":
         from spfem_dist.corpora import mead
@@ -166,15 +180,16 @@ def find_clips(settings: PrepareSettings) -> tuple[list[Clip], list[Reject]]:
     return clips, rejects + closed + doubles
 
 
-def synthetic_corpus(settings: PrepareSettings) -> SyntheticCorpus:
-    """The synthetic corpus that the settings describe."""
-    return SyntheticCorpus(
+def rendered_corpus(settings: PrepareSettings) -> SpokenCorpus:
+    """The rendered corpus that the settings describe."""
+    return rendered.corpus(
+        settings.corpus,
         settings.identities,
         settings.synthetic_sentences,
         settings.fps,
         settings.size,
         settings.seed,
-        style=settings.style,
+        settings.style,
     )
 
 
@@ -235,12 +250,12 @@ def plan_shards(clips: list[Clip], settings: PrepareSettings) -> list[ShardPlan]
 def fingerprint(settings: PrepareSettings) -> dict[str, Any]:
     """The settings that decide a shard's bytes, with the content version: what a finished shard must agree with."""
     ours = {
-        "synthetic": {"identities", "synthetic_sentences", "seed", "style"},
+        **{kind: {"identities", "synthetic_sentences", "seed", "style"} for kind in rendered.kinds()},
         "mead": {"levels", "sentences", "view"},
         "ravdess": {"songs"},
     }
     others = set().union(*ours.values()) - ours.get(settings.corpus, set())
-    if settings.corpus == "synthetic":
+    if rendered.is_rendered(settings.corpus):
         others |= {"faces"}
     if not settings.style:  # shards of before there was any are still right
         others |= {"style"}

@@ -170,7 +170,7 @@ def test_emotion_does_not_give_the_opening_away():
 
 
 def test_sentences_are_distinct_and_share_their_visemes():
-    from spfem_dist.corpora.synthetic.script import SILENCE, sentences
+    from spfem_dist.corpora._speech.script import SILENCE, sentences
 
     spoken = sentences(0, 14)
     assert len(set(spoken)) == 14

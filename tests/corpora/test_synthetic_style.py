@@ -10,7 +10,7 @@ from spfem_dist.config import Data
 from spfem_dist.corpora.synthetic import SyntheticCorpus
 from spfem_dist.corpora.synthetic.expression import personal_style
 from spfem_dist.emotions import Emotion
-from spfem_dist.evaluation.evaluation_set import synthetic_corpus
+from spfem_dist.evaluation.evaluation_set import rendered_corpus
 from spfem_dist.prepare import job
 from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.shard_format import INDEX_NAME, ShardIndex
@@ -74,7 +74,7 @@ def test_styles_out_of_range_are_refused(style):
         PrepareSettings(style=style)
 
 
-def test_style_belongs_to_the_synthetic_corpus_alone(tmp_path):
+def test_style_belongs_to_rendered_corpora_alone(tmp_path):
     with pytest.raises(ValueError, match="leave it out for ravdess"):
         PrepareSettings(corpus="ravdess", root=tmp_path, style=1.0)
 
@@ -89,7 +89,7 @@ def test_prepared_shards_say_their_style_and_targets_are_rendered_with_it(tmp_pa
         digests.add(index.digest)
         assert index.style == style
         assert ("style" in json.loads((out / INDEX_NAME).read_text())) == bool(style)
-        corpus = synthetic_corpus(Source(Data(shards=str(out), size=32)), 48)
+        corpus = rendered_corpus(Source(Data(shards=str(out), size=32)), 48)
         assert (corpus.style, corpus.size) == (style, 48)
     assert len(digests) == 2
     with pytest.raises(ValueError, match="settings"):

@@ -92,7 +92,7 @@ def test_speech_is_in_step_with_the_mouth(corpus):
 
 
 def test_emotion_changes_pitch_energy_and_pace(corpus):
-    from spfem_dist.corpora.synthetic.expression import PROSODY
+    from spfem_dist.corpora._speech.prosody import PROSODY
 
     def loudness(emotion: Emotion) -> float:
         return float(np.mean([np.sqrt((corpus.speech(corpus.clip(s, 0, emotion)) ** 2).mean()) for s in range(3)]))

@@ -129,7 +129,7 @@ def test_driven_by_name_every_clip_is_edited_once(small_corpus, judges, brief):
 def test_on_recorded_corpora_the_target_is_a_real_recording_and_no_truth_is_claimed(
     small_corpus, judges, brief, monkeypatch
 ):
-    monkeypatch.setattr(sets, "synthetic_corpus", lambda source, size: None)
+    monkeypatch.setattr(sets, "rendered_corpus", lambda source, size: None)
     found = evaluated(small_corpus, Copy(), judges, "both", protocol=brief)
     figures = found.figures
     assert not any(

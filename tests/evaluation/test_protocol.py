@@ -54,7 +54,7 @@ def test_the_strongest_level_is_the_reference():
     assert {e.reference.recording.split("-")[1] for e in found} == {"3"}
 
 
-@pytest.mark.parametrize("name", ["synthetic", "mead", "ravdess"])
+@pytest.mark.parametrize("name", ["synthetic", "heads", "mead", "ravdess"])
 def test_rings_are_those_of_the_splits_and_pass_every_test_speaker(name):
     protocol = Protocol.load(name)
     split = Split.load(protocol.split)
@@ -101,7 +101,7 @@ def test_what_is_missing_is_named():
         edits(synthetic(emotions=SEVEN[1:]))
     with pytest.raises(ProtocolError, match="S25, whose recordings are the reference for S20"):
         edits(synthetic(speakers=(20, 21)))
-    with pytest.raises(ProtocolError, match="no protocol 'cremad'; known: mead, ravdess, synthetic"):
+    with pytest.raises(ProtocolError, match="no protocol 'cremad'; known: heads, mead, ravdess, synthetic"):
         protocol_for("cremad")
 
 

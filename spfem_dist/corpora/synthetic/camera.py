@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from spfem_dist.corpora.synthetic.keys import wander
+from spfem_dist.corpora._speech.keys import wander
 
 
 @dataclass

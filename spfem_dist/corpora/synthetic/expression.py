@@ -1,4 +1,4 @@
-"""How an emotion looks and sounds: action strengths of the face, who shows it how, and prosody."""
+"""How an emotion looks: action strengths of the face, and who shows it how."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spfem_dist.corpora.synthetic.keys import Factor, stream, wander
+from spfem_dist.corpora._speech.keys import Factor, stream, wander
 from spfem_dist.emotions import SEVEN, Emotion
 
 #: The columns of `ACTIONS`, in the spirit of the Facial Action Coding System (Ekman and Friesen 1978).
@@ -46,31 +46,6 @@ MOUTH: dict[Emotion, tuple[float, float]] = {
     Emotion.HAPPY: (1.04, 0.01),
     Emotion.SAD: (0.90, 0.0),
     Emotion.SURPRISED: (1.06, 0.02),
-}
-
-
-@dataclass(frozen=True)
-class Prosody:
-    """How an emotion changes speech. slowness: duration factor; pitch: F0 factor; range: factor on F0 movement;
-    energy: dB; tilt: dB for each octave above 500 Hz; tremor: share of F0; breath: added noise, relative to voicing."""
-
-    slowness: float
-    pitch: float
-    range: float
-    energy: float
-    tilt: float
-    tremor: float
-    breath: float
-
-
-PROSODY: dict[Emotion, Prosody] = {
-    Emotion.NEUTRAL: Prosody(1.00, 1.00, 1.0, 0.0, 0.0, 0.00, 0.00),
-    Emotion.ANGRY: Prosody(0.90, 1.15, 1.5, 5.0, 2.5, 0.00, 0.00),
-    Emotion.DISGUSTED: Prosody(1.10, 0.92, 0.8, -1.0, -0.5, 0.00, 0.01),
-    Emotion.FEAR: Prosody(0.88, 1.30, 1.2, 1.0, 1.0, 0.03, 0.03),
-    Emotion.HAPPY: Prosody(0.95, 1.20, 1.6, 3.0, 1.0, 0.00, 0.00),
-    Emotion.SAD: Prosody(1.22, 0.90, 0.5, -5.0, -2.5, 0.01, 0.04),
-    Emotion.SURPRISED: Prosody(1.00, 1.35, 1.9, 3.0, 1.5, 0.00, 0.00),
 }
 
 

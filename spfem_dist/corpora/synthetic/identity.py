@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spfem_dist.corpora.synthetic.keys import Factor, stream
+from spfem_dist.corpora._speech.keys import Factor, stream
 
 Colour = tuple[float, float, float]
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from spfem_dist.corpora.synthetic.expression import Prosody
-from spfem_dist.corpora.synthetic.identity import Identity
-from spfem_dist.corpora.synthetic.keys import wander
-from spfem_dist.corpora.synthetic.script import PHONEMES, Canon, Timing
+from spfem_dist.corpora._speech.keys import wander
+from spfem_dist.corpora._speech.prosody import Prosody
+from spfem_dist.corpora._speech.script import PHONEMES, Canon, Timing
+
+
+class Speaker(Protocol):
+    """Whose voice it is. pitch: mean F0, Hz; tract: factor on all formants; breath: noise relative to voicing."""
+
+    @property
+    def pitch(self) -> float: ...
+    @property
+    def tract(self) -> float: ...
+    @property
+    def breath(self) -> float: ...
+
 
 RATE = 16_000
 _HOP, _WINDOW = 80, 320  # 5 ms and 20 ms at 16 kHz
@@ -15,7 +28,7 @@ _BINS = np.fft.rfftfreq(_WINDOW, 1 / RATE)
 
 
 def spoken(
-    rng: np.random.Generator, person: Identity, prosody: Prosody, canon: Canon, timing: Timing, samples: int
+    rng: np.random.Generator, person: Speaker, prosody: Prosody, canon: Canon, timing: Timing, samples: int
 ) -> np.ndarray:
     """The sentence spoken by `person` in this timing and prosody: float32 [samples], 16 kHz, within [-1, 1]."""
     hops = samples // _HOP + 1 + _WINDOW // _HOP
@@ -57,7 +70,7 @@ def _sources(canon: Canon, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _pitch(
-    rng: np.random.Generator, person: Identity, prosody: Prosody, times: np.ndarray, seconds: float
+    rng: np.random.Generator, person: Speaker, prosody: Prosody, times: np.ndarray, seconds: float
 ) -> np.ndarray:
     """F0 in Hz: declination over the sentence, slow movement scaled by the emotion's range, and tremor."""
     movement = 1.6 * wander(rng, times, 0.4, 1.6) + 2.0 * (0.5 - times / seconds)

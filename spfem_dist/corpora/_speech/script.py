@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spfem_dist.corpora.synthetic.expression import PROSODY
-from spfem_dist.corpora.synthetic.keys import Factor, stream
+from spfem_dist.corpora._speech.keys import Factor, stream
+from spfem_dist.corpora._speech.prosody import PROSODY
 from spfem_dist.emotions import SEVEN, Emotion
 
 

@@ -1,0 +1,1 @@
+"""What the rendered corpora share: what is said, when, and how it sounds."""
