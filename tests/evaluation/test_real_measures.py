@@ -94,6 +94,9 @@ def test_a_late_mouth_is_found_late_by_its_frames():
     assert lag(np.r_[[np.nan] * 3, source[:-3]], source, 25) == 3
     assert lag(source[2:], source[:-2], 25) == -2
     assert np.isnan(lag(np.ones(60), source, 25))
+    for frames in range(3, 9):  # shorter than the search is long
+        assert lag(source[:frames], source[:frames], 25) == 0
+    assert np.isnan(lag(source[:2], source[:2], 25))
     assert series_correlation(np.r_[np.nan, source[1:]], source) == pytest.approx(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,8 @@ def evaluate_real(
             try:
                 source, rows, edits = _of_film(request, film, place, load, judges, progress)
             except (OSError, ValueError, RuntimeError) as error:
+                if os.environ.get("SPFEM_TRACEBACK"):
+                    raise
                 found.failed.append(str(error) if str(film.path) in str(error) else f"{film.path}: {error}")
                 progress.advance(film.name, steps=len(EMOTIONS), frames=0)
                 continue

@@ -32,11 +32,11 @@ _APART = 0.12
 
 
 def lag(late: np.ndarray, source: np.ndarray, fps: float) -> float:
-    """Frames by which the series `late` [T] follows `source` [T] where they agree best, at most LATEST seconds; of two, the nearer to 0.
+    """Frames by which the series `late` [T] follows `source` [T] where they agree best; of two, the nearer to 0.
 
-    Frames that are not known (NaN) in one do not count. Not a number where one does not move.
+    At most LATEST seconds, and a quarter of the film: few frames always agree somewhere. Frames that are not known (NaN) in one do not count. Not a number where one does not move.
     """
-    reach = max(1, round(LATEST * fps))
+    reach = min(round(LATEST * fps), len(source) // 4)
     found: list[tuple[float, int]] = []
     for shift in sorted(range(-reach, reach + 1), key=abs):
         a, b = late[max(0, shift) : len(late) + min(0, shift)], source[max(0, -shift) : len(source) - max(0, shift)]
