@@ -75,11 +75,12 @@ def evaluate_priors(run: tyro.conf.Positional[str], released: str = "", probe_gr
 @app.command(name="edit")
 def edit(
     source: tyro.conf.Positional[Path],
-    out: Path,
+    out: Path | None = None,
     generator: str = "",
     reference: Path | None = None,
     emotion: str = "",
-    strength: float = 1.0,
+    strength: float | None = None,
+    paint: float = 0.5,
     preview: Path | None = None,
     faces: Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"] = "auto",
     landmarks: Path | None = None,
@@ -87,16 +88,19 @@ def edit(
     ray: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Show a clip's words with another emotion: `spfem edit talk.mp4 --emotion happy --out edited.mp4 --generator RUN`.
+    """Show a clip's words with another emotion: `spfem edit talk.mp4 --emotion happy`.
 
     Args:
         source: A clip (mp4, mov, mkv, webm), or a folder of clips.
-        out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done already is kept.
-        generator: A finished stage-2 run, an exported generator, or models:/NAME@champion (of the store in MLFLOW_TRACKING_URI).
-            Empty takes the newest one of a run in runs/.
+        out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done already is kept. Left out, it lies beside
+            the source: talk-happy.mp4.
+        generator: A finished stage-2 run, an exported generator, models:/NAME@champion (of the store in MLFLOW_TRACKING_URI), or
+            `shipped`, the one that comes with the package. Empty takes the newest one of a run in runs/, else the shipped one.
         reference: A clip of anybody, whose manner the face takes on; it needs no sound.
         emotion: neutral, angry, disgusted, fear, happy, sad or surprised.
-        strength: 0 leaves the face as it is, 1 is the full edit, more exaggerates.
+        strength: 0 leaves the face as it is, 1 is what the generator learnt, more exaggerates. Left out, what still looks like the
+            person, by emotion: happy 1.8 down to angry 1.2.
+        paint: 0 only moves the film's own pixels, 1 adds all lines and folds that the generator paints; 1 suits rendered faces.
         preview: Where to write source and result side by side (a folder for a folder).
         faces: How the face is found, as in `spfem prepare`.
         landmarks: The source's landmarks, .npy [frames, 68, 468 or 478, 2] in pixels of the frame; for a folder one of such files.
@@ -105,17 +109,18 @@ def edit(
         overwrite: Make again what is there.
     """
     from spfem_dist.editing import job
-    from spfem_dist.editing.request import EditRequest
+    from spfem_dist.editing.request import EditRequest, beside
     from spfem_dist.generators.load import load_generator
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends as Ctrl-C does: no half file stays
     request = EditRequest(
         source,
-        out,
+        out or beside(source, emotion, reference),
         generator or _newest(),
         reference,
         emotion,
         strength,
+        paint,
         preview,
         faces,
         landmarks,
@@ -131,10 +136,11 @@ def edit(
 
 
 def _newest() -> str:
-    from spfem_dist.generators.load import newest_generator
+    from spfem_dist.generators.load import SHIPPED, newest_generator
 
     generator = newest_generator()
-    print(f"by {generator}, the newest generator in runs (--generator names another)")
+    which = "the generator of the package" if generator == SHIPPED else f"{generator}, the newest generator in runs"
+    print(f"by {which} (--generator names another)")
     return generator
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from spfem_dist.config import Run
 from spfem_dist.console import plain_console
+from spfem_dist.generators.load import PRETRAINING
 from spfem_dist.model_card import model_card
 from spfem_dist.rooms import kinds
 from spfem_dist.runs import read_configuration, run_of
@@ -42,6 +43,8 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: choose another --out, or remove it first")
     generators, priors = (_enabled(configured, package) for package in ("generators", "priors"))
+    # What a generator began from is a part of it, and may be another run's.
+    generators = [name for name in generators if name != PRETRAINING] or generators
     jobs = [*generators, *priors]
     if not jobs:
         raise ValueError(f"the run {location} trains neither a generator nor priors: give a run of stage 1 or stage 2")
@@ -58,6 +61,7 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
             config = json.loads((place / "config.json").read_text())
             card = model_card(configured, config, _dataset(config), _summary(location))
             (place / "README.md").write_text(card, encoding="utf-8")
+            write_config(place, without_places(config))
             _check_loads(what_of(config), place)
         os.replace(whole, out)
     written = [out if name in generators else out / name for name in jobs]
@@ -65,6 +69,19 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         console.print(f"{name}: {folder}, {size / 1e6:.1f} MB; it loads on a CPU", highlight=False)
     return written
+
+
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the bare names of local files and folders: where they lay on one machine is nobody else's concern."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: named(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [named(part) for part in value]
+        return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+    return named(config)
 
 
 def _enabled(configured: dict[str, Any], package: str) -> list[str]:

@@ -67,6 +67,9 @@ RUN_BY = {
         "tests/test_data_show.py::test_a_sample_is_played_out_to_a_film_with_sound"
     ),
     "spfem evaluate priors runs/cdrl-stage1": f"{STAGE1}::test_the_priors_are_scored_and_reported",
+    "spfem edit talk.mp4 --emotion happy": (
+        "tests/editing/test_edit_command.py::test_the_shortest_call_needs_no_generator_and_no_place_for_the_result"
+    ),
     "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/demo-stage2": (
         f"{EDITING}::test_a_clip_takes_on_the_manner_of_a_reference"
     ),

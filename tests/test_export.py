@@ -1,6 +1,7 @@
 """`spfem export`: what a run trained as a folder that loads on a CPU, whether it finished or stopped at a checkpoint."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -62,7 +63,20 @@ def test_a_finished_run_is_exported_with_its_card(finished, toy, tmp_path):
         *("Not scored yet", "Apache-2.0", "labels it as edited", "people who agreed", '"pairs"'),
     ):
         assert part in card, part
-    assert str(toy.shards) not in card, "a card tells nobody where things lie on this machine"
+    for file in ("README.md", "config.json"):
+        assert str(toy.shards.parent) not in (tmp_path / "model" / file).read_text(), (
+            "nobody needs this machine's paths"
+        )
+
+
+def test_a_generator_that_began_from_another_runs_pretraining_is_exported(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    configured = json.loads((tmp_path / "run" / "run.json").read_text())
+    configured["pretraining"] |= {"enabled": True}
+    configured["pretrained"] = "/elsewhere/runs/pretraining"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(configured))
+    (written,) = export(str(tmp_path / "run"), tmp_path / "model")
+    assert contents(written)["model.safetensors"] == contents(finished / "ned" / "model")["model.safetensors"]
 
 
 @pytest.mark.parametrize(

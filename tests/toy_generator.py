@@ -11,6 +11,7 @@ import numpy as np
 from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
 from spfem_dist.generators.generator import Motion
+from spfem_dist.generators.rendered import Rendered
 from spfem_dist.records import RawRecording
 
 
@@ -27,12 +28,12 @@ class Brightener:
         self.seen = {"source": source, "emotion": emotion, "reference": reference, "strength": strength}
         return Motion(source.landmarks, source.landmarks + 1)
 
-    def render(self, frames, motion, first=0):
+    def render(self, frames, motion, first=0, flow_side=None):
         assert frames.shape[1:] == (self.size, self.size, 3)
         assert first + len(frames) <= len(motion.source)
         y, x = np.mgrid[: self.size, : self.size] / self.size - 0.5
         mask = np.clip(2 - 6 * np.hypot(x, 0.8 * y), 0, 1).astype(np.float32)
-        return np.clip(frames.astype(int) + self.by, 0, 255).astype(np.uint8), np.stack([mask] * len(frames))
+        return Rendered.painted(frames, np.clip(frames.astype(int) + self.by, 0, 255), np.stack([mask] * len(frames)))
 
 
 @cache
@@ -128,5 +129,5 @@ def toys_are_loaded() -> None:
     import types
 
     module = types.ModuleType("spfem_dist.generators.load")
-    module.load_generator = toy_load
+    module.load_generator, module.SHIPPED = toy_load, "shipped"
     sys.modules[module.__name__] = module

@@ -16,24 +16,29 @@ import numpy as np
 from spfem_dist.editing.blend import blend
 from spfem_dist.editing.face import Followed, follow
 from spfem_dist.editing.film import Film
+from spfem_dist.editing.motion import shown_by_moving
 from spfem_dist.editing.preview import side_by_side
 from spfem_dist.editing.video import EditError, Footage, Picture, pictures
 from spfem_dist.emotions import Emotion
 from spfem_dist.generators.generator import Face, Generator, Motion
 from spfem_dist.prepare.faces import FaceFinder, cut_face
+from spfem_dist.prepare.mesh import Region
 
 _CHUNK = 16
 #: Pictures of one chunk take at most about this many bytes, so that a chunk of a 4K clip has fewer.
 _CHUNK_BYTES = 96 * 2**20
+#: Largest side of the flow, pixels; a larger face takes it from between its pixels.
+_FINEST_FLOW = 256
 
 
 @dataclass(frozen=True)
 class EditTarget:
-    """What a clip shall become, as `Generator.drive` takes it. reference: the face of another clip."""
+    """What a clip shall become, as `Generator.drive` takes it. reference: the face of another clip. paint: share of the residual."""
 
     emotion: Emotion | None = None
     reference: Face | None = None
     strength: float = 1.0
+    paint: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,11 @@ def edit_clip(
         )
         try:
             motion = generator.drive(followed.face, target.emotion, target.reference, target.strength)
+            motion = shown_by_moving(motion, generator.topology, film.fps)
         except ValueError as error:
             raise EditError(f"{film.path}: {error}") from error
         count = 0
-        for picture, edited in redrawn(film, followed, generator, motion, settings.threads):
+        for picture, edited in redrawn(film, followed, generator, motion, target.paint, settings.threads):
             writers[0].write(edited)
             if preview is not None:
                 writers[1].write(side_by_side(picture, edited))
@@ -110,9 +116,9 @@ def edit_clip(
 
 
 def redrawn(
-    film: Footage, followed: Followed, generator: Generator, motion: Motion, threads: int = 0
+    film: Footage, followed: Followed, generator: Generator, motion: Motion, paint: float = 1.0, threads: int = 0
 ) -> Iterator[tuple[Picture, Picture]]:
-    """Each picture of `film` with its edit, read and rendered a few at a time."""
+    """Each picture of `film` with its edit, read and rendered a few at a time. paint: share of the generator's residual."""
     first = 0
     for chunk in _chunks(pictures(film, threads)):
         frames = slice(first, first + len(chunk))
@@ -121,11 +127,18 @@ def redrawn(
             yield from zip(chunk, chunk, strict=True)
         else:
             crops = np.stack([cut_face(p.rgb(), r, generator.size) for p, r in zip(chunk, regions, strict=False)])
-            drawn, masks = generator.render(crops, motion, first)
-            masks = masks * weights[:, None, None]
-            for picture, region, crop, edit, mask in zip(chunk, regions, crops, drawn, masks, strict=False):
-                yield picture, blend(picture, region, crop, edit, mask)
+            edit = generator.render(crops, motion, first, _flow_side(regions, generator.size))
+            for i, (picture, region, weight) in enumerate(zip(chunk, regions, weights, strict=False)):
+                yield (
+                    picture,
+                    blend(picture, region, weight * edit.flow[i], paint * edit.residual[i], weight * edit.mask[i]),
+                )
         first += len(chunk)
+
+
+def _flow_side(regions: list[Region], size: int) -> int:
+    """Side of the flow for these crops of the film: as fine as they are, within what drawing it may cost."""
+    return max(size, min(_FINEST_FLOW, round(max(region.side for region in regions))))
 
 
 def _chunks(source: Iterator[Picture]) -> Iterator[list[Picture]]:

@@ -46,6 +46,8 @@ def edit_example(data: Data, generator: str, folder: Path, console: Console, emo
         landmarks=points,
         reference_landmarks=reference_points,
         overwrite=True,
+        strength=1.0,
+        paint=1.0,  # the generator has learnt from faces like these
     )
     run(request, load_generator, console)
     return folder / "side.mp4"

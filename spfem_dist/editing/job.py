@@ -60,7 +60,7 @@ def run(request: EditRequest, load: Load, console: Console | None = None) -> Edi
     if not todo:
         _say_failed(summary, console)
         return summary
-    work = _Work(request, EditTarget(emotion, None, request.strength), load, request.generator)
+    work = _Work(request, EditTarget(emotion, None, request.amount, request.paint), load, request.generator)
     if request.reference is not None:
         work = replace(work, target=replace(work.target, reference=_reference(request, work.generator(), console)))
     if not request.source.is_dir():

@@ -17,6 +17,17 @@ from spfem_dist.storage import is_address
 Faces = Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"]
 #: The strongest edit that is not a slip of the finger.
 STRONGEST = 10.0
+#: How strong an edit is unless said otherwise, by emotion: where the shipped generator's edits of recorded films still look like the
+#: person (docs/editing.md has the curves). BY_REFERENCE: without an emotion. PAINT: how much of its lines is painted.
+STRENGTHS = {
+    Emotion.HAPPY: 1.8,
+    Emotion.SURPRISED: 1.7,
+    Emotion.FEAR: 1.7,
+    Emotion.SAD: 1.3,
+    Emotion.DISGUSTED: 1.3,
+    Emotion.ANGRY: 1.2,
+}
+BY_REFERENCE, PAINT = 1.3, 0.5
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,8 @@ class EditRequest:
     generator: str
     reference: Path | None = None
     emotion: str = ""
-    strength: float = 1.0
+    strength: float | None = None
+    paint: float = PAINT
     preview: Path | None = None
     faces: Faces = "auto"
     landmarks: Path | None = None
@@ -37,11 +49,31 @@ class EditRequest:
     overwrite: bool = False
 
     @property
+    def amount(self) -> float:
+        """The strength asked for, or the emotion's own."""
+        if self.strength is not None:
+            return self.strength
+        return STRENGTHS.get(Emotion.parse(self.emotion), 1.0) if self.emotion else BY_REFERENCE
+
+    @property
     def comment(self) -> str:
         """What the result says about itself; by it a second call knows a clip that is done."""
         manner = [f"emotion {self.emotion}"] if self.emotion else []
         manner += [f"in the manner of {self.reference.name}"] if self.reference else []
-        return f"edited by spfem: {', '.join(manner)}, strength {self.strength:g}, generator {self.generator}"
+        return f"edited by spfem: {', '.join(manner)}, strength {self.amount:g}, paint {self.paint:g}, generator {self.generator}"
+
+
+def beside(source: Path, emotion: str, reference: Path | None) -> Path:
+    """Where an edit of `source` is written if nobody says: beside it, talk-happy.mp4 or talk-like-angry.mp4; for a folder clips-happy.
+
+    Raises EditError where there is no film to name.
+    """
+    manner = "-".join(part for part in (emotion, f"like-{reference.stem}" if reference else "") if part)
+    if source.is_dir():
+        return source.with_name(f"{source.resolve().name}-{manner}")
+    if is_address(source) or not source.exists():
+        return source.with_name(f"{source.stem}-{manner}.mp4")  # what is wrong with it is said when it is read
+    return source.with_name(f"{source.stem}-{manner}{suffix_for(footage(source))}")
 
 
 @dataclass(frozen=True)
@@ -59,10 +91,14 @@ def checked_emotion(request: EditRequest) -> Emotion | None:
     _refuse_addresses(request)
     if not request.emotion and request.reference is None:
         raise EditError("say what the face shall become: give --emotion happy, or --reference angry.mp4 (or both)")
-    if not 0 <= request.strength <= STRONGEST:  # nor NaN
+    if request.strength is not None and not 0 <= request.strength <= STRONGEST:  # nor NaN
         raise EditError(
             f"--strength is {request.strength}: 0 leaves the face as it is, 1 is the full edit, more exaggerates "
             f"(at most {STRONGEST:g})"
+        )
+    if not 0 <= request.paint <= 1:
+        raise EditError(
+            f"--paint is {request.paint}: 0 only moves the film's own pixels, 1 adds all lines that the generator paints"
         )
     if request.reference_landmarks is not None and request.reference is None:
         raise EditError("--reference-landmarks are those of a --reference, and none is given")

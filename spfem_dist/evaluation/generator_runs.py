@@ -182,9 +182,7 @@ def rendered(generator: Generator, source: TestClip, motion: Motion) -> np.ndarr
 def _rendered(generator: Generator, frames: np.ndarray, motion: Motion, at_once: int = 64) -> Iterator[np.ndarray]:
     for first in range(0, len(frames), at_once):
         part = frames[first : first + at_once]
-        crops, redrawn = generator.render(part, motion, first)
-        share = redrawn[..., None]
-        yield np.rint(crops * share + part * (1 - share)).clip(0, 255).astype(np.uint8)
+        yield generator.render(part, motion, first).crops(part)
 
 
 def _face(clip: TestClip, generator: Generator) -> Face:

@@ -20,6 +20,7 @@ import numpy as np
 
 from spfem_dist import rooms
 from spfem_dist.emotions import Emotion
+from spfem_dist.generators.rendered import Rendered
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ class Generator(Protocol):
         """
         ...
 
-    def render(self, frames: np.ndarray, motion: Motion, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Edited crops of frames first, first + 1, ... of the clip.
+    def render(self, frames: np.ndarray, motion: Motion, first: int = 0, flow_side: int | None = None) -> Rendered:
+        """The edit of frames first, first + 1, ... of the clip.
 
-        frames: uint8 [N, size, size, 3] RGB crops of the source. Returns crops uint8 [N, size, size, 3] and float32
-        [N, size, size] in [0, 1]: where the crop was redrawn (soft at the edge; 0 leaves the source's pixel).
+        frames: uint8 [N, size, size, 3] RGB crops of the source. flow_side: the side F of the flow, where the crop was cut from a larger
+        picture; None: `size`. A generator that moves nothing gives a flow of any side.
         """
         ...
 

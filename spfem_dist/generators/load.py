@@ -14,16 +14,21 @@ from spfem_dist.generators.generator import Generator, find
 from spfem_dist.saved import CONFIG, is_saved, misfit, read_config
 from spfem_dist.storage import open_filesystem
 
+#: The name of the generator that comes with the package, and where it lies.
+SHIPPED = "shipped"
+_SHIPPED_FOLDER = Path(__file__).parent / SHIPPED
 #: Job whose generator is there to be gone on from.
 PRETRAINING = "pretraining"
 
 
 def load_generator(location: str | Path) -> Generator:
-    """The generator of a finished stage-2 run, the one exported to `location`, or models:/NAME, frozen, on the CPU.
+    """The generator of a finished stage-2 run, the one exported to `location`, models:/NAME, or `shipped`, frozen, on the CPU.
 
     A registered model is sought in the store that MLFLOW_TRACKING_URI names, or in a run's own default.
     Raises FileNotFoundError that says what is there instead, ValueError for a damaged one, another version or an unknown kind.
     """
+    if str(location) == SHIPPED:
+        location = _SHIPPED_FOLDER
     if str(location).startswith("models:/"):
         from spfem_dist.tracking.models import fetch_model
 
@@ -56,17 +61,10 @@ def local_copy(location: str, fs: Any = None) -> Iterator[Path]:
 
 
 def newest_generator(storage: str = "runs") -> str:
-    """The folder of the run in the local folder `storage` (in SPFEM_HOME, or here) whose generator was finished last.
-
-    Raises FileNotFoundError that says how to train one where there is none.
-    """
+    """The folder of the run in the local folder `storage` (in SPFEM_HOME, or here) whose generator was finished last; else SHIPPED."""
     home = Path(os.environ.get("SPFEM_HOME") or ".") / storage
     found = [file for file in home.glob(f"*/*/model/{CONFIG}") if is_saved(file.read_bytes(), "generator")]
-    if not found:
-        raise FileNotFoundError(
-            f"no finished generator in {home}: name one with --generator, or train one (make demo, or python recipes/cdrl_stage2.py)"
-        )
-    return str(max(found, key=lambda file: file.stat().st_mtime).parents[2])
+    return str(max(found, key=lambda file: file.stat().st_mtime).parents[2]) if found else SHIPPED
 
 
 def _folder(fs: Any, root: str, location: str) -> str:

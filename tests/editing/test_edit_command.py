@@ -49,6 +49,14 @@ def aligned(known):
 # --- the documented commands --------------------------------------------------------------------------------------
 
 
+def test_the_shortest_call_needs_no_generator_and_no_place_for_the_result(tmp_path, talk, mesh):
+    line = "spfem edit talk.mp4 --emotion happy"
+    done = well(command(*words_of(line), cwd=tmp_path, SPFEM_HOME=str(tmp_path)))
+    assert "by the generator of the package (--generator names another)" in done.said
+    assert sound_packets(tmp_path / "talk-happy.mp4") == sound_packets(talk)
+    assert (np.stack(shown(tmp_path / "talk-happy.mp4")[1]) != np.stack(shown(talk)[1])).any()
+
+
 def test_a_clip_takes_on_the_manner_of_a_reference(tmp_path, talk, mesh):
     line = "spfem edit talk.mp4 --reference angry.mp4 --out edited.mp4 --generator runs/demo-stage2"
     film(tmp_path / "angry.mp4", talking_head(2).frames[:17], rate=30, sound=None)
@@ -96,7 +104,7 @@ def test_a_face_crop_is_edited_by_its_known_landmarks(tmp_path, known):
     words = words_of(line, {GENERATOR: "toy-ibug68"})
     well(command(*words, cwd=tmp_path, before=toys_are_loaded))
     change = shown(tmp_path / "sad.mp4")[1][0].astype(float) - shown(tmp_path / "head.mp4")[1][0]
-    assert change[54:74, 54:74].mean() > 30
+    assert change[54:74, 54:74].mean() > 15, "half of what the toy paints is added"
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

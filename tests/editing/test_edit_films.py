@@ -277,7 +277,7 @@ def test_a_4k_film_is_edited(tmp_path, mesh):
 
 def test_an_error_on_the_way_leaves_what_was_there(tmp_path, known):
     class Broken(Brightener):
-        def render(self, frames, motion, first=0):
+        def render(self, frames, motion, first=0, flow_side=None):
             raise RuntimeError("out of memory")
 
     source, out = film(tmp_path / "a.mp4", talking_head().frames), tmp_path / "new" / "e.mp4"

@@ -8,6 +8,7 @@ import numpy as np
 from spfem_dist.corpora.synthetic import SyntheticCorpus
 from spfem_dist.emotions import SEVEN
 from spfem_dist.generators.generator import Motion
+from spfem_dist.generators.rendered import Rendered
 
 
 class Copy:
@@ -18,9 +19,9 @@ class Copy:
     def drive(self, source, emotion=None, reference=None, strength=1.0):
         return Motion(source.landmarks, source.landmarks)
 
-    def render(self, frames, motion, first=0):
+    def render(self, frames, motion, first=0, flow_side=None):
         # Where nothing was redrawn the source must shine through, whatever the crop holds.
-        return np.zeros_like(frames), np.zeros(frames.shape[:3], np.float32)
+        return Rendered.painted(frames, np.zeros_like(frames), np.zeros(frames.shape[:3]))
 
 
 class Ideal(Copy):
@@ -52,9 +53,9 @@ class Ideal(Copy):
         shown = emotion or self.clip(reference.landmarks).emotion
         return Motion(source.landmarks, self.draw(self.clip(source.landmarks), shown))
 
-    def render(self, frames, motion, first=0):
+    def render(self, frames, motion, first=0, flow_side=None):
         if motion.target.tobytes() not in self.drawn:
             for emotion in SEVEN:
                 self.draw(self.clip(motion.source), emotion)
         crops = self.drawn[motion.target.tobytes()][first : first + len(frames)]
-        return crops, np.ones(crops.shape[:3], np.float32)
+        return Rendered.painted(frames, crops, np.ones(crops.shape[:3]))

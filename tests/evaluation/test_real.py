@@ -77,10 +77,12 @@ def test_every_emotion_is_edited_and_scored_beside_the_unchanged_film(scored):
     happy, sad = (
         found.figures[f"real/edit/by_emotion/{e}/emotion_probability_minus_copy"].value for e in ("happy", "sad")
     )
-    assert happy > 0.05  # the toy brightens whatever it is asked for, and brightness is happiness here
+    assert (
+        happy > 0.02
+    )  # the toy brightens whatever it is asked for, half of it is painted, and brightness is happiness here
     assert sad == 0
     assert found.figures["real/copy/identity_distance"].value == 0
-    assert found.figures["real/edit/identity_distance"].value > 0.5
+    assert found.figures["real/edit/identity_distance"].value > 0.25
     assert found.figures["real/edit/mouth_corr"].value > 0.5
     assert found.figures["real/edit/background_change"].value < 3
     assert found.figures["real/edit/jitter_skin"].clips == 1

@@ -1,5 +1,7 @@
 """The generator that a run exports: it loads on a CPU, moves a face as it is asked, and leaves the rest of the picture alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -83,7 +85,8 @@ def test_landmarks_of_another_size_come_in_the_generators_own(generator, source)
 
 def test_pictures_keep_their_shape_and_every_pixel_outside_the_mask(generator, recording, source):
     frames = recording.frames[:FRAMES]
-    drawn, mask = generator.render(frames, generator.drive(source, Emotion.ANGRY))
+    edit = generator.render(frames, generator.drive(source, Emotion.ANGRY))
+    drawn, mask = edit.crops(frames), edit.mask
     assert drawn.shape == frames.shape
     assert drawn.dtype == np.uint8
     assert mask.shape == frames.shape[:3]
@@ -97,16 +100,26 @@ def test_pictures_keep_their_shape_and_every_pixel_outside_the_mask(generator, r
 
 def test_an_untrained_renderer_shows_the_face_that_it_was_given(generator, recording, source):
     frames = recording.frames[:FRAMES]
-    drawn, mask = generator.render(frames, generator.drive(source, Emotion.HAPPY, strength=0.0))
-    inside = mask > 0.99
+    edit = generator.render(frames, generator.drive(source, Emotion.HAPPY, strength=0.0))
+    drawn, inside = edit.crops(frames), edit.mask > 0.99
     assert np.abs(drawn[inside].astype(int) - frames[inside].astype(int)).mean() < 25, "grey levels"
 
 
 def test_a_clip_may_be_rendered_in_parts(generator, recording, source):
     motion = generator.drive(source, Emotion.HAPPY)
-    whole, _ = generator.render(recording.frames[:6], motion)
-    part, _ = generator.render(recording.frames[4:6], motion, first=4)
+    whole = generator.render(recording.frames[:6], motion).crops(recording.frames[:6])
+    part = generator.render(recording.frames[4:6], motion, first=4).crops(recording.frames[4:6])
     assert np.abs(whole[4:6].astype(int) - part.astype(int)).max() <= 1
+
+
+def test_an_edit_moves_the_sources_pixels_and_paints_the_rest(generator, recording, source):
+    """Where nothing is painted, the edited crop holds the source's own colours."""
+    frames = recording.frames[:4]
+    edit = generator.render(frames, generator.drive(source, Emotion.HAPPY))
+    bare = dataclasses.replace(edit, residual=np.zeros_like(edit.residual)).crops(frames)
+    assert bare.max() <= frames.max()
+    assert bare.min() >= frames.min()
+    assert (bare != frames).any()
 
 
 def test_clips_shorter_than_a_window_are_driven(generator, recording):

@@ -16,7 +16,7 @@ from rich.text import Text
 from spfem_dist import weights
 from spfem_dist.editing import job
 from spfem_dist.editing.progress import Progress
-from spfem_dist.editing.request import EditRequest
+from spfem_dist.editing.request import STRENGTHS, EditRequest
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.evaluation.generator import COPY, ClipScore
 from spfem_dist.evaluation.open_judges.judges import EMOTION_JUDGES, OpenJudges, load_open_judges
@@ -155,11 +155,10 @@ def _facts(
     judges: OpenJudges,
     failed: list[str],
 ) -> dict[str, object]:
-    strength = EditRequest(request.source, request.out, "").strength if request.strength is None else request.strength
     people = {film.person for film, _ in sources if film.person}
     return {
         "generator": request.generator,
-        "strength": strength,
+        "strength": {str(e): value for e, value in STRENGTHS.items()} if request.strength is None else request.strength,
         "judges": str(judges),
         "films": len(sources),
         "frames": sum(footage(film.path).frames for film, _ in sources),

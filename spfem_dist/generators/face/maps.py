@@ -79,21 +79,22 @@ class FaceMaps:
         the mesh it is the pixel itself.
         """
         drawn, corners, weights = self.covered(vertices, size)
-        inside = drawn >= 0
-
-        def interpolated(attributes: Tensor) -> Tensor:  # [N, V, C] -> [N, S, S, C]
-            picked = _gather(attributes, corners)
-            return (weights[..., None] * picked).sum(-2)
-
-        n = len(vertices)
-        coordinates = interpolated(self.coordinates.to(vertices)[None].expand(n, -1, -1))
+        inside, n = drawn >= 0, len(vertices)
+        coordinates = _interpolated(self.coordinates.to(vertices)[None].expand(n, -1, -1), corners, weights)
         mask = inside.to(vertices.dtype)[..., None]
         shape = self._lit(vertices, drawn.clamp(min=0))
         parts = self.part_of.to(vertices)[drawn.clamp(min=0)] * (1 - self._irises(vertices, size))
         maps = torch.cat([coordinates.clamp(0, 1) * mask, parts * mask, shape * mask, mask], -1)
-        own = _pixels(size, vertices)
-        grid = torch.where(inside[..., None], interpolated(source), own)
+        grid = torch.where(inside[..., None], _interpolated(source, corners, weights), _pixels(size, vertices))
         return maps.permute(0, 3, 1, 2), grid * 2 / size - 1
+
+    def flow(self, vertices: Tensor, source: Tensor, size: int) -> Tensor:
+        """Where each pixel of faces with `vertices` comes from in `source`, both [N, V, 2] pixels: shifts [N, S, S, 2] in shares of the side.
+
+        The second result of `draw`, alone and as a shift: 0 outside the mesh.
+        """
+        drawn, corners, weights = self.covered(vertices, size)
+        return _interpolated(source - vertices, corners, weights) * (drawn >= 0)[..., None] / size
 
     def covered(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Which triangle covers each pixel, int64 [N, S, S] (-1 outside the mesh), its corners' numbers int64 [N, S, S, 3] and the
@@ -197,6 +198,17 @@ def _pixels(size: int, like: Tensor) -> Tensor:
     axis = torch.arange(size, device=like.device, dtype=like.dtype) + 0.5
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return torch.stack([x, y], -1)
+
+
+def grid_of(flow: Tensor) -> Tensor:
+    """The grid [N, S, S, 2] for `warped` that a flow [N, S, S, 2] in shares of the side says."""
+    size = flow.shape[1]
+    return (_pixels(size, flow) / size + flow) * 2 - 1
+
+
+def _interpolated(attributes: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
+    """attributes [N, V, C] of a mesh's vertices at its pixels: [N, S, S, C]."""
+    return (weights[..., None] * _gather(attributes, corners)).sum(-2)
 
 
 def _gather(attributes: Tensor, numbers: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ class Topology:
     """Point numbers of one landmark order.
 
     rigid: points that only the head's pose moves. upper, lower: the inner lips' three middle points. eyes: outlines of both
-    eyes. mouth: outline of the inner lips. brows: points from which the forehead is measured. outer_eyes: both outer corners.
+    eyes. mouth: outline of the inner lips. An outline begins at a corner; its upper half comes first, and each of its points has one
+    below it in the lower half, which runs back. lips: the points of the upper lip and of the lower one, without corners and the inner
+    outline. brows: points from which the forehead is measured. outer_eyes: both outer corners.
     irises: of each eye its iris's centre and four points of its rim, in the order of `eyes`; empty where there are none.
     """
 
@@ -21,6 +23,7 @@ class Topology:
     lower: tuple[int, ...]
     eyes: tuple[tuple[int, ...], tuple[int, ...]]
     mouth: tuple[int, ...]
+    lips: tuple[tuple[int, ...], tuple[int, ...]]
     brows: tuple[int, ...]
     outer_eyes: tuple[int, int]
     irises: tuple[tuple[int, ...], ...] = ()
@@ -31,6 +34,12 @@ class Topology:
         beneath = {point for iris in self.irises for point in iris}
         return tuple(point for point in range(self.points) if point not in beneath)
 
+    @staticmethod
+    def opposite(outline: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The points of the outline's upper half without its corners, and those that lie below them."""
+        half = len(outline) // 2
+        return outline[1:half], outline[:half:-1]
+
 
 IBUG68 = Topology(
     "ibug68",
@@ -40,6 +49,7 @@ IBUG68 = Topology(
     lower=(67, 66, 65),
     eyes=(tuple(range(36, 42)), tuple(range(42, 48))),
     mouth=tuple(range(60, 68)),
+    lips=(tuple(range(49, 54)), tuple(range(55, 60))),
     brows=tuple(range(17, 27)),
     outer_eyes=(36, 45),
 )
@@ -55,6 +65,18 @@ MESH468 = Topology(
         (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249),
     ),
     mouth=(78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95),
+    lips=(
+        (
+            *(185, 40, 39, 37, 0, 267, 269, 270, 409),
+            *(184, 74, 73, 72, 11, 302, 303, 304, 408),
+            *(183, 42, 41, 38, 12, 268, 271, 272, 407),
+        ),
+        (
+            *(146, 91, 181, 84, 17, 314, 405, 321, 375),
+            *(77, 90, 180, 85, 16, 315, 404, 320, 307),
+            *(96, 89, 179, 86, 15, 316, 403, 319, 325),
+        ),
+    ),
     brows=(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
     outer_eyes=(33, 263),
 )

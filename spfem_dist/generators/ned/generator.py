@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.generators.face.maps import grid_of, warped
 from spfem_dist.generators.generator import Face as Shown
 from spfem_dist.generators.generator import Motion
 from spfem_dist.generators.ned.motions import WINDOW, Face
 from spfem_dist.generators.ned.windows import made_scene
+from spfem_dist.generators.rendered import Rendered
 from spfem_dist.nets.frozen import freeze
 
 #: Fall-off of a frame's weight towards a window's ends (sigma, frames).
@@ -73,7 +75,7 @@ class TrainedNED:
         return Motion(landmarks, moved, np.stack([fit.coefficients, changed]).astype(np.float32))
 
     @torch.inference_mode()
-    def render(self, frames: np.ndarray, motion: Motion, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def render(self, frames: np.ndarray, motion: Motion, first: int = 0, flow_side: int | None = None) -> Rendered:
         """See `Generator.render`."""
         rows = slice(first, first + len(frames))
         seen, wanted = motion.source[rows], motion.target[rows]
@@ -85,9 +87,12 @@ class TrainedNED:
         before, after = torch.from_numpy(self._expressions(motion)[:, rows]).to(self.device)
         scene = made_scene(self.face, shape, source, picture, picture, (before, after))
         painted = scene.moved if self.renderer is None else self.renderer(scene.maps, scene.source)
-        drawn = scene.composed(painted, picture)
-        pixels = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).cpu().numpy(), scene.soft[:, 0].cpu().numpy()
+        flow = scene.flow
+        if flow_side is not None and flow_side != self.size:
+            larger = flow_side / self.size
+            flow = self.face.maps.flow(shape * larger, source * larger, flow_side)
+        residual = (painted - warped(picture, grid_of(scene.flow))) * 127.5
+        return Rendered(*(t.cpu().numpy() for t in (flow, residual.permute(0, 2, 3, 1), scene.soft[:, 0])))
 
     def _expressions(self, motion: Motion) -> np.ndarray:
         """Coefficients [2, T, 51] of a motion's source and target; where it has none, of its landmarks."""

@@ -42,6 +42,11 @@ class Scene:
         """The source's face in its new shape and expression [N, 3, S, S]: what is shown where no renderer paints over it."""
         return self.source[:, 3:6]
 
+    @property
+    def flow(self) -> Tensor:
+        """Where each pixel comes from [N, S, S, 2], as `FaceMaps.flow` gives it."""
+        return self.source[:, 6:].permute(0, 2, 3, 1) / 8
+
     def composed(self, picture: Tensor, around: Tensor) -> Tensor:
         """The drawn picture within the face, `around` outside; both [N, 3, S, S]."""
         return picture * self.soft + around * (1 - self.soft)

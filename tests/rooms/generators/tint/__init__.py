@@ -10,6 +10,7 @@ from torch import nn
 
 from spfem_dist.generators.card import GeneratorCard
 from spfem_dist.generators.generator import Motion
+from spfem_dist.generators.rendered import Rendered
 from spfem_dist.job_settings import Guidance, JobSettings, Optimizer
 from spfem_dist.nets.frozen import freeze
 from spfem_dist.priors.frozen import frozen_priors
@@ -101,11 +102,11 @@ class TrainedTint:
         """The face moves as it did."""
         return Motion(source.landmarks, source.landmarks)
 
-    def render(self, frames, motion, first=0):
+    def render(self, frames, motion, first=0, flow_side=None):
         """The crops in their tint."""
         pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2) / 127.5 - 1
         drawn = ((self.network(pictures) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-        return drawn, np.ones(frames.shape[:3], np.float32)
+        return Rendered.painted(frames, drawn, np.ones(frames.shape[:3]))
 
 
 def load(folder):
