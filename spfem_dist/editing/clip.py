@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ from spfem_dist.prepare.mesh import Region
 
 _CHUNK = 16
 #: Pictures of one chunk take at most about this many bytes, so that a chunk of a 4K clip has fewer.
-_CHUNK_BYTES = 96 * 2**20
-#: Largest side of the flow, pixels; a larger face takes it from between its pixels.
-_FINEST_FLOW = 256
+_CHUNK_BYTES = 64 * 2**20
+#: Largest side of the flow, pixels; a larger face takes it from between its pixels. A flow is averaged over more than one of them anyway.
+_FINEST_FLOW = 128
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Settings:
 
 
 Advance = Callable[[str], None]
+_Pair = tuple[Picture, Picture]
 
 
 def edit_clip(
@@ -118,21 +120,39 @@ def edit_clip(
 def redrawn(
     film: Footage, followed: Followed, generator: Generator, motion: Motion, paint: float = 1.0, threads: int = 0
 ) -> Iterator[tuple[Picture, Picture]]:
-    """Each picture of `film` with its edit, read and rendered a few at a time. paint: share of the generator's residual."""
+    """Each picture of `film` with its edit, read and rendered a few at a time, ahead of whoever takes them.
+
+    paint: share of the generator's residual.
+    """
+    for chunk in _ahead(_redrawn(film, followed, generator, motion, paint, threads)):
+        yield from chunk
+
+
+def _ahead(chunks: Iterator[list[_Pair]]) -> Iterator[list[_Pair]]:
+    """The same, the next one being made in a thread while one is encoded: both leave Python for most of their time."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = pool.submit(next, chunks, None)
+            yield chunk
+
+
+def _redrawn(
+    film: Footage, followed: Followed, generator: Generator, motion: Motion, paint: float, threads: int
+) -> Iterator[list[_Pair]]:
     first = 0
     for chunk in _chunks(pictures(film, threads)):
         frames = slice(first, first + len(chunk))
         regions, weights = followed.regions[frames], followed.weights[frames]
         if not weights.any():
-            yield from zip(chunk, chunk, strict=True)
+            yield list(zip(chunk, chunk, strict=True))
         else:
             crops = np.stack([cut_face(p.rgb(), r, generator.size) for p, r in zip(chunk, regions, strict=False)])
             edit = generator.render(crops, motion, first, _flow_side(regions, generator.size))
-            for i, (picture, region, weight) in enumerate(zip(chunk, regions, weights, strict=False)):
-                yield (
-                    picture,
-                    blend(picture, region, weight * edit.flow[i], paint * edit.residual[i], weight * edit.mask[i]),
-                )
+            yield [
+                (p, blend(p, region, weight * edit.flow[i], paint * edit.residual[i], weight * edit.mask[i]))
+                for i, (p, region, weight) in enumerate(zip(chunk, regions, weights, strict=False))
+            ]
         first += len(chunk)
 
 
