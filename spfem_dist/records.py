@@ -84,7 +84,7 @@ class RawRecording:
 
     frames: uint8 [T, S, S, 3] RGB. fps: frames per second. speech: float32 [N] mono 16 kHz in [-1, 1].
     landmarks: float32 [T, L, 2] in pixels of the crop, or None. valid: bool [T].
-    truth: synthetic corpus only, arrays with T rows (see `Recording`).
+    truth: rendered corpora only, arrays with T rows (see `Recording`).
     """
 
     frames: np.ndarray
@@ -103,7 +103,7 @@ class Recording:
     speech: 16 kHz mono FLAC bytes. features: float32 [frames, F], one row per video frame.
     landmarks: float32 [frames, L, 2] in pixels of the stored crop, or None. valid: bool [frames], False where
     the face was not found and landmarks are interpolated.
-    truth: known only for the synthetic corpus, arrays with `frames` rows (`visemes` [frames, 4], `phase` [frames]).
+    truth: known only for rendered corpora, arrays with `frames` rows (`visemes` [frames, 4], `phase` [frames], ...).
     """
 
     name: str

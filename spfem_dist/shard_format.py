@@ -87,7 +87,7 @@ class ShardEntry(_Entry):
 class ShardIndex(_Entry):
     """`index.json`: what a folder of shards holds. `digest` is the data set's identity (see `shards_digest`).
 
-    style: how much the speakers of the synthetic corpus show emotions in a way of their own; not written where it is 0.
+    style: how much the speakers of a rendered corpus show emotions in a way of their own; not written where it is 0.
     """
 
     format: Literal["spfem-shards/1"] = INDEX_FORMAT

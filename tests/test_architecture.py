@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+from spfem_dist.corpora import rendered
 from spfem_dist.rooms import PACKAGES, kinds
 
 PACKAGE = Path(__file__).resolve().parents[1] / "spfem_dist"
@@ -100,4 +101,19 @@ def test_a_method_is_named_in_its_own_room_alone():
         shared = path.parent.name.startswith("_")  # what several rooms have in common
         if strange and path.name not in NAMES_ALLOWED and not own and not shared:
             named.append(f"{path.relative_to(PACKAGE)}: {', '.join(strange)}")
+    assert named == []
+
+
+def test_a_rendered_corpus_is_named_in_its_own_room_alone():
+    """But for the one that settings name by default: its folder of shards is spelled wherever a run is begun."""
+    named = []
+    for kind in set(rendered.kinds()) - {rendered.DEFAULT}:
+        for name, path in sorted(MODULES.items()):
+            if name.startswith(f"corpora.{kind}"):
+                continue
+            texts = {
+                n.value for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant)
+            }
+            if kind in texts or any(other.startswith(f"corpora.{kind}") for other in IMPORTS[name]):
+                named.append(f"{name}: {kind}")
     assert named == []

@@ -49,6 +49,9 @@ RUN_BY = {
     "spfem prepare synthetic --style 1 --out shards/synthetic-style": (
         "tests/corpora/test_synthetic_style.py::test_prepared_shards_say_their_style_and_targets_are_rendered_with_it"
     ),
+    "spfem prepare heads --out shards/heads --size 128": (
+        "tests/corpora/test_heads.py::test_heads_are_prepared_into_shards"
+    ),
     "spfem prepare mead /data/MEAD --out shards/mead --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
     "spfem prepare ravdess /data/RAVDESS --out shards/ravdess --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",
     "spfem prepare cremad /data/CREMA-D --out shards/cremad --size 256 --fps 30": f"{COMMANDS}::test_a_corpus_is_prepared",

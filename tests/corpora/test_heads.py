@@ -145,7 +145,7 @@ def test_the_frame_size_changes_resolution_only(corpus):
 
 def test_the_target_in_the_own_emotion_is_the_recording_and_another_one_changes_the_face_alone(corpus):
     clip = next(
-        c for c in corpus.clips() if c.emotion is Emotion.NEUTRAL and not corpus._staged(c, c.emotion)[0].view.quality
+        c for c in corpus.clips() if c.emotion is Emotion.NEUTRAL and not corpus.staged(c, c.emotion)[0].view.quality
     )
     source, target = corpus.render(clip), corpus.target(clip, Emotion.SURPRISED)
     np.testing.assert_array_equal(source.frames, corpus.target(clip, Emotion.NEUTRAL).frames)

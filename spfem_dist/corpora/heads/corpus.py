@@ -47,12 +47,12 @@ class HeadsCorpus(SpokenCorpus):
 
     def truth(self, clip: Clip) -> dict[str, np.ndarray]:
         """The truth of `render(clip)`, without drawing it."""
-        scene, moved, units = self._staged(clip, clip.emotion)
+        scene, moved, units = self.staged(clip, clip.emotion)
         return self._truth(clip, scene, moved, units)[0]
 
     def layers(self, clip: Clip, emotion: Emotion | None = None) -> Layers:
         """Depth, normals and masks of `render(clip)`, or of `target(clip, emotion)`."""
-        scene, moved, _ = self._staged(clip, emotion or clip.emotion)
+        scene, moved, _ = self.staged(clip, emotion or clip.emotion)
         return scene.layers(moved)
 
     def voice(self, clip: Clip) -> Person:
@@ -73,7 +73,7 @@ class HeadsCorpus(SpokenCorpus):
         rng = self._stream(Factor.BLINK, clip)
         return acted(units, speech, feeling, emotion, blinks(rng, times), glances(rng, times))
 
-    def _staged(self, clip: Clip, emotion: Emotion) -> tuple[Scene, np.ndarray, np.ndarray]:
+    def staged(self, clip: Clip, emotion: Emotion) -> tuple[Scene, np.ndarray, np.ndarray]:
         """The scene of `clip`, its faces [T, N, 3] in `emotion`, and their units [T, 52]."""
         who = self.person(clip)
         neutral, look, lines, has_on = _made(self.seed, self._key(clip)[0])
@@ -102,7 +102,7 @@ class HeadsCorpus(SpokenCorpus):
         return {name: values.astype(np.float32) for name, values in rows.items()}, landmarks
 
     def _render(self, clip: Clip, emotion: Emotion) -> RawRecording:
-        scene, moved, units = self._staged(clip, emotion)
+        scene, moved, units = self.staged(clip, emotion)
         truth, landmarks = self._truth(clip, scene, moved, units)
         return RawRecording(
             frames=np.stack(

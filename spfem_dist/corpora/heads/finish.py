@@ -247,7 +247,10 @@ def mesh_places(
                 points, score = models.landmarks(frame, faces[0].region())
                 points, score = models.landmarks(frame, region_of(points))
                 if score > 0.5:
-                    traced.append(_traced(scene, head, points, skin, reference))
+                    place = _traced(scene, head, points, skin, reference)
+                    # Of a turned head the far side's outline is not where its points are: the cheek hides them.
+                    place[place[:, 0] * yaw > 0.02 * abs(yaw)] = np.nan
+                    traced.append(place)
     print(f"{len(traced)} of {people * 6} pictures have a face")
     rows = np.stack(traced)
     place = np.nanmedian(rows, axis=0)
@@ -314,7 +317,8 @@ def _on_surface(
 
 
 def iris_places(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Faces [10] and shares [10, 3] of the irises: centre, right, top, left and bottom of the rim in the picture, its left eye first."""
+    """Faces [10] and shares [10, 3] of the irises, the eye on the left of the picture first; of each the centre, and its rim on the
+    outside (towards the ear), above, on the inside, and below: the network sees one of both in a mirror."""
     eyes = head.of_material("eye")
     place = []
     for sign in (-1, 1):
@@ -322,7 +326,7 @@ def iris_places(head: Head) -> tuple[np.ndarray, np.ndarray]:
         centre, radius = _ball(head.mean[vertices[np.sign(head.mean[vertices, 0]) == sign]].astype(float))
         reach = float(np.sqrt(1 - IRIS**2))
         for x, y in ((0, 0), (IRIS, 0), (0, IRIS), (-IRIS, 0), (0, -IRIS)):
-            place.append(centre + radius * np.array((x, y, 1.0 if not (x or y) else reach)))
+            place.append(centre + radius * np.array((sign * x, y, 1.0 if not (x or y) else reach)))
     return _on_surface(np.array(place), head.mean, head.faces, np.flatnonzero(eyes))
 
 

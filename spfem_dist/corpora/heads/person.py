@@ -110,7 +110,7 @@ def person(head: Head, seed: int, number: int) -> Person:
     iris = _between(_IRIS, float(np.clip(5.5 * fair * rng.uniform(0.5, 1.2), 0, 3.99)))
     curly = rng.uniform() < 0.15 + 0.75 * about["african"]
     styles = (
-        ("swept", "bob", "long", "long", "tied", "fringe", "curly")
+        ("bob", "bob", "long", "long", "long", "tied", "fringe", "curly")
         if female
         else ("bald", "cropped", "cropped", "short", "short", "parted", "swept", "fringe")
     )
@@ -151,7 +151,7 @@ def person(head: Head, seed: int, number: int) -> Person:
         hairline=float(rng.uniform(0.92, 1.06) + (0.12 * age * rng.uniform() if not female else 0.0)),
         collar=float(rng.uniform(-1.42, -1.22)),
         neckline=float(rng.choice((-1.0, -1.6, 0.3))),
-        pupil=float(rng.uniform(0.15, 0.24)),
+        pupil=float(rng.uniform(0.12, 0.20)),
         glasses=int(rng.integers(1, 4)) if rng.uniform() < 0.22 else 0,
         lines=float(np.clip(0.25 + 0.75 * age + rng.normal(0, 0.12), 0.1, 1.0)),
         pitch=float(rng.uniform(165, 230) if female else rng.uniform(90, 140)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -208,13 +209,13 @@ class Scene:
             frame = np.ascontiguousarray(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1])
         return frame
 
-    def layers(self, moved: np.ndarray) -> Layers:
-        """Depth, normals and masks of faces [T, N, 3], at the middle of each pixel."""
+    def layers(self, moved: np.ndarray, steps: Iterable[int] | None = None) -> Layers:
+        """Depth, normals and masks of faces [T, N, 3], at the middle of each pixel; of some frames where `steps` names them."""
         at = np.arange(self.size) * self.multiple + self.multiple // 2
         labels = np.array([_LABEL[name] for name in MATERIALS], np.uint8)[self.material]
         depths, normals, masks = [], [], []
-        for step, face in enumerate(moved):
-            self._found(face, step)
+        for step in range(len(moved)) if steps is None else steps:
+            self._found(moved[step], step)
             index = self.face[np.ix_(at, at)]
             there = index >= 0
             share = np.where(there[..., None], self.share[np.ix_(at, at)], 0)  # of no face it was never written

@@ -331,7 +331,7 @@ def eyeball(person: Person, rng: np.random.Generator) -> np.ndarray:
     spokes = np.interp(
         np.degrees(angle) % 360, np.linspace(0, 360, 91), np.append(s := rng.uniform(0.6, 1.4, 90), s[0])
     ).astype(np.float32)
-    inner = np.clip((radius - 0.17) / 0.30, 0, 1)
+    inner = np.clip((radius - 0.13) / 0.25, 0, 1)
     iris = np.array(person.iris, np.float32) * spokes[..., None] * (1.25 - 0.55 * inner)[..., None]
     ring = 1 / (1 + np.exp((radius - IRIS) / 0.018))
     eye = eye + (iris * (1 - 0.6 * np.exp(-(((radius - IRIS) / 0.05) ** 2)))[..., None] - eye) * ring[..., None]
@@ -340,8 +340,8 @@ def eyeball(person: Person, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([eye, gloss], axis=-1).astype(np.float32)
 
 
-#: The iris's radius in the eyeball's (5.9 mm of 12).
-IRIS = 0.49
+#: The iris's radius in the eyeball's (5.9 mm; MakeHuman's eyeballs are as large as 15).
+IRIS = 0.39
 
 
 def _teeth(person: Person, rng: np.random.Generator) -> np.ndarray:
