@@ -255,15 +255,15 @@ def known_flags() -> set[str]:
         ROOT / "recipes" / "demo.py",
         *(ROOT / "benchmarks").glob("*.py"),
     ]
-    scripts += [ROOT / "recipes" / "leaderboard.py", ROOT / "spfem_dist" / "corpora" / "synthetic" / "__main__.py"]
+    scripts += [ROOT / "recipes" / "leaderboard.py", *(ROOT / "spfem_dist" / "corpora").glob("*/__main__.py")]
     for script in scripts:
         for node in ast.walk(ast.parse(script.read_text())):
             if isinstance(node, ast.FunctionDef):
                 names |= {argument.arg for argument in node.args.args + node.args.kwonlyargs}
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 names.add(node.target.id)
-    chaos = (ROOT / "tests" / "chaos" / "__main__.py").read_text()
-    names |= set(re.findall(r'add_argument\("--([a-z-]+)"', chaos))
+    for script in (*scripts, ROOT / "tests" / "chaos" / "__main__.py"):
+        names |= set(re.findall(r'add_argument\(\s*"--([a-z-]+)"', script.read_text()))
     return {f"--{name}".replace("_", "-") for name in names}
 
 
