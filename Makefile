@@ -47,7 +47,7 @@ hosts: $(VENV)/.dev ## Train on two hosts made of network namespaces, and on S3 
 kubelet: $(VENV)/.dev ## Run the Helm chart's rendered manifests as pods made of namespaces (needs root, nftables and PostgreSQL)
 	timeout --signal=INT --kill-after=60 10m $(RUN) -m pytest -m kubelet tests/kubelet
 
-browser: $(VENV)/.dev ## Look at MLflow's pages in Chromium (needs it: apt-get install chromium; PICTURES=1 writes docs/pictures)
+browser: $(VENV)/.dev ## Look at MLflow's pages and the demo's in Chromium (needs it: apt-get install chromium; PICTURES=1 writes docs/pictures)
 	$(RUN) -m pytest -m browser tests/browser $(if $(PICTURES),--keep-pictures)
 
 chaos: $(VENV)/.dev ## Kill workers, drivers and nodes in both stages at ZeRO 1 to 3; a table of what that changed (CHAOS=--help)

@@ -144,6 +144,36 @@ def _newest() -> str:
     return generator
 
 
+@app.command(name="demo")
+def demo(
+    address: str = "127.0.0.1",
+    port: int = 7860,
+    generator: str = "",
+    megabytes: int = 200,
+    seconds: float = 60.0,
+    examples: bool = True,
+) -> None:
+    """Edit films on a page in the browser: `spfem demo`, then http://127.0.0.1:7860.
+
+    Args:
+        address: Where the page can be reached: this machine alone. 0.0.0.0 is whoever reaches it, without a password.
+        port: Of the page; 0 takes any that is free.
+        generator: As in `spfem edit`. Empty takes the newest one of a run in runs/, else the shipped one.
+        megabytes: Larger films are refused.
+        seconds: Longer films are refused.
+        examples: Offer films to try, rendered at the first start.
+    """
+    from spfem_dist.web.films import Limits
+    from spfem_dist.web.server import serve
+
+    try:
+        serve(address, port, generator or _newest(), Limits(megabytes, seconds), examples)
+    except ModuleNotFoundError as error:  # gradio is an extra
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("ended; what was dropped is deleted") from None
+
+
 @evaluate.command(name="generator")
 def evaluate_generator(
     run: tyro.conf.Positional[str],

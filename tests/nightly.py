@@ -73,7 +73,7 @@ PARTS = (
     ),
     Part(
         "browser",
-        "MLflow's pages in Chromium",
+        "MLflow's pages, and the page of `spfem demo`, in Chromium",
         (*PYTEST, "-m", "browser", "tests/browser"),
         15,
         programs=("chromium",),

@@ -24,7 +24,8 @@ TIERS = (
     "editing",
     "faults training",
     "evaluation priors.*.scores priors.*.window_scores",
-    "cli data_show doctor exporting model_card planning tracking.generator_model tracking.prior_model",
+    "web",
+    "cli data_show doctor exporting model_card planning tracking.generator_model tracking.prior_model web.__main__",
 )
 #: What speaks of methods by name: the table of pretrained files says whose they are.
 NAMES_ALLOWED = {"known_weights.py"}

@@ -85,6 +85,7 @@ RUN_BY = {
     "spfem edit head.mp4 --faces aligned --landmarks head.npy --emotion sad --out sad.mp4 --generator runs/demo-stage2": (
         f"{EDITING}::test_a_face_crop_is_edited_by_its_known_landmarks"
     ),
+    "spfem demo": "tests/browser/test_demo_page.py::test_a_dropped_film_is_edited_and_taken",
     "python recipes/metric_nets.py": "tests/evaluation/test_judges.py::test_two_ray_workers_repeat_the_losses_of_one_process",
     "spfem evaluate generator runs/demo-stage2 --judges runs/judges": (
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"

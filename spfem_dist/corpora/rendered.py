@@ -1,6 +1,7 @@
 """Rendered corpora by their name: each is a package of its own inside `corpora/`, found by one import; nothing else spells its name.
 
-Such a package exports `Corpus`, a `SpokenCorpus`, and `LANDMARKS`, the order of its landmarks as an index of shards names it.
+Such a package exports `Corpus`, a `SpokenCorpus`, and `LANDMARKS`, the order of its landmarks as an index of shards names it;
+and may export `SHOWN`, speaker and sentence of recordings for whoever wants a film to try.
 """
 
 from __future__ import annotations

@@ -76,11 +76,12 @@ def edit_clip(
     preview: Path | None = None,
     settings: Settings | None = None,
     advance: Advance = lambda what: None,
+    followed: Followed | None = None,
 ) -> Edited:
     """Write `film` with another emotion to `out`: the same frames at the same times, the sound copied.
 
     landmarks: a file of the source's, instead of the finder's. preview: where to write source and result side by side.
-    advance: called with what was done after each frame, twice for every frame.
+    advance: called with what was done after each frame, twice for every frame. followed: the face, where it was followed before.
     Raises EditError (no face, too short a clip, a damaged file, an `out` that cannot be written); `out` is then as before.
     """
     settings = settings or Settings()
@@ -89,7 +90,7 @@ def edit_clip(
         writers = [films.enter_context(Film(out, film, settings.comment, settings.threads))]
         if preview is not None:
             writers.append(films.enter_context(Film(preview, film, settings.comment, settings.threads)))
-        followed = follow(
+        followed = followed or follow(
             film,
             finder,
             generator.size,
@@ -98,11 +99,7 @@ def edit_clip(
             lambda: advance("finding the face"),
             settings.threads,
         )
-        try:
-            motion = generator.drive(followed.face, target.emotion, target.reference, target.strength)
-            motion = shown_by_moving(motion, generator.topology, film.fps)
-        except ValueError as error:
-            raise EditError(f"{film.path}: {error}") from error
+        motion = wanted_motion(film, followed, generator, target)
         count = 0
         for picture, edited in redrawn(film, followed, generator, motion, target.paint, settings.threads):
             writers[0].write(edited)
@@ -115,6 +112,15 @@ def edit_clip(
                 f"{film.path}: {len(followed.regions)} frames at first reading, {count} at the second; is it being written?"
             )
     return Edited(out, count, count / film.fps, writers[0].packets, followed.lost, _remarks(film, followed))
+
+
+def wanted_motion(film: Footage, followed: Followed, generator: Generator, target: EditTarget) -> Motion:
+    """What the face of `film` becomes. Raises EditError where the clip is too short for this generator."""
+    try:
+        motion = generator.drive(followed.face, target.emotion, target.reference, target.strength)
+        return shown_by_moving(motion, generator.topology, film.fps)
+    except ValueError as error:
+        raise EditError(f"{film.path}: {error}") from error
 
 
 def redrawn(
@@ -142,18 +148,24 @@ def _redrawn(
 ) -> Iterator[list[_Pair]]:
     first = 0
     for chunk in _chunks(pictures(film, threads)):
-        frames = slice(first, first + len(chunk))
-        regions, weights = followed.regions[frames], followed.weights[frames]
-        if not weights.any():
-            yield list(zip(chunk, chunk, strict=True))
-        else:
-            crops = np.stack([cut_face(p.rgb(), r, generator.size) for p, r in zip(chunk, regions, strict=False)])
-            edit = generator.render(crops, motion, first, _flow_side(regions, generator.size))
-            yield [
-                (p, blend(p, region, weight * edit.flow[i], paint * edit.residual[i], weight * edit.mask[i]))
-                for i, (p, region, weight) in enumerate(zip(chunk, regions, weights, strict=False))
-            ]
+        yield edited_pictures(chunk, followed, generator, motion, first, paint)
         first += len(chunk)
+
+
+def edited_pictures(
+    chunk: list[Picture], followed: Followed, generator: Generator, motion: Motion, first: int, paint: float = 1.0
+) -> list[_Pair]:
+    """Each picture of `chunk`, frames first, first + 1, ... of those that were followed, with its edit."""
+    frames = slice(first, first + len(chunk))
+    regions, weights = followed.regions[frames], followed.weights[frames]
+    if not weights.any():
+        return list(zip(chunk, chunk, strict=True))
+    crops = np.stack([cut_face(p.rgb(), r, generator.size) for p, r in zip(chunk, regions, strict=False)])
+    edit = generator.render(crops, motion, first, _flow_side(regions, generator.size))
+    return [
+        (p, blend(p, region, weight * edit.flow[i], paint * edit.residual[i], weight * edit.mask[i]))
+        for i, (p, region, weight) in enumerate(zip(chunk, regions, weights, strict=False))
+    ]
 
 
 def _flow_side(regions: list[Region], size: int) -> int:

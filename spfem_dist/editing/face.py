@@ -40,6 +40,7 @@ class Followed:
 
     regions: the crop of each frame, steady over time. face: its landmarks in crops. weights: float32 [T] in 0..1, how much
     of an edit each frame takes: 0 where the face is gone. faces: the most that were seen together. deinterlaced: frames.
+    ticks: the time of each frame, as its picture has it.
     """
 
     regions: list[Region]
@@ -47,6 +48,7 @@ class Followed:
     weights: np.ndarray
     faces: int
     deinterlaced: int = 0
+    ticks: tuple[int, ...] = ()
 
     @property
     def lost(self) -> int:
@@ -115,19 +117,23 @@ def follow(
     landmarks: Path | None = None,
     advance: Callable[[], None] = lambda: None,
     threads: int = 0,
+    part: Iterable[Picture] | None = None,
 ) -> Followed:
     """The face of `film` in crops of `size` pixels, with landmarks of `topology`; the film is read once, frame by frame.
 
     landmarks: a file of them, in pixels of the upright frame, instead of the finder's. advance: called after each frame.
+    part: some pictures of the film, one after the other, in place of all.
     Raises EditError where there is no face, and where the landmarks are not those of this film or generator.
     """
     given = None if landmarks is None else _checked(film, landmarks)
     shrink, deinterlaced = 1, 0
+    ticks: list[int] = []
 
     def seen() -> Iterator[np.ndarray]:
         nonlocal shrink, deinterlaced
-        for picture in pictures(film, threads):
+        for picture in pictures(film, threads) if part is None else part:
             shrink, deinterlaced = _shrink(picture), deinterlaced + picture.deinterlaced
+            ticks.append(picture.pts)
             yield picture.rgb(shrink)
             advance()
 
@@ -154,7 +160,7 @@ def follow(
     cropped = crop_landmarks(track, regions, size)
     assert cropped is not None
     face = Face(cropped, track.found.astype(bool), size, topology)
-    return Followed(regions, face, _weights(track.found, film.fps), _faces(finder), deinterlaced)
+    return Followed(regions, face, _weights(track.found, film.fps), _faces(finder), deinterlaced, tuple(ticks))
 
 
 def _checked(film: Footage, path: Path) -> np.ndarray:

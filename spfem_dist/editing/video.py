@@ -133,14 +133,15 @@ def footage(path: Path) -> Footage:
         raise EditError(error.detail) from error
 
 
-def pictures(film: Footage, threads: int = 0) -> Iterator[Picture]:
+def pictures(film: Footage, threads: int = 0, begin: float | None = None) -> Iterator[Picture]:
     """The frames of `film` in the order in which they are shown. threads: of the decoder, 0 lets it choose.
 
+    begin: frames before this time, seconds, are not needed (some come nevertheless).
     Raises EditError where the file is damaged, or its pictures change their size on the way.
     """
     shape, converter = None, VideoReformatter()
     try:
-        for count, found in enumerate(shown(film.path, film.facts, threads)):
+        for count, found in enumerate(shown(film.path, film.facts, threads, begin)):
             picture = _picture(found, film.facts.aspect, converter)
             if shape is not None and picture.y.shape != shape:
                 raise EditError(
