@@ -133,10 +133,13 @@ def _run(editor: Editor, films: list[Path], here: socket.socket, address: str) -
             "without a password and unencrypted. Put a server with both before it.",
             flush=True,
         )
+    server = uvicorn.Server(config)
+    # Pages that are open when it stops are cut off; each would be a page of traceback.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     ended = threading.Event()
     threading.Thread(target=_sweep, args=(editor.visits, ended), daemon=True).start()
     try:
-        uvicorn.Server(config).run(sockets=[here])
+        server.run(sockets=[here])
     finally:
         ended.set()
 

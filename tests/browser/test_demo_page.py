@@ -331,6 +331,7 @@ def test_a_stopped_server_leaves_nothing(tmp_path, chromium, talk, stop, status)
     demo.process.send_signal(stop)
     assert demo.process.wait(60) == status, demo.log.read_text()
     assert [path.name for path in demo.place.iterdir()] == ["log"]
+    assert "Traceback" not in demo.log.read_text()
     page.close()
 
 
