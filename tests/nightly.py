@@ -142,7 +142,11 @@ def end(process: subprocess.Popen) -> None:
 
 
 def outcome(said: str) -> str:
-    """The line in which a part counts up what it did: pytest's last, the kill matrix's, or simply that it ended."""
+    """The line in which a part counts up what it did: benchmarks by number, pytest's last, the kill matrix's, or simply that it ended."""
+    if smoked := len(
+        re.findall(r"^benchmarks/\S+ --smoke$", said, re.MULTILINE)
+    ):  # one of them counts tests that need a GPU
+        return f"{smoked} benchmarks ran"
     counted = re.findall(r"^(?:=+ )?(\d+ (?:passed|failed|skipped|error).*?)(?: in [\d.]+s.*)?$", said, re.MULTILINE)
     counted += re.findall(r"^(\d+ of \d+ runs are as they should be)", said, re.MULTILINE)
     why = re.search(r"^SKIPPED \[\d+\] \S+: (.*)$", said, re.MULTILINE)
@@ -151,8 +155,7 @@ def outcome(said: str) -> str:
     if counted:
         return counted[-1].strip()
     lines = said.strip().splitlines()
-    smoked = len(re.findall(r"^benchmarks/\S+ --smoke$", said, re.MULTILINE))
-    return f"{smoked} benchmarks ran" if smoked else (lines[-1][:80].replace("|", "/") if lines else "ended")
+    return lines[-1][:80].replace("|", "/") if lines else "ended"
 
 
 def row(part: Part, result: str, minutes: str, processor: str) -> str:

@@ -43,6 +43,13 @@ def test_a_part_that_skipped_every_test_was_not_run(tmp_path):
     assert "| not run: the project lies in /tmp |" in nightly.recorded(tmp_path / "nightly.md")["pods"]
 
 
+def test_benchmarks_are_counted_though_one_of_them_counts_tests_that_need_a_gpu(tmp_path):
+    said = "benchmarks/gpu.py --smoke\\nSKIPPED [4] tests/gpu.py:9: needs a GPU\\n4 skipped in 1.0s\\nbenchmarks/step.py --smoke"
+    words = ["--record", str(tmp_path / "nightly.md"), "--logs", str(tmp_path)]
+    assert nightly.main(words, (part("speed", f"print('{said}')"),)) == 0
+    assert "| 2 benchmarks ran |" in nightly.recorded(tmp_path / "nightly.md")["speed"]
+
+
 def test_every_heavy_marker_has_a_part_and_a_target():
     makefile, project = (ROOT / "Makefile").read_text(), (ROOT / "pyproject.toml").read_text()
     assert re.search(r"^nightly:.*\n\t.*tests/nightly\.py", makefile, re.MULTILINE)

@@ -24,6 +24,8 @@ from spfem_dist.saved import load_tensors, save_tensors
 
 #: Expression coefficients of one frame, and with the jaw's opening before them.
 EXPRESSION, COEFFICIENTS = 50, 51
+#: Directions in which rest shapes and mean expressions vary that a model keeps: the mesh's whole covariance would be larger than all else.
+_DIRECTIONS = 64
 #: Variance of a rest shape that no training speaker showed, in eye distances squared.
 _UNSEEN = 1e-5
 
@@ -57,15 +59,16 @@ class FaceModel:
     """The model. mean, basis: see `learn_face_model`.
 
     mean: [L, 2], the average speaker at rest. depth: [L], towards the camera. basis: [51, L, 2], what one unit of each coefficient
-    moves. identity_covariance, expression_covariance: [2 L, 2 L], of rest shapes over speakers, and of a clip's mean expression.
+    moves. identity_spread, expression_spread: [64, 2 L], S of the covariance S^T S of rest shapes over speakers, and of a clip's mean
+    expression.
     """
 
     topology: Topology
     mean: np.ndarray
     depth: np.ndarray
     basis: np.ndarray
-    identity_covariance: np.ndarray
-    expression_covariance: np.ndarray
+    identity_spread: np.ndarray
+    expression_spread: np.ndarray
 
     @property
     def openings(self) -> float:
@@ -113,8 +116,8 @@ class FaceModel:
         """The most likely rest shape [L, 2] of a speaker whose clip has this mean shape: the mean of a Gaussian posterior."""
         seen = (shape - self.mean).reshape(-1)
         noise = _UNSEEN * np.eye(len(seen))
-        of_identity = self.identity_covariance + noise
-        other = noise if neutral else self.expression_covariance + noise
+        of_identity = self.identity_spread.T @ self.identity_spread + noise
+        other = noise if neutral else self.expression_spread.T @ self.expression_spread + noise
         return self.mean + (of_identity @ np.linalg.solve(of_identity + other, seen)).reshape(-1, 2)
 
     def seen_from_the_front(self, points: np.ndarray) -> tuple[np.ndarray, Pose]:
@@ -144,13 +147,12 @@ class FaceModel:
 def _shapes(order: Topology) -> dict[str, tuple[int, ...]]:
     """What a saved model holds."""
     points = order.points
-    square = (2 * points, 2 * points)
     return {
         "mean": (points, 2),
         "depth": (points,),
         "basis": (COEFFICIENTS, points, 2),
-        "identity_covariance": square,
-        "expression_covariance": square,
+        "identity_spread": (_DIRECTIONS, 2 * points),
+        "expression_spread": (_DIRECTIONS, 2 * points),
     }
 
 
@@ -225,9 +227,15 @@ def learn_face_model(clips: Iterable[TrainingClip], order: Topology) -> tuple[Fa
         model.basis[1 + number] = (mode * unit).reshape(-1, 2)
     rest = np.stack([r - model.mean for r in neutral_shapes.values()]).reshape(len(neutral_shapes), -1)
     expressions = np.stack([s.mean(0) for s in shifts]).reshape(len(shifts), -1)
-    model.identity_covariance = rest.T @ rest / len(rest)
-    model.expression_covariance = expressions.T @ expressions / len(expressions)
+    model.identity_spread, model.expression_spread = _spread(rest), _spread(expressions)
     return model, neutral_shapes
+
+
+def _spread(shapes: np.ndarray) -> np.ndarray:
+    """S [64, D] with S^T S the covariance of shapes [N, D] about 0, in its strongest directions."""
+    _, values, vectors = np.linalg.svd(shapes / np.sqrt(len(shapes)), full_matrices=False)
+    found = (values[:, None] * vectors)[:_DIRECTIONS]
+    return np.pad(found, ((0, _DIRECTIONS - len(found)), (0, 0)))
 
 
 def _principal(flat: np.ndarray) -> tuple[None, np.ndarray, np.ndarray]:
