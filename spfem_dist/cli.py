@@ -99,7 +99,7 @@ def edit(
         reference: A clip of anybody, whose manner the face takes on; it needs no sound.
         emotion: neutral, angry, disgusted, fear, happy, sad or surprised.
         strength: 0 leaves the face as it is, 1 is what the generator learnt, more exaggerates. Left out, what still looks like the
-            person, by emotion: happy 1.8 down to angry 1.2.
+            person, by emotion: from 1 for happy to 2.4 for surprised.
         paint: 0 only moves the film's own pixels, 1 adds all lines and folds that the generator paints; 1 suits rendered faces.
         preview: Where to write source and result side by side (a folder for a folder).
         faces: How the face is found, as in `spfem prepare`.

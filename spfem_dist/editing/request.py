@@ -20,14 +20,14 @@ STRONGEST = 10.0
 #: How strong an edit is unless said otherwise, by emotion: where the shipped generator's edits of recorded films still look like the
 #: person (docs/editing.md has the curves). BY_REFERENCE: without an emotion. PAINT: how much of its lines is painted.
 STRENGTHS = {
-    Emotion.HAPPY: 1.8,
-    Emotion.SURPRISED: 1.7,
-    Emotion.FEAR: 1.7,
-    Emotion.SAD: 1.3,
-    Emotion.DISGUSTED: 1.3,
-    Emotion.ANGRY: 1.2,
+    Emotion.SURPRISED: 2.4,
+    Emotion.ANGRY: 2.0,
+    Emotion.FEAR: 2.0,
+    Emotion.SAD: 2.0,
+    Emotion.DISGUSTED: 1.5,
+    Emotion.HAPPY: 1.0,
 }
-BY_REFERENCE, PAINT = 1.3, 0.5
+BY_REFERENCE, PAINT = 1.5, 0.5
 
 
 @dataclass(frozen=True)
