@@ -178,7 +178,7 @@ def demo(
 def evaluate_generator(
     run: tyro.conf.Positional[str],
     judges: str = "runs/judges",
-    arm: str = "both",
+    variant: str = "both",
     by: Literal["reference", "emotion", "both"] = "reference",
     sentences: int | None = None,
     protocol: str = "",
@@ -189,7 +189,7 @@ def evaluate_generator(
     Args:
         run: Folder of the run, for instance runs/cdrl-stage2 or s3://bucket/runs/cdrl-stage2.
         judges: Folder of a finished run of recipes/metric_nets.py.
-        arm: What the figures are called: stage2/<arm>/... in summary.json.
+        variant: What the figures are called: stage2/<variant>/... in summary.json.
         by: Drive the generator by reference clips, by the emotion's name, or by both.
         sentences: Source clips for each speaker, in place of the protocol's number.
         protocol: Name or JSON file of a protocol; empty means the corpus's own.
@@ -197,7 +197,7 @@ def evaluate_generator(
     """
     from spfem_dist.evaluation.generator_runs import evaluate_generator as score
 
-    score(run, arm, judges, by=by, sentences=sentences, protocol=protocol, also=also)
+    score(run, variant, judges, by=by, sentences=sentences, protocol=protocol, also=also)
 
 
 @evaluate.command(name="real")
@@ -254,7 +254,7 @@ def evaluate_judges(source: tyro.conf.Positional[Path], judges: Literal["open"] 
 def evaluate_compare(
     run_a: tyro.conf.Positional[str],
     run_b: tyro.conf.Positional[str],
-    arm: str = "",
+    variant: str = "",
     against: str = "",
     json: bool = False,
 ) -> None:
@@ -262,16 +262,16 @@ def evaluate_compare(
 
     Args:
         run_a: Folder of an evaluated run.
-        run_b: Folder of the run it is compared with; may be the same one, with two arms.
-        arm: Arm of the first run; may be left out where it has one.
-        against: Arm of the second run.
+        run_b: Folder of the run it is compared with; may be the same one, with two variants.
+        variant: Variant of the first run; may be left out where it has one.
+        against: Variant of the second run.
         json: Print the differences as JSON, by figure.
     """
     from rich.console import Console
 
     from spfem_dist.evaluation.compare import compare, comparison_table
 
-    differences = compare(run_a, run_b, arm, against)
+    differences = compare(run_a, run_b, variant, against)
     if json:
         print(dumps({name: asdict(difference) for name, difference in differences.items()}, indent=2))
     else:

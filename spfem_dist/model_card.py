@@ -93,15 +93,15 @@ def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
     stage, spans, facts = (
         part.get("stage2", {}) for part in (summary, summary.get("intervals", {}), summary.get("facts", {}))
     )
-    for arm in (name for name in stage if name not in (*ROWS, "real")):
-        judged = facts.get(arm, {})
-        yield f"Held-out clips, arm `{arm}`; judged by {judged.get('judges', 'unknown judges')}.\n"
-        yield f"| figure | {arm} | 95 % | source unchanged | true target | meaning |"
+    for variant in (name for name in stage if name not in (*ROWS, "real")):
+        judged = facts.get(variant, {})
+        yield f"Held-out clips, variant `{variant}`; judged by {judged.get('judges', 'unknown judges')}.\n"
+        yield f"| figure | {variant} | 95 % | source unchanged | true target | meaning |"
         yield "|---|---|---|---|---|---|"
         for figure in BETTER:
-            if (value := stage[arm].get(figure)) is not None:
+            if (value := stage[variant].get(figure)) is not None:
                 others = (_number(stage.get(row, {}).get(figure)) for row in (COPY, TARGET))
-                span = _span(spans.get(arm, {}).get(figure))
+                span = _span(spans.get(variant, {}).get(figure))
                 yield f"| {figure} | {_number(value)} | {span} | {' | '.join(others)} | {MEANING.get(figure, '')} |"
         yield ""
 

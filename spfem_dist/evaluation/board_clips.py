@@ -35,7 +35,7 @@ def board_films(
     index, split = source.reader.index, Split.load(run.data.split)
     plan = Protocol.load(protocol) if protocol else protocol_for(index.corpus)
     edits = plan.edits((e for shard in index.shards for e in shard.groups), split, 1)
-    edits = [edit for edit in edits if edit.source == edits[0].source and edit.way == "cross"]
+    edits = [edit for edit in edits if edit.source == edits[0].source and edit.reference_identity == "cross"]
     wanted = {str(place) for edit in edits for place in (edit.source, edit.reference)}
     groups = {place.rsplit("/", 1)[0] for place in wanted}
     clips: dict[str, TestClip] = {}

@@ -51,22 +51,24 @@ def read_facts(location: str) -> dict[str, dict[str, Any]]:
     return _read(location)["facts"]
 
 
-def compare(a: str, b: str, arm: str = "", against: str = "") -> dict[str, Difference]:
+def compare(a: str, b: str, variant: str = "", against: str = "") -> dict[str, Difference]:
     """What run `a` gains or loses against run `b`, by figure: `emotion_accuracy`, `mouth_corr`, ...
 
-    arm, against: which arm of `a` and of `b`; each may be left out where a run has one. `a` and `b` may be one run with two
-    arms. A difference whose interval reaches over 0 is `noise`.
-    Raises ValueError where an arm is not there, or the two share no clip or were scored by different judges.
+    variant, against: which variant of `a` and of `b`; each may be left out where a run has one. `a` and `b` may be one run with two
+    variants. A difference whose interval reaches over 0 is `noise`.
+    Raises ValueError where a variant is not there, or the two share no clip or were scored by different judges.
     """
     if a == b and not against:
-        raise ValueError(f"{a} cannot be compared with itself: give another run, or two of its arms (--arm, --against)")
-    arms = _arm(a, arm), _arm(b, against)
-    one, other = (read_facts(run)[chosen].get("judges") for run, chosen in zip((a, b), arms, strict=True))
+        raise ValueError(
+            f"{a} cannot be compared with itself: give another run, or two of its variants (--variant, --against)"
+        )
+    variants = _variant(a, variant), _variant(b, against)
+    one, other = (read_facts(run)[chosen].get("judges") for run, chosen in zip((a, b), variants, strict=True))
     if one != other:
         raise ValueError(
             f"{a} was scored by {one}, and {b} by {other}: evaluate both with the same --judges, then compare"
         )
-    mine, theirs = (by_clip(read_edits(run), chosen) for run, chosen in zip((a, b), arms, strict=True))
+    mine, theirs = (by_clip(read_edits(run), chosen) for run, chosen in zip((a, b), variants, strict=True))
     shared = [clip for clip in mine if clip in theirs]
     if not shared:
         raise ValueError(f"{a} and {b} edited no clip in common: evaluate both on the same shards, split and protocol")
@@ -102,22 +104,24 @@ def comparison_table(found: Mapping[str, Difference], a: str, b: str) -> Any:
     return table
 
 
-def _arm(location: str, asked: str) -> str:
-    """The arm of an evaluated run that is asked for, or its only one."""
+def _variant(location: str, asked: str) -> str:
+    """The variant of an evaluated run that is asked for, or its only one."""
     rows = sorted({s.row for s in read_edits(location)})
-    arms = [row for row in rows if row not in ROWS]
+    variants = [row for row in rows if row not in ROWS]
     if asked and asked not in rows:
-        raise ValueError(f"{location} has no arm {asked!r}: it has {', '.join(rows)}")
-    if not asked and len(arms) != 1:
-        raise ValueError(f"{location} has the arms {', '.join(arms) or 'none'}: say which with --arm or --against")
-    return asked or arms[0]
+        raise ValueError(f"{location} has no variant {asked!r}: it has {', '.join(rows)}")
+    if not asked and len(variants) != 1:
+        raise ValueError(
+            f"{location} has the variants {', '.join(variants) or 'none'}: say which with --variant or --against"
+        )
+    return asked or variants[0]
 
 
-def by_clip(scores: Sequence[ClipScore], arm: str) -> dict[tuple[str, str], dict[str, float]]:
+def by_clip(scores: Sequence[ClipScore], variant: str) -> dict[tuple[str, str], dict[str, float]]:
     """Scores by clip, the mean over its ways."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for score in scores:
-        if score.row == arm:
+        if score.row == variant:
             for name, value in score.values.items():
                 found.setdefault(score.clip, {}).setdefault(name, []).append(value)
     return {clip: {name: float(np.mean(v)) for name, v in values.items()} for clip, values in found.items()}

@@ -29,7 +29,7 @@ Figures = dict[str, Estimate]
 Films = dict[str, tuple[tuple[str, ...], bytes]]
 
 
-def bars(arm: str, figures: Figures) -> tuple[Target, ...]:
+def bars(variant: str, figures: Figures) -> tuple[Target, ...]:
     """What a generator has to reach, and first of all its judges: an oracle below its bars proves nothing.
 
     Beside the means there is a bar for each emotion in `figures`: a mean can hide an emotion that is never shown.
@@ -37,23 +37,23 @@ def bars(arm: str, figures: Figures) -> tuple[Target, ...]:
     return (
         Target("oracle/emotion_accuracy", ">=", 0.85),
         Target("oracle/mouth_opening_corr", ">=", 0.80),
-        Target(f"stage2/{arm}/emotion_accuracy", ">=", 0.72),
-        Target(f"stage2/{arm}/changed_error_over_copy", "<=", 0.58),
-        Target(f"stage2/{arm}/mouth_error_over_copy", "<=", 1.0),
-        Target(f"stage2/{arm}/mouth_corr_minus_copy", ">=", -0.03),
-        Target(f"stage2/{arm}/identity_minus_copy", ">=", -0.03),
-        *(Target(accuracy_of(arm, emotion), ">=", 0.45) for emotion in emotions_of(figures, arm)),
+        Target(f"stage2/{variant}/emotion_accuracy", ">=", 0.72),
+        Target(f"stage2/{variant}/changed_error_over_copy", "<=", 0.58),
+        Target(f"stage2/{variant}/mouth_error_over_copy", "<=", 1.0),
+        Target(f"stage2/{variant}/mouth_corr_minus_copy", ">=", -0.03),
+        Target(f"stage2/{variant}/identity_minus_copy", ">=", -0.03),
+        *(Target(accuracy_of(variant, emotion), ">=", 0.45) for emotion in emotions_of(figures, variant)),
     )
 
 
-def accuracy_of(arm: str, emotion: str) -> str:
+def accuracy_of(variant: str, emotion: str) -> str:
     """Path of the figure that says in how many frames the judges see the emotion."""
-    return f"stage2/{arm}/by_emotion/{emotion}/emotion_accuracy"
+    return f"stage2/{variant}/by_emotion/{emotion}/emotion_accuracy"
 
 
-def emotions_of(figures: Figures, arm: str) -> list[str]:
+def emotions_of(figures: Figures, variant: str) -> list[str]:
     """The emotions that were edited, the weakest first."""
-    start, end = accuracy_of(arm, "\n").split("\n")
+    start, end = accuracy_of(variant, "\n").split("\n")
     found = {
         name[len(start) : -len(end)]: f.value
         for name, f in figures.items()
@@ -62,25 +62,25 @@ def emotions_of(figures: Figures, arm: str) -> list[str]:
     return sorted(found, key=lambda emotion: (math.isnan(found[emotion]), found[emotion]))
 
 
-def in_short(figures: Figures, arm: str) -> str:
+def in_short(figures: Figures, variant: str) -> str:
     """The verdict in a line: `9 of 12 bars met; weakest: disgusted 0.18, happy 0.33 (bar 0.50)`."""
-    limits = bars(arm, figures)
+    limits = bars(variant, figures)
     missed = [t for t in limits if t.met(figures) is False and "/by_emotion/" in t.name]
     weak = ", ".join(f"{t.name.split('/')[3]} {figures[t.name].value:.2f}" for t in missed)
     return headline(figures, limits) + (f"; weakest: {weak} (bar {missed[0].value:.2f})" if missed else "")
 
 
-def table_of(figures: Figures, arm: str, path: str = "") -> list[tuple[str, list[Estimate | None]]]:
-    """Rows (figure, values of the arm and of ROWS) of one part of the figures: `path` is "", "cross/" or the like."""
+def table_of(figures: Figures, variant: str, path: str = "") -> list[tuple[str, list[Estimate | None]]]:
+    """Rows (figure, values of the variant and of ROWS) of one part of the figures: `path` is "", "cross/" or the like."""
     rows = []
     for name in [*BETTER, *(f"{n}_minus_copy" for n in BETTER)]:
-        cells = [figures.get(f"stage2/{row}/{path}{name}") for row in (arm, *ROWS)]
+        cells = [figures.get(f"stage2/{row}/{path}{name}") for row in (variant, *ROWS)]
         if cells[0] is not None:
             rows.append((name, cells))
     return rows
 
 
-def shown_figures(figures: Figures, arm: str) -> Any:
+def shown_figures(figures: Figures, variant: str) -> Any:
     """The figures over all clips as a `rich` table, with the judges' own and the bars.
 
     upper: what the generator draws when it is told the true target's landmarks, so that what is missing there is the drawing's fault.
@@ -93,20 +93,20 @@ def shown_figures(figures: Figures, arm: str) -> Any:
         Column("figure", no_wrap=True),
         *(Column(head, no_wrap=True, justify="right") for head in ("edit", "95 %", "copy", "truth", "upper")),
         Column("bar", no_wrap=True),
-        title=f"edits of held-out clips: {arm}",
+        title=f"edits of held-out clips: {variant}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
         pad_edge=False,
         show_edge=False,
     )
-    limits = {target.name: target for target in bars(arm, figures)}
+    limits = {target.name: target for target in bars(variant, figures)}
     for name, short in (("oracle/emotion_accuracy", "emotion"), ("oracle/mouth_opening_corr", "mouth opening")):
         if name in figures:
             table.add_row(f"oracle: {short}", f"{figures[name].value:.3f}", "", "", "", "", _bar(limits[name], figures))
-    for name, (mine, *rows) in table_of(figures, arm):
+    for name, (mine, *rows) in table_of(figures, variant):
         assert mine is not None
-        limit = limits.get(f"stage2/{arm}/{name}")
+        limit = limits.get(f"stage2/{variant}/{name}")
         if name.endswith("_minus_copy") and limit is None:
             continue  # the report has them
         others = [f"{cell.value:.2f}" if cell is not None else "" for cell in rows]
@@ -118,9 +118,9 @@ def shown_figures(figures: Figures, arm: str) -> Any:
             _bar(limit, figures) if limit else "",
         )
     table.add_section()
-    for emotion in emotions_of(figures, arm):
-        name = accuracy_of(arm, emotion)
-        cells = [figures.get(name.replace(f"stage2/{arm}/", f"stage2/{row}/", 1)) for row in (arm, *ROWS)]
+    for emotion in emotions_of(figures, variant):
+        name = accuracy_of(variant, emotion)
+        cells = [figures.get(name.replace(f"stage2/{variant}/", f"stage2/{row}/", 1)) for row in (variant, *ROWS)]
         mine, *beside_it = cells
         assert mine is not None
         others = [f"{cell.value:.2f}" if cell is not None else "" for cell in beside_it]
@@ -137,7 +137,7 @@ def _bar(target: Target, figures: Figures) -> str:
     return f"{target.sign} {target.value:g} {word}"
 
 
-def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str = "") -> None:
+def write_down(location: str, run: Run, found: Evaluation, variant: str, also: str = "") -> None:
     """summary.json (what it already holds under other names stays), edits.json and report.html; metrics, report and clips in MLflow.
 
     also: another run's folder whose summary.json gets the figures too.
@@ -149,10 +149,10 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
     films = filmed_edits(found)
     with tempfile.TemporaryDirectory() as scratch:
         if also:
-            _summarise(also, found, arm, Path(scratch) / "also.json")
+            _summarise(also, found, variant, Path(scratch) / "also.json")
         summary, report = Path(scratch) / "summary.json", Path(scratch) / "report.html"
-        _summarise(location, found, arm, summary)
-        limits = bars(arm, found.figures)
+        _summarise(location, found, variant, summary)
+        limits = bars(variant, found.figures)
         own = {name: f for name, f in found.figures.items() if not name.startswith("stage2/")}
         write_report(
             report,
@@ -160,8 +160,8 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
             {**{name: f for name, f in found.figures.items() if name in {b.name for b in limits}}, **own},
             facts=found.facts,
             targets=limits,
-            verdict=verdict(found.figures, arm),
-            sections=sections(found, arm, films),
+            verdict=verdict(found.figures, variant),
+            sections=sections(found, variant, films),
         )
         fs.put_file(str(report), f"{root}/{report.name}")
         clips = Path(scratch) / "clips"
@@ -172,24 +172,24 @@ def write_down(location: str, run: Run, found: Evaluation, arm: str, also: str =
         _track(run, fs, root, found, (summary, report, *([clips] if films else [])))
 
 
-def _summarise(location: str, found: Evaluation, arm: str, file: Path) -> None:
+def _summarise(location: str, found: Evaluation, variant: str, file: Path) -> None:
     """Bring the summary.json of the run in `location` up to date, by way of the local `file`."""
     fs, root = open_filesystem(location)
     if fs.exists(f"{root}/summary.json"):
         fs.get_file(f"{root}/summary.json", str(file))
-    # A figure that this evaluation no longer has must not survive from an earlier one of the same arm.
-    _forget(file, [f"stage2/{row}" for row in (arm, *ROWS)])
+    # A figure that this evaluation no longer has must not survive from an earlier one of the same variant.
+    _forget(file, [f"stage2/{row}" for row in (variant, *ROWS)])
     facts = {key.replace(" ", "_"): value for key, value in found.facts.items()}
-    facts["verdict"] = in_short(found.figures, arm)
+    facts["verdict"] = in_short(found.figures, variant)
     facts["bars"] = {
-        target.name.removeprefix(f"stage2/{arm}/"): {
+        target.name.removeprefix(f"stage2/{variant}/"): {
             "bar": bar_text(target, found.figures),
             "met": target.met(found.figures),
         }
-        for target in bars(arm, found.figures)
+        for target in bars(variant, found.figures)
         if target.name in found.figures
     }
-    write_summary(file, found.figures, {"stage2": {arm: facts}}, keep=True)
+    write_summary(file, found.figures, {"stage2": {variant: facts}}, keep=True)
     fs.put_file(str(file), f"{root}/summary.json")
 
 
@@ -231,13 +231,13 @@ def filmed_edits(found: Evaluation) -> Films:
     return films
 
 
-def verdict(figures: Figures, arm: str) -> Markup:
+def verdict(figures: Figures, variant: str) -> Markup:
     """HTML: each emotion with its bar, then the bars of the means."""
-    rows, limits = [], {target.name: target for target in bars(arm, figures)}
-    for emotion in emotions_of(figures, arm):
-        name = accuracy_of(arm, emotion)
+    rows, limits = [], {target.name: target for target in bars(variant, figures)}
+    for emotion in emotions_of(figures, variant):
+        name = accuracy_of(variant, emotion)
         figure, limit = figures[name], limits[name]
-        changed = figures.get(f"stage2/{arm}/by_emotion/{emotion}/changed_error_over_copy")
+        changed = figures.get(f"stage2/{variant}/by_emotion/{emotion}/changed_error_over_copy")
         rows.append(
             {
                 "emotion": emotion,
@@ -253,7 +253,7 @@ def verdict(figures: Figures, arm: str) -> Markup:
     means = [
         (
             _word(bar, figures),
-            bar.name.removeprefix(f"stage2/{arm}/"),
+            bar.name.removeprefix(f"stage2/{variant}/"),
             f"{figures[bar.name].value:.2f}, {bar_text(bar, figures)}",
         )
         for bar in limits.values()
@@ -266,7 +266,7 @@ def _word(target: Target, figures: Figures) -> str:
     return {None: "unknown", True: "met", False: "missed"}[target.met(figures)]
 
 
-def sections(found: Evaluation, arm: str, films: Films) -> list[Markup]:
+def sections(found: Evaluation, variant: str, films: Films) -> list[Markup]:
     """HTML: the clips, and a table for both ways together, each way, and each emotion."""
     figures, parts = found.figures, TEMPLATES.get_template("edits.html").module
     made = [parts.paragraph(f"Judged by {found.facts['judges']}.")]  # type: ignore[attr-defined]
@@ -274,7 +274,7 @@ def sections(found: Evaluation, arm: str, films: Films) -> list[Markup]:
         shown = [(caption, names, base64.b64encode(film).decode()) for caption, (names, film) in films.items()]
         made.append(parts.clips(shown))  # type: ignore[attr-defined]
     tables = {"All clips": ""} | {f"Reference: {way}-identity": f"{way}/" for way in ("intra", "cross")}
-    tables |= {emotion: f"by_emotion/{emotion}/" for emotion in emotions_of(figures, arm)}
+    tables |= {emotion: f"by_emotion/{emotion}/" for emotion in emotions_of(figures, variant)}
     for title, path in tables.items():
         rows = [
             (
@@ -282,10 +282,10 @@ def sections(found: Evaluation, arm: str, films: Films) -> list[Markup]:
                 MEANING.get(name) or "difference to the unchanged source, clip by clip",
                 [_cell(cell) for cell in cells],
             )
-            for name, cells in table_of(figures, arm, path)
+            for name, cells in table_of(figures, variant, path)
         ]
         if rows:
-            made.append(parts.table(title, (arm, *ROWS), rows))  # type: ignore[attr-defined]
+            made.append(parts.table(title, (variant, *ROWS), rows))  # type: ignore[attr-defined]
     return made
 
 

@@ -78,12 +78,12 @@ MEANING: dict[str, str] = {
 class ClipScore:
     """The scores of one clip in one row of the tables.
 
-    row: an arm, or one of ROWS. source, reference: names of the recordings. values: scores by name.
+    row: a variant, or one of ROWS. source, reference: names of the recordings. values: scores by name.
     features: float32 [N, D], identity features of some of its frames, for FAD; not stored.
     """
 
     row: str
-    way: str
+    reference_identity: str
     source: str
     emotion: str
     reference: str
@@ -105,20 +105,20 @@ def generator_figures(
     real: identity features [N, D] of real frames by (source, emotion), to which FAD is taken; without it there is none.
     """
     figures: dict[str, Estimate] = {}
-    ways = sorted({s.way for s in scores})
-    copied = {(s.way, *s.clip): s for s in scores if s.row == COPY}
+    identities = sorted({s.reference_identity for s in scores})
+    copied = {(s.reference_identity, *s.clip): s for s in scores if s.row == COPY}
     for row in dict.fromkeys(s.row for s in scores):
         mine = [s for s in scores if s.row == row]
-        for way in ["", *(ways if len(ways) > 1 else [])]:
-            of_way = [s for s in mine if way in ("", s.way)]
-            path = f"stage2/{row}/{way}/" if way else f"stage2/{row}/"
-            figures |= {path + name: figure for name, figure in _means(of_way, copied).items()}
-            emotions = list(dict.fromkeys(s.emotion for s in of_way))
+        for identity in ["", *(identities if len(identities) > 1 else [])]:
+            chosen = [s for s in mine if identity in ("", s.reference_identity)]
+            path = f"stage2/{row}/{identity}/" if identity else f"stage2/{row}/"
+            figures |= {path + name: figure for name, figure in _means(chosen, copied).items()}
+            emotions = list(dict.fromkeys(s.emotion for s in chosen))
             for emotion in emotions:
-                shown = [s for s in of_way if s.emotion == emotion]
+                shown = [s for s in chosen if s.emotion == emotion]
                 figures |= {f"{path}by_emotion/{emotion}/{n}": f for n, f in _means(shown, copied).items()}
             if real is not None:
-                figures |= {path + name: figure for name, figure in _frechet(of_way, real).items()}
+                figures |= {path + name: figure for name, figure in _frechet(chosen, real).items()}
     return figures
 
 
@@ -127,7 +127,7 @@ def _means(scores: Sequence[ClipScore], copied: Mapping[tuple[str, str, str], Cl
     found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for score in scores:
         values = dict(score.values)
-        copy = copied.get((score.way, *score.clip))
+        copy = copied.get((score.reference_identity, *score.clip))
         if copy is not None and score.row != COPY:
             for name in MINUS_COPY:
                 if name in score.values and name in copy.values:

@@ -31,7 +31,7 @@ By = Literal["reference", "emotion", "both"]
 
 def evaluate_generator(
     location: str,
-    arm: str = "both",
+    variant: str = "both",
     judges: str | Judges = "",
     generator: Generator | None = None,
     by: By = "reference",
@@ -44,7 +44,7 @@ def evaluate_generator(
 ) -> dict[str, Estimate]:
     """Score the generator that the run folder `location` exported; write summary.json, edits.json and report.html there.
 
-    arm: what its figures are called, `stage2/<arm>/...`. judges: folder of a run of recipes/metric_nets.py, or its judges.
+    variant: what its figures are called, `stage2/<variant>/...`. judges: folder of a run of recipes/metric_nets.py, or its judges.
     generator: scored in place of the exported one. by: drive it by the protocol's references, by the emotion's name, or
     both. sentences: sources for each speaker, in place of the protocol's number. protocol: name or file; empty means the
     corpus's own. also: folder of another run whose summary.json gets the figures too. tests: the clips, where many generators are scored on
@@ -67,12 +67,12 @@ def evaluate_generator(
         if tests is None:
             assert isinstance(panel, Judges)
             tests = evaluation_set(run.data, panel, generator.size, sentences, protocol)
-        found = evaluate(run, generator, tests, arm, by, upper_bound)
-    console.print(shown_figures(found.figures, arm))
-    console.print(in_short(found.figures, arm), soft_wrap=True)
+        found = evaluate(run, generator, tests, variant, by, upper_bound)
+    console.print(shown_figures(found.figures, variant))
+    console.print(in_short(found.figures, variant), soft_wrap=True)
     console.print(f"judged by {found.facts['judges']}", soft_wrap=True)
     with console.status("drawing the report"):
-        write_down(location, run, found, arm, also)
+        write_down(location, run, found, variant, also)
     console.print(
         f"scored in {time.perf_counter() - began:.0f} s; {location}/summary.json, edits.json and report.html hold all of it",
         soft_wrap=True,
@@ -84,7 +84,7 @@ def evaluate(
     run: Run,
     generator: Generator,
     tests: EvaluationSet,
-    arm: str,
+    variant: str,
     by: By = "reference",
     upper_bound: bool = True,
 ) -> Evaluation:
@@ -93,26 +93,28 @@ def evaluate(
     torch.set_num_threads(1)  # two sources are worked on at a time; more threads would only wait for each other
     try:
         with threadpool_limits(limits=1):
-            return _evaluate(run, generator, tests, arm, by, upper_bound)
+            return _evaluate(run, generator, tests, variant, by, upper_bound)
     finally:
         torch.set_num_threads(threads)
 
 
-def _evaluate(run: Run, generator: Generator, tests: EvaluationSet, arm: str, by: By, upper_bound: bool) -> Evaluation:
-    if arm in (*ROWS, "real", "") or "/" in arm:
-        raise ValueError(f"an arm cannot be called {arm!r}: that name has a meaning; use for instance 'both'")
+def _evaluate(
+    run: Run, generator: Generator, tests: EvaluationSet, variant: str, by: By, upper_bound: bool
+) -> Evaluation:
+    if variant in (*ROWS, "real", "") or "/" in variant:
+        raise ValueError(f"a variant cannot be called {variant!r}: that name has a meaning; use for instance 'both'")
     if (of_judges := tests.judges.oracle.topology) != generator.topology:
         raise ValueError(
             f"the generator was trained on {generator.topology} landmarks and the judges on {of_judges}: use one kind for both"
         )
     edits = tests.edits
     if by == "emotion":  # nobody is referred to, so there is one edit of each clip
-        edits = tuple(replace(edit, way="label") for edit in edits if edit.way == "intra")  # type: ignore[arg-type]
+        edits = tuple(replace(edit, reference_identity="label") for edit in edits if edit.reference_identity == "intra")  # type: ignore[arg-type]
     sources = list(dict.fromkeys(str(edit.source) for edit in edits))
 
     def of_source(name: str) -> tuple[list[ClipScore], list[Shown]]:
         mine = [edit for edit in edits if str(edit.source) == name]
-        return _score_source(tests, generator, mine, arm, by, shows=name == sources[0], upper_bound=upper_bound)
+        return _score_source(tests, generator, mine, variant, by, shows=name == sources[0], upper_bound=upper_bound)
 
     # Networks and drawing run outside the interpreter's lock.
     with ThreadPoolExecutor(2) as pool:
@@ -130,7 +132,13 @@ def _evaluate(run: Run, generator: Generator, tests: EvaluationSet, arm: str, by
 
 
 def _score_source(
-    tests: EvaluationSet, generator: Generator, edits: Sequence[Edit], arm: str, by: By, shows: bool, upper_bound: bool
+    tests: EvaluationSet,
+    generator: Generator,
+    edits: Sequence[Edit],
+    variant: str,
+    by: By,
+    shows: bool,
+    upper_bound: bool,
 ) -> tuple[list[ClipScore], list[Shown]]:
     """All edits of one source, with the rows of ROWS beside each."""
     torch.set_num_threads(1)
@@ -154,12 +162,12 @@ def _score_source(
             reference = tests.clip(edit.reference)
             motion = driven(generator, source, edit, reference, by)
             drawn = rendered(generator, source, motion)
-            rows[arm] = seen_as(drawn, motion.target)
+            rows[variant] = seen_as(drawn, motion.target)
             found += [
-                ClipScore(row, edit.way, source.name, emotion.value, reference.name, values, features)
+                ClipScore(row, edit.reference_identity, source.name, emotion.value, reference.name, values, features)
                 for row, (values, features) in rows.items()
             ]
-            if shows and edit.way in ("cross", "label"):
+            if shows and edit.reference_identity in ("cross", "label"):
                 caption = f"{source.name} as {emotion.value}, like {reference.name}"
                 shown.append(Shown(caption, source.frames, drawn, truth.frames, reference.frames, best))
     return found, shown

@@ -69,7 +69,7 @@ class Board:
 
     def effect(self, regime: str, variant: str, figure: str) -> Effect | None:
         """One cell of the tables."""
-        found = (e for e in self.effects.get(regime, ()) if (e.arm, e.figure) == (variant, figure))
+        found = (e for e in self.effects.get(regime, ()) if (e.variant, e.figure) == (variant, figure))
         return next(found, None)
 
     def holds(self, regime: str, claim: Claim) -> bool | None:
@@ -100,24 +100,24 @@ def _over_seeds(runs: Mapping[tuple[str, int], str], scores: Scores) -> list[Eff
     """FAD, which is no mean over clips: the differences of whole runs, redrawn over seeds alone. And jitter, of which neither is better."""
     made = []
     fads: dict[tuple[str, int], float] = {}
-    for (arm, seed), location in runs.items():
-        if (value := _summary(location).get(arm, {}).get("fad")) is not None:
-            fads[arm, seed] = value
+    for (variant, seed), location in runs.items():
+        if (value := _summary(location).get(variant, {}).get("fad")) is not None:
+            fads[variant, seed] = value
     jitters = {
         key: float(np.mean([s.values["jitter"] for s in found if "jitter" in s.values] or [np.nan]))
         for key, found in scores.items()
     }
     for figure, values in (("fad", fads), ("jitter", jitters)):
-        for arm in dict.fromkeys(arm for arm, _ in runs if arm != BASELINE):
-            seeds = [seed for other, seed in values if other == arm and (BASELINE, seed) in values]
+        for variant in dict.fromkeys(variant for variant, _ in runs if variant != BASELINE):
+            seeds = [seed for other, seed in values if other == variant and (BASELINE, seed) in values]
             if not seeds:
                 continue
-            own, base = (np.array([[values[which, seed]] for seed in seeds]) for which in (arm, BASELINE))
+            own, base = (np.array([[values[which, seed]] for seed in seeds]) for which in (variant, BASELINE))
             difference = interval(own - base)
             if len(seeds) == 1:  # one training says nothing of another
                 difference = Estimate(difference.value, float("nan"), float("nan"), 1)
             word = verdict(difference, BETTER[figure]) if BETTER[figure] else "noise"
-            made.append(Effect(arm, figure, float(own.mean()), float(base.mean()), difference, word))
+            made.append(Effect(variant, figure, float(own.mean()), float(base.mean()), difference, word))
     return made
 
 
@@ -129,7 +129,7 @@ def _summary(location: str) -> dict[str, Any]:
 
 
 def _rows(location: str) -> dict[str, dict[str, float]]:
-    """Means of the rows beside the arms; they are the same in every run of a regime but for the upper bound, the baseline's."""
+    """Means of the rows beside the variants; they are the same in every run of a regime but for the upper bound, the baseline's."""
     found: dict[str, dict[str, float]] = {}
     scores, summary = read_edits(location), _summary(location)
     for row in ROWS:
@@ -146,7 +146,7 @@ def as_json(board: Board) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for regime, found in board.effects.items():
         for e in found:
-            tree.setdefault(regime, {}).setdefault(e.arm, {})[e.figure] = {
+            tree.setdefault(regime, {}).setdefault(e.variant, {})[e.figure] = {
                 "difference": _number(e.difference.value),
                 "low": _number(e.difference.low),
                 "high": _number(e.difference.high),
@@ -219,14 +219,14 @@ def as_markdown(board: Board | None) -> str:
             lines.append(f"| *{row}* | {' | '.join(_short(values.get(name)) for name in figures)} |")
         base = {e.figure: e.baseline for e in found}
         lines.append(f"| {BASELINE} | {' | '.join(_short(base.get(name)) for name in figures)} |")
-        for variant in dict.fromkeys(e.arm for e in found):
+        for variant in dict.fromkeys(e.variant for e in found):
             cells = [_cell(board.effect(regime, variant, name)) for name in figures]
             lines.append(f"| {_title(board, variant)} | {' | '.join(cells)} |")
         lines += [
             "",
             "Rows of variants are differences to the baseline; **bold**: better, _italic_: worse, plain: noise.",
             "",
-            *(_verdict_line(board, regime, arm, figures) for arm in dict.fromkeys(e.arm for e in found)),
+            *(_verdict_line(board, regime, variant, figures) for variant in dict.fromkeys(e.variant for e in found)),
         ]
     if board.weights:
         lines += ["\n## Weights of guidance\n"]
@@ -243,10 +243,10 @@ def as_html(board: Board, films: Films) -> str:
     regimes = []
     for regime, found in board.effects.items():
         figures = [name for name in SHOWN if any(e.figure == name for e in found)]
-        arms = list(dict.fromkeys(e.arm for e in found))
+        variants = list(dict.fromkeys(e.variant for e in found))
         table = []
         for name in figures:
-            cells = [board.effect(regime, arm, name) for arm in arms]
+            cells = [board.effect(regime, variant, name) for variant in variants]
             reach = [abs(v) for e in cells if e for v in (e.difference.low, e.difference.high) if np.isfinite(v)]
             scale = max(reach, default=1.0) or 1.0
             marks = [_mark(e) for e in cells]
@@ -273,7 +273,7 @@ def as_html(board: Board, films: Films) -> str:
         regimes.append(
             {
                 "name": regime,
-                "arms": arms,
+                "variants": variants,
                 "rows": list(board.rows[regime]),
                 "table": table,
                 "films": shown,
@@ -332,7 +332,7 @@ def shown_table(board: Board, regime: str) -> Any:
         show_edge=False,
     )
     colours = {"better": "green", "worse": "red", "noise": "default"}
-    for variant in dict.fromkeys(e.arm for e in board.effects[regime]):
+    for variant in dict.fromkeys(e.variant for e in board.effects[regime]):
         cells = []
         for name in figures:
             effect = board.effect(regime, variant, name)

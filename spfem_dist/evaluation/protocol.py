@@ -49,7 +49,7 @@ class Edit:
     source: Place
     emotion: Emotion
     reference: Place
-    way: ReferenceIdentity
+    reference_identity: ReferenceIdentity
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Protocol:
         return cls(Path(name).stem, data["corpus"], data["split"], emotions, data["sentences"], data["ring"])
 
     def edits(self, groups: Iterable[GroupEntry], split: Split, sentences: int | None = None) -> list[Edit]:
-        """Every edit on the test part of `split`, in order of speaker, sentence, emotion and way.
+        """Every edit on the test part of `split`, in order of speaker, sentence, emotion and reference identity.
 
         groups: the entries of the shards' index. sentences: sources for each speaker, in place of the protocol's number.
         Raises ProtocolError that names the recording, speaker or emotion which is missing.
@@ -116,9 +116,9 @@ class Protocol:
             spoken = {p.sentence: p for p in reversed(sources)}
             for number, sentence in enumerate(sorted(spoken)[: sentences or self.sentences]):
                 for emotion in self.emotions:
-                    for way, candidates in (("intra", mine), ("cross", theirs)):
-                        reference = _reference(candidates, emotion, sentence, number, way, speaker)
-                        edits.append(Edit(spoken[sentence], emotion, reference, way))  # type: ignore[arg-type]
+                    for whose, candidates in (("intra", mine), ("cross", theirs)):
+                        reference = _reference(candidates, emotion, sentence, number, whose, speaker)
+                        edits.append(Edit(spoken[sentence], emotion, reference, whose))  # type: ignore[arg-type]
         return edits
 
 
@@ -135,13 +135,15 @@ def _places(entry: GroupEntry) -> list[Place]:
     return [Place(entry.key, r.name, entry.speaker, entry.sentence, r.emotion) for r in ordered]
 
 
-def _reference(places: Sequence[Place], emotion: Emotion, sentence: str, number: int, way: str, speaker: str) -> Place:
+def _reference(
+    places: Sequence[Place], emotion: Emotion, sentence: str, number: int, whose: str, speaker: str
+) -> Place:
     """A recording of `emotion`, of another sentence where there is one; which sentence changes with the source's number."""
     shown = [p for p in places if p.emotion is emotion]
     if not shown:
         who = places[0].speaker
         raise ProtocolError(
-            f"{who} has no test recording of {emotion.value}, the {way} reference for {speaker}: prepare it, or take "
+            f"{who} has no test recording of {emotion.value}, the {whose} reference for {speaker}: prepare it, or take "
             f"{emotion.value} out of the protocol's emotions"
         )
     others = sorted({p.sentence for p in shown} - {sentence}) or [sentence]

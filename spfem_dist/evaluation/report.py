@@ -34,7 +34,7 @@ def numbers(figures: Figures) -> dict[str, float]:
 
 
 def headlines(figures: Figures) -> dict[str, float]:
-    """The plain numbers over all clips of what was trained, `priors/<kind>/<figure>` and `stage2/<arm>/<figure>`: what tracking shows.
+    """The plain numbers over all clips of what was trained, `priors/<kind>/<figure>` and `stage2/<variant>/<figure>`: what tracking shows.
 
     Parts of them (by emotion, across speakers), the corpus and the released form are in summary.json alone.
     """

@@ -30,16 +30,16 @@ def run_of(small_corpus, **changes):
     )
 
 
-def score(row, emotion="happy", source="S20_11/neutral-1-1", way="intra", features=None, **values):
+def score(row, emotion="happy", source="S20_11/neutral-1-1", reference_identity="intra", features=None, **values):
     features = np.zeros((0, 1)) if features is None else features
-    return ClipScore(row, way, source, emotion, "S21_12/happy-1-1", values, features)
+    return ClipScore(row, reference_identity, source, emotion, "S21_12/happy-1-1", values, features)
 
 
 # --- figures from scores ------------------------------------------------------------------------------------------
 
 
 def test_a_clip_edited_both_ways_counts_once_and_each_way_has_its_own_figure():
-    scores = [score("both", way=w, identity=v) for w, v in (("intra", 0.6), ("cross", 0.8))]
+    scores = [score("both", reference_identity=w, identity=v) for w, v in (("intra", 0.6), ("cross", 0.8))]
     figures = generator_figures(scores)
     assert (figures["stage2/both/identity"].value, figures["stage2/both/identity"].clips) == (pytest.approx(0.7), 1)
     assert figures["stage2/both/cross/identity"].value == pytest.approx(0.8)
@@ -76,10 +76,10 @@ def test_a_score_that_no_clip_has_gives_no_figure():
 # --- evaluation ---------------------------------------------------------------------------------------------------
 
 
-def evaluated(corpus, generator, judges, arm, by="reference", protocol="", **options):
+def evaluated(corpus, generator, judges, variant, by="reference", protocol="", **options):
     run = run_of(corpus)
     tests = evaluation_set(run.data, judges, generator.size, protocol=protocol)
-    return evaluate(run, generator, tests, arm, by, **options)
+    return evaluate(run, generator, tests, variant, by, **options)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_the_figures_of_the_judges_stand_beside(ideal):
 
 def test_driven_by_name_every_clip_is_edited_once(small_corpus, judges, brief):
     found = evaluated(small_corpus, Copy(), judges, "both", by="emotion", protocol=brief)
-    assert {s.way for s in found.scores} == {"label"}
+    assert {s.reference_identity for s in found.scores} == {"label"}
     assert found.facts["clips"] == 4  # two speakers, two emotions
 
 
@@ -146,8 +146,8 @@ def test_on_recorded_corpora_the_target_is_a_real_recording_and_no_truth_is_clai
     assert all(shown.target is None for shown in found.shown)
 
 
-def test_an_arm_cannot_take_the_name_of_a_row(small_corpus, judges):
-    with pytest.raises(ValueError, match="an arm cannot be called 'copy'"):
+def test_a_variant_cannot_take_the_name_of_a_row(small_corpus, judges):
+    with pytest.raises(ValueError, match="a variant cannot be called 'copy'"):
         evaluated(small_corpus, Copy(), judges, "copy")
 
 
@@ -239,8 +239,8 @@ def test_a_run_is_compared_with_its_own_rows_and_not_with_itself(runs):
     assert {d.verdict for d in same.values()} == {"noise"}
     with pytest.raises(ValueError, match="cannot be compared with itself"):
         compare(runs["ideal"], runs["ideal"])
-    with pytest.raises(ValueError, match="has no arm 'content'"):
-        compare(runs["ideal"], runs["copying"], arm="content")
+    with pytest.raises(ValueError, match="has no variant 'content'"):
+        compare(runs["ideal"], runs["copying"], variant="content")
 
 
 def test_runs_of_different_judges_are_not_compared(tmp_path):
@@ -251,7 +251,7 @@ def test_runs_of_different_judges_are_not_compared(tmp_path):
         compare(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
-def test_a_second_arm_is_added_and_a_repeated_one_replaced(tmp_path):
+def test_a_second_variant_is_added_and_a_repeated_one_replaced(tmp_path):
     for row, value in (("both", 1.0), ("content", 2.0), ("both", 3.0)):
         write_edits(str(tmp_path), [score(row, identity=value)], {"judges": "j"})
     assert {s.row: s.values["identity"] for s in read_edits(str(tmp_path))} == {"content": 2.0, "both": 3.0}

@@ -21,42 +21,49 @@ from spfem_dist.tracking.store import flatten
 RECIPE = "python recipes/leaderboard.py"
 
 
-def scores(arm, seed, gain=0.0, clips=24, noise=0.02, figure="emotion_accuracy"):
-    """Clips of different difficulty; `gain` is what the arm adds to each, `noise` what a clip of a seed differs by."""
+def scores(variant, seed, gain=0.0, clips=24, noise=0.02, figure="emotion_accuracy"):
+    """Clips of different difficulty; `gain` is what the variant adds to each, `noise` what a clip of a seed differs by."""
     difficulty = np.random.default_rng(7).uniform(0.2, 0.7, clips)
-    drawn = np.random.default_rng([seed, len(arm)]).normal(0, noise, clips)
+    drawn = np.random.default_rng([seed, len(variant)]).normal(0, noise, clips)
     return [
-        ClipScore(arm, "intra", f"S{i:02d}", "happy", "r", {figure: difficulty[i] + gain + drawn[i], "jitter": 1.0})
+        ClipScore(variant, "intra", f"S{i:02d}", "happy", "r", {figure: difficulty[i] + gain + drawn[i], "jitter": 1.0})
         for i in range(clips)
     ]
 
 
 def runs_of(seeds=(0, 1, 2), **gains):
-    return {(arm, seed): scores(arm, seed, gain) for arm, gain in ({"baseline": 0.0} | gains).items() for seed in seeds}
+    return {
+        (variant, seed): scores(variant, seed, gain)
+        for variant, gain in ({"baseline": 0.0} | gains).items()
+        for seed in seeds
+    }
 
 
 def test_an_effect_far_smaller_than_the_spread_of_clips_is_found_in_pairs():
     (effect,) = effects(runs_of(both=0.05))
-    assert (effect.arm, effect.figure, effect.verdict) == ("both", "emotion_accuracy", "better")
+    assert (effect.variant, effect.figure, effect.verdict) == ("both", "emotion_accuracy", "better")
     assert effect.difference.value == pytest.approx(0.05, abs=0.01)
     assert effect.difference.low > 0
     assert effect.value - effect.baseline == pytest.approx(effect.difference.value)
 
 
-def test_an_arm_that_adds_nothing_is_noise_and_one_that_harms_is_worse():
-    found = {effect.arm: effect.verdict for effect in effects(runs_of(content=0.0, emotion=-0.05))}
+def test_a_variant_that_adds_nothing_is_noise_and_one_that_harms_is_worse():
+    found = {effect.variant: effect.verdict for effect in effects(runs_of(content=0.0, emotion=-0.05))}
     assert found == {"content": "noise", "emotion": "worse"}
 
 
 def test_less_is_better_where_the_figure_says_so():
-    runs = {(arm, 0): scores(arm, 0, gain, figure="mouth_distance") for arm, gain in (("baseline", 0), ("both", -0.05))}
+    runs = {
+        (variant, 0): scores(variant, 0, gain, figure="mouth_distance")
+        for variant, gain in (("baseline", 0), ("both", -0.05))
+    }
     assert effects(runs)[0].verdict == "better"
 
 
 def test_seeds_that_disagree_make_noise_of_what_one_seed_calls_an_effect():
-    alone = {(arm, 0): scores(arm, 0, gain) for arm, gain in (("baseline", 0.0), ("both", 0.1))}
+    alone = {(variant, 0): scores(variant, 0, gain) for variant, gain in (("baseline", 0.0), ("both", 0.1))}
     assert effects(alone)[0].verdict == "better"
-    other = {(arm, 1): scores(arm, 1, gain) for arm, gain in (("baseline", 0.0), ("both", -0.08))}
+    other = {(variant, 1): scores(variant, 1, gain) for variant, gain in (("baseline", 0.0), ("both", -0.08))}
     assert effects(alone | other)[0].verdict == "noise"
 
 
@@ -79,7 +86,7 @@ def test_only_clips_of_all_runs_count():
 @pytest.mark.parametrize(
     ("runs", "phrase"),
     [
-        ({("both", 0): scores("both", 0)}, "no run of the arm 'baseline'"),
+        ({("both", 0): scores("both", 0)}, "no run of the variant 'baseline'"),
         ({("baseline", 0): scores("baseline", 0), ("both", 1): scores("both", 1)}, "share no seed"),
         ({("baseline", 0): scores("baseline", 0), ("both", 0): []}, "edited no clip in common"),
     ],
@@ -90,11 +97,11 @@ def test_runs_that_cannot_be_compared_are_refused(runs, phrase):
 
 
 def test_runs_of_other_judges_are_refused(tmp_path):
-    for arm, judges in (("baseline", "a"), ("both", "b")):
-        (tmp_path / arm).mkdir()
-        write_edits(str(tmp_path / arm), scores(arm, 0), {"judges": judges})
+    for variant, judges in (("baseline", "a"), ("both", "b")):
+        (tmp_path / variant).mkdir()
+        write_edits(str(tmp_path / variant), scores(variant, 0), {"judges": judges})
     with pytest.raises(ValueError, match=r"was scored with judges 'b', .* with 'a': score all runs alike"):
-        read_scores({(arm, 0): str(tmp_path / arm) for arm in ("baseline", "both")})
+        read_scores({(variant, 0): str(tmp_path / variant) for variant in ("baseline", "both")})
     with pytest.raises(ValueError, match="was not scored as 'content': spfem evaluate generator"):
         read_scores({("content", 0): str(tmp_path / "both")})
 
@@ -116,7 +123,9 @@ def made(tmp_path_factory):
             folder = storage / f"board-{regime}-{variant}-{seed}"
             folder.mkdir()
             rows = [
-                ClipScore(row, s.way, s.source, s.emotion, "r", {"emotion_accuracy": value, "jitter": 1.0})
+                ClipScore(
+                    row, s.reference_identity, s.source, s.emotion, "r", {"emotion_accuracy": value, "jitter": 1.0}
+                )
                 for s in found
                 for row, value in (("copy", 0.02), ("target", 0.96))
             ]

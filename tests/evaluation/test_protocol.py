@@ -34,7 +34,7 @@ def test_each_neutral_source_is_shown_in_six_emotions_with_two_kinds_of_referenc
     assert len(found) == 6 * 6 * 2
     assert {e.source.emotion for e in found} == {Emotion.NEUTRAL}
     assert all(e.reference.emotion is e.emotion for e in found)
-    assert all((e.reference.speaker == e.source.speaker) == (e.way == "intra") for e in found)
+    assert all((e.reference.speaker == e.source.speaker) == (e.reference_identity == "intra") for e in found)
 
 
 def test_references_say_another_sentence_where_there_is_one():
@@ -44,7 +44,9 @@ def test_references_say_another_sentence_where_there_is_one():
 
 
 def test_more_sentences_give_more_sources_and_other_references():
-    found = [e for e in edits(synthetic(), sentences=3) if e.source.speaker == "S20" and e.way == "cross"]
+    found = [
+        e for e in edits(synthetic(), sentences=3) if e.source.speaker == "S20" and e.reference_identity == "cross"
+    ]
     assert {e.source.sentence for e in found} == {"11", "12", "13"}
     assert len({e.reference.sentence for e in found}) > 1
 
@@ -84,7 +86,7 @@ def test_other_speakers_stand_in_a_ring_of_their_own(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(split))
     groups = [group(s, "1") for s in "ABC"]
     found = protocol_for("synthetic").edits(groups, Split.load(tmp_path / "x.json"))
-    assert {(e.source.speaker, e.reference.speaker) for e in found if e.way == "cross"} == {
+    assert {(e.source.speaker, e.reference.speaker) for e in found if e.reference_identity == "cross"} == {
         ("A", "C"),
         ("B", "A"),
         ("C", "B"),
