@@ -142,13 +142,16 @@ def test_a_job_uploads_the_source_alone(tmp_path):
         shutil.copytree(ROOT / name, tree / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tree)
     planted = (".git/objects/pack", ".env", "runs/mead/a", "shards/mead/0.tar", ".venv/lib/x", "runs/mlflow.db")
-    for name in (*planted, "talk.mp4", "cluster/.env", "key.pem", "tests/a.py"):
+    for name in (*planted, "talk.mp4", "cluster/.env", "key.pem", "tests/a.py", "model/model.safetensors"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(b"canary" * 100_000)
     package = tmp_path / "package.zip"
     create_package(str(tree), package, include_gitignore=False, excludes=settings["excludes"])
     names = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
-    assert {"recipes/cdrl_stage1.py", "spfem_dist/config.py", "pyproject.toml"} <= names
+    shipped = "spfem_dist/generators/shipped/model.safetensors"
+    assert {"recipes/cdrl_stage1.py", "spfem_dist/config.py", "pyproject.toml", shipped} <= names
     assert not [name for name in names if name.split("/")[-1] in {path.split("/")[-1] for path in planted}]
-    assert not names & {"talk.mp4", "key.pem", "tests/a.py", "cluster/.env"}
-    assert package.stat().st_size < 3e6
+    assert not names & {"talk.mp4", "key.pem", "tests/a.py", "cluster/.env", "model/model.safetensors"}
+    assert package.stat().st_size < 12e6, (
+        "bytes: the shipped generator and the head of the rendered corpus are most of it"
+    )
