@@ -44,6 +44,9 @@ SEVEN: tuple[Emotion, ...] = (
     Emotion.SURPRISED,
 )
 
+#: Those of them that an edit is asked for: all but neutral.
+SIX: tuple[Emotion, ...] = SEVEN[1:]
+
 #: The same seven in the alphabetical order of some published code and checkpoints.
 ALPHABETICAL: tuple[Emotion, ...] = tuple(sorted(SEVEN, key=str))
 

@@ -18,6 +18,12 @@ class RefusedStorage(UnreachableStorage, PermissionError):
     """Storage that does not let us in; waiting would not help."""
 
 
+def about(path: object, error: Exception) -> str:
+    """What the error says, beginning with `path` where it does not name it."""
+    said = str(error)
+    return said if str(path) in said else f"{path}: {said}"
+
+
 @contextmanager
 def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
     """End the process with one message: status 2 for a bad value (named, under `title`), 1 for what failed.

@@ -23,6 +23,15 @@ for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # a developer's own cluster
     os.environ.pop(name, None)
 
 
+@pytest.fixture(scope="session")
+def mesh() -> str:
+    """The name of the finder; its tests are skipped where its weights cannot be had."""
+    from pulled import pulled
+
+    pulled("face-mesh")
+    return "mesh"
+
+
 #: Files whose tests wait for clusters and trainings take minutes: begun last, one of them would keep the suite waiting alone.
 LONGEST_FIRST = (
     *("e2e/test_on_a_cluster.py", "training/test_cluster.py", "e2e/test_commands.py", "e2e/test_stage1.py"),

@@ -18,6 +18,7 @@ from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.request import EditRequest, Task, checked_emotion, find, is_done
 from spfem_dist.editing.video import footage
+from spfem_dist.errors import about
 from spfem_dist.generators.generator import Face, Generator
 
 Load = Callable[[str], Generator]
@@ -120,7 +121,7 @@ class _Work:
         try:
             return self.edit(task, advance)
         except (OSError, ValueError, RuntimeError) as error:
-            return Failed(task.source, str(error) if str(task.source) in str(error) else f"{task.source}: {error}")
+            return Failed(task.source, about(task.source, error))
 
 
 @functools.cache

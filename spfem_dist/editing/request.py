@@ -30,6 +30,11 @@ STRENGTHS = {
 BY_REFERENCE, PAINT = 1.5, 0.5
 
 
+def usual_strength(emotion: str) -> float:
+    """How strong an edit is where nobody says: the emotion's own; "" is the reference's manner alone."""
+    return STRENGTHS.get(Emotion.parse(emotion), 1.0) if emotion else BY_REFERENCE
+
+
 @dataclass(frozen=True)
 class EditRequest:
     """One call of `spfem edit`; the fields are the command's flags (see `spfem_dist.cli.edit`)."""
@@ -51,9 +56,7 @@ class EditRequest:
     @property
     def amount(self) -> float:
         """The strength asked for, or the emotion's own."""
-        if self.strength is not None:
-            return self.strength
-        return STRENGTHS.get(Emotion.parse(self.emotion), 1.0) if self.emotion else BY_REFERENCE
+        return usual_strength(self.emotion) if self.strength is None else self.strength
 
     @property
     def comment(self) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from spfem_dist.corpora.splits import Split
-from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.emotions import SEVEN, SIX, Emotion
 from spfem_dist.shard_format import GroupEntry
 
 #: Whether the reference shows the source's speaker or somebody else.
@@ -82,8 +82,8 @@ class Protocol:
                 f"{where}: expected the keys {', '.join(sorted(wanted))}, found {', '.join(sorted(data))}"
             )
         emotions = tuple(Emotion.parse(e) for e in data["emotions"])
-        if strange := [e.value for e in emotions if e not in SEVEN or e is Emotion.NEUTRAL]:
-            raise ProtocolError(f"{where}: {', '.join(strange)} cannot be a target: use {', '.join(SEVEN[1:])}")
+        if strange := [e.value for e in emotions if e not in SIX]:
+            raise ProtocolError(f"{where}: {', '.join(strange)} cannot be a target: use {', '.join(SIX)}")
         return cls(Path(name).stem, data["corpus"], data["split"], emotions, data["sentences"], data["ring"])
 
     def edits(self, groups: Iterable[GroupEntry], split: Split, sentences: int | None = None) -> list[Edit]:

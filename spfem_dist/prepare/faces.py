@@ -23,12 +23,11 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, median_filter
 
+from spfem_dist.cropping import CROP_DROP, CROP_SIDE, RIGID
 from spfem_dist.prepare.mesh import Detection, FaceModels, Region, region_of
 from spfem_dist.records import Unusable
 
-#: Mesh points that move with the skull: eye corners, bridge, tip and base of the nose.
-RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 2, 98, 327)
-#: Where they lie on a frontal face, in eye distances from their mean, x right and y down: the mean of 990 frames of five
+#: Where the points `RIGID` lie on a frontal face, in eye distances from their mean, x right and y down: the mean of 990 frames of five
 #: MEAD speakers, made symmetric.
 _TEMPLATE = np.array(
     [
@@ -45,9 +44,6 @@ _TEMPLATE = np.array(
         [0.283, 0.460],
     ]
 )
-#: Side of the crop and its centre below the template's mean, in eye distances: on the same frames the lowest chin (mouth
-#: wide open) is at 2.07 and the top of the mesh at -1.12.
-_CROP_SIDE, _CROP_DROP = 3.4, 0.42
 #: The crop's side and its centre below the box's, in sides of the box of OpenCV's frontal cascade: agreement with the
 #: mesh's crops on the same frames.
 _BOX_SCALE, _BOX_DROP = 1.2, 0.1
@@ -218,8 +214,8 @@ def pose_of(points: np.ndarray) -> np.ndarray:
     template = _TEMPLATE - _TEMPLATE.mean(0)
     a, b = template @ (1, 1j), (points - centre) @ (1, 1j)
     factor = np.vdot(a, b) / np.vdot(a, a)
-    drop = factor * 1j * (_CROP_DROP - _TEMPLATE.mean(0)[1])
-    return np.array([centre[0] + drop.real, centre[1] + drop.imag, _CROP_SIDE * abs(factor), np.angle(factor)])
+    drop = factor * 1j * (CROP_DROP - _TEMPLATE.mean(0)[1])
+    return np.array([centre[0] + drop.real, centre[1] + drop.imag, CROP_SIDE * abs(factor), np.angle(factor)])
 
 
 def crop_regions(track: FaceTrack, fps: float, smoothing: float = 0.1) -> list[Region]:

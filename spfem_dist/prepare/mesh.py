@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,15 +87,15 @@ class FaceModels:
 
     @cached_property
     def _detector(self):
-        return _load(self._folder / "face_detection_short_range.tflite", self.threads)
+        return load_litert(self._folder / "face_detection_short_range.tflite", self.threads)
 
     @cached_property
     def _mesh(self):
-        return _load(self._folder / "face_landmark.tflite", self.threads)
+        return load_litert(self._folder / "face_landmark.tflite", self.threads)
 
     @cached_property
     def _iris(self):
-        return _load(self._folder / "iris_landmark.tflite", self.threads)
+        return load_litert(self._folder / "iris_landmark.tflite", self.threads)
 
     def detect(self, frame: np.ndarray, minimum_score: float = 0.5) -> list[Detection]:
         """The faces of an RGB frame uint8 [H, W, 3], best first; they are not found below an eighth of the longer side.
@@ -177,10 +178,13 @@ def _turn(roll: float) -> np.ndarray:
     return np.array([[math.cos(roll), -math.sin(roll)], [math.sin(roll), math.cos(roll)]])
 
 
-def _load(path: Path, threads: int):
+def load_litert(path: Path, threads: int = 1, shape: tuple[int, ...] | None = None) -> Any:
+    """The LiteRT model in `path`, ready to be run. shape: of its input, where it is to be another than the file's."""
     from ai_edge_litert.interpreter import Interpreter  # heavy; other finders do without
 
     interpreter = Interpreter(str(path), num_threads=threads)
+    if shape is not None:
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], list(shape))
     interpreter.allocate_tensors()
     return interpreter
 

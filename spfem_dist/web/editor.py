@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from spfem_dist.editing.clip import Edited, EditTarget, Settings, edit_clip
 from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.film import suffix_for
-from spfem_dist.editing.request import PAINT, STRONGEST, EditRequest, Faces
+from spfem_dist.editing.request import PAINT, STRONGEST, EditRequest, Faces, usual_strength
 from spfem_dist.editing.still import Still, still
 from spfem_dist.editing.video import EditError, Picture
 from spfem_dist.emotions import SEVEN, Emotion
@@ -40,7 +41,7 @@ class Choice:
     @property
     def usual_strength(self) -> float:
         """The strength that the emotion has by itself."""
-        return EditRequest(Path(), Path(), "", emotion=self.emotion).amount
+        return usual_strength(self.emotion)
 
 
 @dataclass(frozen=True)
@@ -125,15 +126,7 @@ class Editor:
             comment = EditRequest(
                 film.path, folder, self._location, reference, choice.emotion, target.strength, target.paint
             ).comment
-            done = 0
             rounds = 2 if dropped.followed is None else 1
-
-            def advanced(what: str) -> None:
-                nonlocal done
-                visit.alive(dropped)
-                done += 1
-                advance(min(1.0, done / (rounds * film.frames)))
-
             out, side = folder / f"edited{suffix}", folder / f"side{suffix}"
             edited = edit_clip(
                 film,
@@ -143,7 +136,7 @@ class Editor:
                 self._finder(),
                 preview=side,
                 settings=Settings(comment),
-                advance=advanced,
+                advance=_counting(visit, dropped, advance, rounds * film.frames),
                 followed=dropped.followed,
             )
         return Result(edited, side, comment)
@@ -158,15 +151,7 @@ class Editor:
         return finder_for(self._faces, False)
 
     def _followed(self, visit: Visit, dropped: Dropped, advance: Advance, what: str = "The film"):
-        done = 0
-
-        def advanced() -> None:
-            nonlocal done
-            visit.alive(dropped)
-            done += 1
-            advance(min(1.0, done / dropped.film.frames))
-
-        generator = self._generator
+        generator, advanced = self._generator, _counting(visit, dropped, advance, dropped.film.frames)
         with _words(dropped, what):
             return follow(dropped.film, self._finder(), generator.size, generator.topology, advance=advanced)
 
@@ -180,6 +165,17 @@ class Editor:
         if not (0 <= strength <= STRONGEST and 0 <= choice.paint <= 1):
             raise Refused(f"Strength is 0 to {STRONGEST:g}, and paint 0 to 1.")
         return EditTarget(emotion, visit.manner, strength, choice.paint)
+
+
+def _counting(visit: Visit, dropped: Dropped, advance: Advance, frames: int) -> Callable[..., None]:
+    """What is called after each of `frames` frames: tells `advance` the share that is done, and stops work that nobody waits for."""
+    done = itertools.count(1)
+
+    def advanced(*_: object) -> None:
+        visit.alive(dropped)
+        advance(min(1.0, next(done) / frames))
+
+    return advanced
 
 
 @contextmanager

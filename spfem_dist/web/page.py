@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 
 from spfem_dist.editing.request import PAINT
-from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.emotions import SIX, Emotion
 from spfem_dist.web.editor import Choice, Editor, Result
 from spfem_dist.web.films import Refused
 from spfem_dist.web.visits import Gone
@@ -58,7 +58,7 @@ def page(editor: Editor, films: list[Path]) -> gr.Blocks:
                     )
                 emotion = gr.Radio(
                     [
-                        *((name.value, name.value) for name in (*_shown_first(), Emotion.NEUTRAL)),
+                        *((name.value, name.value) for name in (*SIX, Emotion.NEUTRAL)),
                         ("as the reference", _REFERENCE_ALONE),
                     ],
                     value=Emotion.HAPPY.value,
@@ -182,10 +182,6 @@ def page(editor: Editor, films: list[Path]) -> gr.Blocks:
         start.click(edited, chosen, [result, said], show_progress_on=result, **slow)
         blocks.unload(left)
     return blocks.queue(max_size=64)
-
-
-def _shown_first() -> list[Emotion]:
-    return [emotion for emotion in SEVEN if emotion is not Emotion.NEUTRAL]
 
 
 def _name(request: gr.Request) -> str:

@@ -12,7 +12,6 @@ from doors import command, well
 from prepared import groups_of
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from spfem_dist import weights
 from spfem_dist.corpora import rendered
 from spfem_dist.corpora._speech.script import SILENCE
 from spfem_dist.corpora.heads import HeadsCorpus, asset
@@ -246,12 +245,8 @@ def test_emotions_are_told_apart_by_landmarks_of_people_never_seen(truths):
     assert right / len(shape) > 0.85
 
 
-def test_the_mesh_finder_finds_rendered_faces_where_they_are(corpus):
+def test_the_mesh_finder_finds_rendered_faces_where_they_are(corpus, mesh):
     """Said in docs/prepare.md: how many frames of the rendered corpus have a face for MediaPipe, and how far its points are from the truth."""
-    try:
-        weights.pull("face-mesh")
-    except weights.MissingWeights as error:
-        pytest.skip(str(error).splitlines()[0])
     finder = AlignedFinder(MeshFinder())
     found, errors = [], []
     for speaker, emotion in enumerate((Emotion.NEUTRAL, Emotion.HAPPY, Emotion.FEAR, Emotion.SAD)):

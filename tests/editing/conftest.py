@@ -1,20 +1,8 @@
-"""The mesh's weights, and a second way to a face for machines without them."""
+"""A way to a face for machines without the mesh's weights."""
 
 import numpy as np
 import pytest
 from toy_generator import talking_head
-
-from spfem_dist import weights
-
-
-@pytest.fixture(scope="session")
-def mesh() -> str:
-    """The name of the finder; its tests are skipped where its weights cannot be had."""
-    try:
-        weights.pull("face-mesh")
-    except weights.MissingWeights as error:
-        pytest.skip(str(error).splitlines()[0])
-    return "mesh"
 
 
 @pytest.fixture(scope="session")

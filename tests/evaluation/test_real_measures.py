@@ -6,9 +6,10 @@ from pulled import pulled
 from toy_generator import film, talking_head
 
 from spfem_dist.editing.video import footage
+from spfem_dist.emotions import SIX
 from spfem_dist.evaluation.generator import ClipScore
 from spfem_dist.evaluation.open_judges.seen import track_of
-from spfem_dist.evaluation.real.figures import EMOTIONS, bars, real_figures
+from spfem_dist.evaluation.real.figures import bars, real_figures
 from spfem_dist.evaluation.real.measures import Comparison, background, lag, series_correlation, skin
 from spfem_dist.evaluation.real.scores import distances_of_films
 from spfem_dist.prepare.landmarks import mouth_region
@@ -103,7 +104,7 @@ def test_a_late_mouth_is_found_late_by_its_frames():
 def test_distances_are_of_one_person_and_of_two_and_nobody_unknown_counts():
     a, b = np.zeros((4, 128)), np.zeros((3, 128))
     b[:, 0] = 0.5
-    same, others = distances_of_films([("x", a), ("x", b), ("y", b), ("", a)])
+    same, others = distances_of_films([("x", a), ("x", b), ("y", b), ("", a)]).values()
     assert same == pytest.approx([0.5])
     assert sorted(others) == pytest.approx([0.0, 0.5])
 
@@ -144,4 +145,4 @@ def test_an_edit_has_to_be_above_its_bar_and_above_the_copy():
     assert verdicts(0.40, 0.05) == [(name, True), (name, True), *others]
     assert verdicts(0.40, 0.35) == [(name, True), (name, False), *others]
     assert verdicts(0.30, 0.05) == [(name, False), (name, True), *others]
-    assert [str(emotion) for emotion in EMOTIONS] == ["angry", "disgusted", "fear", "happy", "sad", "surprised"]
+    assert [str(emotion) for emotion in SIX] == ["angry", "disgusted", "fear", "happy", "sad", "surprised"]

@@ -8,10 +8,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from pulled import pulled
 
 from spfem_dist import weights
+from spfem_dist.cropping import RIGID
 from spfem_dist.prepare.faces import (
-    RIGID,
     AlignedFinder,
     CascadeFinder,
     FaceTrack,
@@ -55,10 +56,7 @@ def frames() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def mesh(frames) -> MeshFinder:
-    try:
-        weights.pull("face-mesh")
-    except weights.MissingWeights as error:
-        pytest.skip(str(error).splitlines()[0])
+    pulled("face-mesh")
     return MeshFinder()
 
 

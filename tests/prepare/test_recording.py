@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from spfem_dist import weights
 from spfem_dist.corpora import mead
 from spfem_dist.emotions import Emotion
 from spfem_dist.prepare import recording
@@ -364,11 +363,7 @@ def test_facts_come_from_the_packets(tmp_path):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real clips are not beside the repository")
-def test_real_clips_are_opened_with_a_face_in_nearly_every_frame():
-    try:
-        weights.pull("face-mesh")
-    except weights.MissingWeights as error:
-        pytest.skip(str(error).splitlines()[0])
+def test_real_clips_are_opened_with_a_face_in_nearly_every_frame(mesh):
     clips, _ = mead.find_clips(SHARED, sentences="number")
     finder = MeshFinder()
     for clip in [c for c in clips if c.group == "M003_033"]:

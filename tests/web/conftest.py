@@ -5,18 +5,7 @@ import tempfile
 import pytest
 from toy_generator import film, talking_head
 
-from spfem_dist import weights
 from spfem_dist.web.visits import Visits
-
-
-@pytest.fixture(scope="session")
-def mesh() -> str:
-    """The name of the finder; its tests are skipped where its weights cannot be had."""
-    try:
-        weights.pull("face-mesh")
-    except weights.MissingWeights as error:
-        pytest.skip(str(error).splitlines()[0])
-    return "mesh"
 
 
 @pytest.fixture(scope="session")

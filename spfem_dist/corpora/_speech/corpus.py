@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ Part = Literal["train", "validation", "test"]
 
 
 @dataclass
-class SpokenCorpus:
+class SpokenCorpus(ABC):
     """Rendered talking heads with known truth; equal arguments give equal recordings in any process.
 
     identities, sentences: how many; the 7 emotions of `SEVEN` are always there. fps: frames per second. size: side of
@@ -102,13 +103,13 @@ class SpokenCorpus:
         """
         return self._render(clip, emotion)
 
+    @abstractmethod
     def truth(self, clip: Clip) -> dict[str, np.ndarray]:
         """The truth of `render(clip)`, without drawing it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def voice(self, clip: Clip) -> Speaker:
         """Whose voice `clip` has."""
-        raise NotImplementedError
 
     def speech(self, clip: Clip) -> np.ndarray:
         """The speech of `render(clip)`, without drawing it: float32 [N], 16 kHz."""
@@ -162,8 +163,9 @@ class SpokenCorpus:
     def _stream(self, factor: Factor, clip: Clip) -> np.random.Generator:
         return stream(self.seed, factor, *self._key(clip), SEVEN.index(clip.emotion), clip.take)
 
+    @abstractmethod
     def _render(self, clip: Clip, emotion: Emotion) -> RawRecording:
-        raise NotImplementedError
+        """`clip` as it is in `emotion`: see `target`."""
 
 
 def blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:

@@ -131,6 +131,11 @@ class Units:
             weights[self.of(name)] = value
         return weights
 
+    def paired(self, values: np.ndarray) -> np.ndarray:
+        """Numbers [U], the same for both sides of a unit: the first one's."""
+        names = [name.removesuffix("Left").removesuffix("Right") for name in self.names]
+        return values[[names.index(name) for name in names]]
+
 
 def said(units: Units, canon: Canon) -> np.ndarray:
     """The units of a sentence on its own clock: float64 [G, U] at `canon.phase`; the last column but no unit: how closed lips must be.
@@ -173,9 +178,7 @@ def manner(units: Units, seed: int, speaker: int, style: float) -> Manner:
     rng = stream(seed, Factor.STYLE, speaker)
     habit, apart = rng.standard_normal((2, len(units.names))).clip(-2, 2)
     lean = float(rng.standard_normal()) * np.ones(len(units.names))
-    for name in {n.removesuffix("Left").removesuffix("Right") for n in units.names}:
-        pair = units.of(name)
-        habit[pair], apart[pair] = habit[pair[0]], apart[pair[0]]
+    habit, apart = units.paired(habit), units.paired(apart)
     still = np.array([n.startswith(("eyeLook", "eyeBlink", "jaw", "tongue", "mouthClose")) for n in units.names])
     rest = np.where(still, 0.0, 0.10 * style * np.maximum(0.8 * habit + 0.6 * apart, 0))
     return Manner(np.exp(0.35 * style * habit), rest, 0.2 * style * lean)
@@ -197,11 +200,8 @@ def felt(
     level = rng.uniform(0.65, 1.1) * (0.6 + 0.4 * rise * rise * (3 - 2 * rise)) * (1 + 0.07 * wander(rng, times))
     sides = np.array([1.0 if n.endswith("Left") else -1.0 if n.endswith("Right") else 0.0 for n in units.names])
     strength = units.row(EMOTIONS[emotion]) * own.factor
-    varied = 1 + 0.12 * rng.standard_normal(count)
     # What varies from recording to recording is common to both sides; what differs between them is one number.
-    for name in {n.removesuffix("Left").removesuffix("Right") for n in units.names}:
-        pair = units.of(name)
-        varied[pair] = varied[pair[0]]
+    varied = units.paired(1 + 0.12 * rng.standard_normal(count))
     lopsided = 1 + sides * (0.08 * rng.standard_normal() + own.lean)
     moves = np.stack([1 + 0.06 * wander(rng, times, 0.3, 1.5) for _ in range(count)], axis=1)
     still = np.array(

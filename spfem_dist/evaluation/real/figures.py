@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.emotions import SIX
 from spfem_dist.evaluation.generator import COPY, ClipScore
 from spfem_dist.evaluation.retrieval import Estimate, bootstrap
 from spfem_dist.evaluation.targets import Target
 
 Figures = dict[str, Estimate]
-#: What every film is edited into.
-EMOTIONS: tuple[Emotion, ...] = tuple(emotion for emotion in SEVEN if emotion is not Emotion.NEUTRAL)
 #: The row of the edits.
 EDIT = "edit"
 #: Which way is better: +1 up, -1 down, 0 neither (reported, not judged).
@@ -61,7 +59,7 @@ ABOVE_COPY = 0.10
 def bars(figures: Mapping[str, object]) -> tuple[Target, ...]:
     """What the edits have to reach, of the emotions in `figures`."""
     found = []
-    for emotion in EMOTIONS:
+    for emotion in SIX:
         mine, copy = (probability_of(row, emotion) for row in (EDIT, COPY))
         if mine in figures:
             found += [Target(mine, ">=", WANTED[emotion]), Target(mine, ">=", ABOVE_COPY, than=copy)]
@@ -111,7 +109,7 @@ def emotion_table(figures: Figures) -> Any:
     """Probability of the wanted emotion, by emotion and over all, as a `rich` table of at most 80 columns."""
     table = _table("wanted", "edit", "95 %", "copy", "- copy", "95 %", "FER", "face-api", "bar")
     table.title = "probability of the wanted emotion, mean of two judges"
-    for emotion in (*EMOTIONS, None):
+    for emotion in (*SIX, None):
         if emotion is None:
             table.add_section()
         path = f"by_emotion/{emotion}/" if emotion else ""

@@ -21,6 +21,12 @@ class RealFilm:
     name: str
     person: str = ""
 
+    @classmethod
+    def inside(cls, folder: Path, path: Path) -> RealFilm:
+        """The film `path` in `folder`."""
+        place = path.relative_to(folder)
+        return cls(path, place.as_posix(), place.parts[0] if len(place.parts) > 1 else "")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -60,9 +66,8 @@ def find_films(source: Path, out: Path) -> tuple[list[RealFilm], list[Reject]]:
     films = []
     named: dict[Path, Path] = {}
     for path in files:
-        inside = path.relative_to(source)
-        other = named.setdefault(inside.with_suffix(""), path)
+        other = named.setdefault(path.relative_to(source).with_suffix(""), path)
         if other is not path:
             raise EditError(f"the edits of {other} and {path} would share a name: rename one of them")
-        films.append(RealFilm(path, inside.as_posix(), inside.parts[0] if len(inside.parts) > 1 else ""))
+        films.append(RealFilm.inside(source, path))
     return films, closed

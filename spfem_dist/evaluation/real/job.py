@@ -17,11 +17,13 @@ from spfem_dist import weights
 from spfem_dist.editing import job
 from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.request import STRENGTHS, EditRequest
-from spfem_dist.editing.video import EditError, footage
+from spfem_dist.editing.video import EditError
+from spfem_dist.emotions import SIX
+from spfem_dist.errors import about
 from spfem_dist.evaluation.generator import COPY, ClipScore
-from spfem_dist.evaluation.open_judges.judges import EMOTION_JUDGES, OpenJudges, load_open_judges
+from spfem_dist.evaluation.open_judges.judges import OpenJudges, load_open_judges
 from spfem_dist.evaluation.open_judges.seen import SeenFilm, see
-from spfem_dist.evaluation.real.figures import EDIT, EMOTIONS, Figures, bars, emotion_table, other_table, real_figures
+from spfem_dist.evaluation.real.figures import EDIT, Figures, bars, emotion_table, other_table, real_figures
 from spfem_dist.evaluation.real.films import Place, RealFilm, find_films
 from spfem_dist.evaluation.real.report import write_down
 from spfem_dist.evaluation.real.scores import compared, distances_of_films, scores
@@ -76,15 +78,15 @@ def evaluate_real(
     found = RealEvaluation(failed=[reject.detail for reject in closed])
     place = Place(request.out)
     sources: list[tuple[RealFilm, SeenFilm]] = []
-    with Progress(console, len(films) * len(EMOTIONS), "edits") as progress:
+    with Progress(console, len(films) * len(SIX), "edits") as progress:
         for film in films:
             try:
                 source, rows, edits = _of_film(request, film, place, load, judges, progress)
             except (OSError, ValueError, RuntimeError) as error:
                 if os.environ.get("SPFEM_TRACEBACK"):
                     raise
-                found.failed.append(str(error) if str(film.path) in str(error) else f"{film.path}: {error}")
-                progress.advance(film.name, steps=len(EMOTIONS), frames=0)
+                found.failed.append(about(film.path, error))
+                progress.advance(film.name, steps=len(SIX), frames=0)
                 continue
             sources.append((film, source))
             found.scores += rows
@@ -110,7 +112,7 @@ def _of_film(
     rows: list[ClipScore] = []
     edits: dict[str, Path] = {}
     source = see(film.path, judges)
-    for emotion in EMOTIONS:
+    for emotion in SIX:
         out = edits[emotion.value] = place.edit(film, emotion)
         job.run(request.edit(film, emotion.value, out), load, Console(quiet=True))
         seen, comparison = compared(source, out, judges)
@@ -136,16 +138,9 @@ def _keep(film: RealFilm, place: Place) -> None:
 
 def figures_of_films(sources: list[tuple[RealFilm, SeenFilm]]) -> Figures:
     """What the judges say of the films unedited: whether they agree, and how far people are from themselves and from others."""
-    agree = []
-    for _, seen in sources:
-        one, other = (seen.emotion[name].argmax(1) for name in EMOTION_JUDGES)
-        agree.append(float((one == other).mean()))
-    found: dict[str, Estimate] = {"real/films/judges_agree": bootstrap(agree)}
-    same, others = distances_of_films([(film.person, seen.identity) for film, seen in sources])
-    for name, values in (("same_person_distance", same), ("different_people_distance", others)):
-        if values:
-            found[f"real/films/{name}"] = bootstrap(values)
-    return found
+    found: dict[str, Estimate] = {"real/films/judges_agree": bootstrap([seen.agreement for _, seen in sources])}
+    distances = distances_of_films([(film.person, seen.identity) for film, seen in sources])
+    return found | {f"real/films/{name}": bootstrap(values) for name, values in distances.items()}
 
 
 def _facts(
@@ -161,7 +156,7 @@ def _facts(
         "strength": {str(e): value for e, value in STRENGTHS.items()} if request.strength is None else request.strength,
         "judges": str(judges),
         "films": len(sources),
-        "frames": sum(footage(film.path).frames for film, _ in sources),
+        "frames": sum(seen.film.frames for _, seen in sources),
         "people": f"{len(people)}, by the folder's subfolders" if people else "not known",
         "not edited": len(failed),
     }

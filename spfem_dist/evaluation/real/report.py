@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from spfem_dist.emotions import SIX
 from spfem_dist.evaluation.compare import write_edits
 from spfem_dist.evaluation.generator import COPY, ClipScore
-from spfem_dist.evaluation.real.figures import BETTER, EDIT, EMOTIONS, MEANING, Figures, bars, probability_of
+from spfem_dist.evaluation.real.figures import BETTER, EDIT, MEANING, Figures, bars, probability_of
 from spfem_dist.evaluation.real.films import Place, RealFilm
 from spfem_dist.evaluation.report import TEMPLATES, bar_text, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Estimate
@@ -74,7 +75,7 @@ def _address(folder: Path, path: Path) -> str:
 
 def _verdict(figures: Figures) -> Markup:
     rows, limits = [], bars(figures)
-    for emotion in EMOTIONS:
+    for emotion in SIX:
         path = probability_of(EDIT, emotion)
         above = figures.get(f"{path}_minus_copy")
         if path not in figures or above is None:
@@ -117,7 +118,7 @@ def _tables(figures: Figures) -> list[Markup]:
     """Every figure by name, over all emotions and for each."""
     parts = TEMPLATES.get_template("edits.html").module
     made = []
-    parts_of = {"All emotions": ""} | {emotion.value: f"by_emotion/{emotion}/" for emotion in EMOTIONS}
+    parts_of = {"All emotions": ""} | {emotion.value: f"by_emotion/{emotion}/" for emotion in SIX}
     for title, path in parts_of.items():
         rows = []
         for name in BETTER:

@@ -72,13 +72,13 @@ def film_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(cdist(a, b).mean())
 
 
-def distances_of_films(films: list[tuple[str, np.ndarray]]) -> tuple[list[float], list[float]]:
-    """Distances of two films of one person, and of two of different people. films: (person, descriptors); "" is nobody known,
-    and is compared with nobody.
+def distances_of_films(films: list[tuple[str, np.ndarray]]) -> dict[str, list[float]]:
+    """Distances of two films of one person, and of two of different people, by the figure's name; one without a pair is left out.
+
+    films: (person, descriptors); "" is nobody known, and is compared with nobody.
     """
     known = [(person, found) for person, found in films if person and len(found)]
-    same: list[float] = []
-    others: list[float] = []
+    found: dict[str, list[float]] = {"same_person_distance": [], "different_people_distance": []}
     for (one, a), (other, b) in itertools.combinations(known, 2):
-        (same if one == other else others).append(film_distance(a, b))
-    return same, others
+        found["same_person_distance" if one == other else "different_people_distance"].append(film_distance(a, b))
+    return {name: values for name, values in found.items() if values}
