@@ -156,6 +156,12 @@ class Zero(Section):
         "two ways to start give the same losses, which rounding otherwise hides after some steps.",
     )
 
+    skipped_share: Annotated[Share, Operational] = Field(
+        0.1,
+        description="Training stops with an error once more than this share of the last 100 updates of a network was left out because "
+        "their gradients were not finite.",
+    )
+
     @model_validator(mode="after")
     def _offload_needs_sharding(self) -> Zero:
         if self.offload == "cpu" and self.stage == 0:
@@ -180,6 +186,9 @@ class Checkpoint(Operations):
         description="Logged name whose newest value ranks a checkpoint for keep_best, e.g. val/JOB/LOSS.",
     )
     best_mode: Literal["min", "max"] = Field("min", description="Whether less or more of best_metric is better.")
+    allow_other: bool = Field(
+        False, description="Resume a run although settings that enter its losses have changed; tracking says which."
+    )
 
     @model_validator(mode="after")
     def _best_by_what(self) -> Checkpoint:

@@ -25,7 +25,7 @@ from spfem_dist.generators.load import PRETRAINING
 from spfem_dist.model_card import model_card
 from spfem_dist.rooms import kinds
 from spfem_dist.runs import read_configuration, run_of
-from spfem_dist.saved import what_of, write_config
+from spfem_dist.saved import refuse_not_finite, what_of, write_config
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.manifest import CheckpointStore, checkpoint_name, committed, fetched
@@ -148,6 +148,7 @@ def _run_and_stage(location: str, configured: dict[str, Any], name: str) -> tupl
 
 
 def _give(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    refuse_not_finite(weights, where, "its training went wrong; export an earlier checkpoint (--checkpoint STEP)")
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

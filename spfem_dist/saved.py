@@ -3,7 +3,8 @@
     {"format": "spfem-prior/2", "kind": .., "parameters_sha256": .., "settings": {..}, "facts": {..}, ..}
 
 The format says what it is (a prior, a generator, a judge) and its version; the kind says which; the other keys rebuild the network.
-Nothing is pickled. A folder that is cut, damaged, of another version or holds numbers that are not finite is refused in words.
+Nothing is pickled. A folder that is cut, damaged, of another version or holds numbers that are not finite is refused in words, and
+tensors with such numbers are not written.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 VERSION = 2
 #: The key of config.json that tells models apart by their numbers: sha256 over all parameters and buffers.
 PARAMETERS = "parameters_sha256"
+#: The fix for pretrained weights that are damaged.
+FETCH_AGAIN = "fetch these weights again (spfem weights pull)"
 _AGAIN = {
     "prior": "train it again (python recipes/cdrl_stage1.py)",
     "generator": "train it again (python recipes/cdrl_stage2.py)",
@@ -113,8 +116,30 @@ def load_weights(network: nn.Module, folder: Path | str, what: What) -> None:
     network.load_state_dict(saved)
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity, in their order. Waits once for each device, not for each tensor."""
+    flags: dict[torch.device, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            flags.setdefault(tensor.device, {})[name] = tensor.detach().isfinite().all()
+    bad = {
+        name
+        for named in flags.values()
+        for name, sound in zip(named, torch.stack(list(named.values())).tolist(), strict=True)
+        if not sound
+    }
+    return [name for name in tensors if name in bad]
+
+
+def refuse_not_finite(tensors: Mapping[str, Tensor], where: Path | str, fix: str) -> None:
+    """Raise ValueError that names `where` and the tensors where any holds a NaN or an infinity. fix: what to do then."""
+    if broken := not_finite(tensors):
+        raise ValueError(f"{where} holds numbers that are not finite, in {_named(broken)}: {fix}")
+
+
 def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors as safetensors, whole or not at all. Raises ValueError for numbers that are not finite: nothing is written then."""
+    refuse_not_finite(tensors, f"what was to be written to {file.name}", "its training went wrong")
     with whole_file(file) as temporary:
         save_file(dict(tensors), temporary)
 
@@ -136,11 +161,18 @@ def load_tensors(file: Path, wanted: Mapping[str, Tensor], what: What) -> dict[s
             f"{file.parent} holds a {what} of another version: {file.name} {'; '.join(parts)}: {_AGAIN[what]}, "
             "or use the version that saved it"
         )
-    if broken := sorted(k for k, v in saved.items() if v.is_floating_point() and not torch.isfinite(v).all()):
-        raise ValueError(
-            f"{file} holds numbers that are not finite, in {_named(broken)}: its training went wrong; {_AGAIN[what]}"
-        )
+    refuse_not_finite(saved, file, f"its training went wrong; {_AGAIN[what]}")
     return saved
+
+
+def check_weights(folder: Path) -> None:
+    """Raise ValueError where a safetensors file in `folder` is damaged or holds numbers that are not finite."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            tensors = load_file(file)
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{file} is damaged ({error}): export the model again") from None
+        refuse_not_finite(tensors, file, "its training went wrong; such a model is not handed on")
 
 
 def parameters_sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -382,6 +382,13 @@ def test_no_text_names_a_path_of_one_machine():
     assert named == []
 
 
+def test_the_audit_names_tests_that_exist():
+    rows = re.findall(r"\| `(tests/\S+)::(\w+)` \|$", (ROOT / "docs" / "audit.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 10
+    for file, name in rows:
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file} has no {name}"
+
+
 def test_no_file_is_long():
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "spfem_dist").rglob("*.py")}
     assert {str(path.relative_to(ROOT)): length for path, length in lengths.items() if length > 450} == {}

@@ -7,6 +7,7 @@
     hang loader of rank 0 at sample 800 [for 30 s]
     kill rank 0 during checkpoint 2          also `kill driver`, `drop node of rank`, `hang rank`: while the second checkpoint is written
     kill rank 0 during upload 2              likewise, after its first file has arrived in storage and before the others
+    nan in gradients of rank 0 at sample 8   also `activations`, `optimizer` (its states, before the update), `weights` (after it)
     corrupt checkpoint 3                     bytes of the third checkpoint are changed once it is committed
     slow loader of rank 0 by 0.5 s [from sample 800]
     s3 slow 0.5 s                            every request to S3 takes that much longer
@@ -35,6 +36,9 @@ _PLACE = {
     "job": r"(?P<job>[a-z]\w*)",
 }
 
+#: Where a NaN can be planted.
+PLANTED = ("activations", "gradients", "optimizer", "weights")
+
 #: (what is done, when) by the words for it. <name> is a number or name, [...] may be left out.
 FORMS: dict[str, tuple[str, str]] = {
     f"{words} {when}": (action, moment)
@@ -52,6 +56,7 @@ FORMS: dict[str, tuple[str, str]] = {
 } | {
     "hang loader of rank <rank> at sample <sample> [for <seconds> s]": ("hang", "loader"),
     "slow loader of rank <rank> by <seconds> s [from sample <sample>]": ("slow", "loader"),
+    **{f"nan in {what} of rank <rank> at sample <sample>": (f"nan in {what}", "update") for what in PLANTED},
     "corrupt checkpoint <checkpoint>": ("corrupt", "committed"),
     "s3 slow <seconds> s": ("slow", "s3"),
     "s3 errors <share>": ("errors", "s3"),

@@ -12,14 +12,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from spfem_dist.config import Run
+from spfem_dist.faults import nans
 from spfem_dist.faults.grammar import Fault, parse_fault
 from spfem_dist.faults.storage import disturbed_s3
 from spfem_dist.training.runfolder import RunFolder
@@ -98,6 +100,28 @@ def at_step(samples: int, global_batch: int) -> None:
             _trigger(mark, fault, samples=samples)
 
 
+@contextmanager
+def planted(trained: Mapping[str, Any], samples: int, global_batch: int) -> Iterator[None]:
+    """Within, the optimiser step that uses the samples from `samples` on, with the NaNs that are due in it.
+
+    trained: the engines; the first one's network gets them.
+    """
+    if _armed is None:
+        yield
+        return
+    engine = next(iter(trained.values()))
+    due = [(m, f) for m, f in _due("update") if samples <= (f.sample or 0) < samples + global_batch]
+    with ExitStack() as held:
+        for mark, fault in due:
+            plant = nans.PLANTS[fault.action.removeprefix("nan in ")]
+            if plant is not nans.weights:
+                _trigger(mark, fault, partial(plant, engine, held), samples=samples)
+        yield
+    for mark, fault in due:
+        if fault.action == "nan in weights":
+            _trigger(mark, fault, partial(nans.weights, engine), samples=samples)
+
+
 def during(moment: str, step: int) -> None:
     """The checkpoint after optimiser step `step` is at `moment`: `checkpoint` (written, not handed over) or `upload`
     (a file has arrived, the manifest has not)."""
@@ -138,12 +162,13 @@ def _fired(folder: RunFolder, mark: str) -> bool:
     return folder.read(f"faults/{mark}.json") is not None
 
 
-def _trigger(mark: str, fault: Fault, **where: Any) -> None:
+def _trigger(mark: str, fault: Fault, act: Action | None = None, **where: Any) -> None:
+    """Fire the fault: call `act`, or what its action is."""
     assert _armed is not None
     _armed.faults.remove((mark, fault))
     if _fired(_armed.folder, mark):  # another job was there first
         return
-    act = _ACTIONS[fault.action](fault, where)
+    act = act or _ACTIONS[fault.action](fault, where)
     place = {"job": _armed.job, "rank": _armed.world.rank, "host": socket.gethostname(), "pid": os.getpid()}
     _armed.folder.write(f"faults/{mark}.json", {"fault": fault.text, "time": time.time(), **place, **where})
     print(f"fault: {fault.text!r} fires in rank {_armed.world.rank} of {_armed.job}", file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from spfem_dist.emotions import Emotion
+from spfem_dist.saved import FETCH_AGAIN, refuse_not_finite
 
 #: A tokeniser here is a function from one text to its token ids, without start, end or padding.
 Tokeniser = Callable[[str], list[int]]
@@ -56,6 +57,7 @@ def load_clip(name_or_path: str | Path = "clip-vit-base-patch32") -> CLIPModel:
             f"{folder} lacks {len(absent)} tensors of CLIP ({', '.join(absent[:3])}, ...), which would stay random: "
             "put the weights of this very architecture there"
         )
+    refuse_not_finite(model.state_dict(), folder, FETCH_AGAIN)
     return model.eval().requires_grad_(False)
 
 

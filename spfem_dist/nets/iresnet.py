@@ -19,6 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from spfem_dist.saved import FETCH_AGAIN, refuse_not_finite
+
 #: Channels and blocks of InsightFace's iresnet50.
 CHANNELS_50 = (64, 128, 256, 512)
 BLOCKS_50 = (3, 4, 14, 3)
@@ -149,7 +151,8 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def load_exactly(module: nn.Module, tensors: dict[str, torch.Tensor], origin: str) -> None:
-    """Fills every parameter and buffer of `module`; raises ValueError that lists missing, unknown and misshapen names.
+    """Fills every parameter and buffer of `module`; raises ValueError that lists missing, unknown and misshapen names, or tensors with
+    numbers that are not finite.
 
     `num_batches_tracked` counters may be absent (old files have none).
     """
@@ -171,6 +174,7 @@ def load_exactly(module: nn.Module, tensors: dict[str, torch.Tensor], origin: st
             f"{origin} does not fit {type(module).__name__} ({len(own)} tensors expected, {len(tensors)} found): "
             f"{'; '.join(faults)}. Give the weights of this very architecture."
         )
+    refuse_not_finite(tensors, origin, FETCH_AGAIN)
     module.load_state_dict(tensors, strict=False)
 
 

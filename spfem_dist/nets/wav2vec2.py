@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
+from spfem_dist.saved import FETCH_AGAIN, refuse_not_finite
+
 SAMPLE_RATE = 16_000
 
 
@@ -41,6 +43,7 @@ def load_wav2vec2(name_or_path: str | Path = "wav2vec2-large-xlsr-53") -> Wav2Ve
             f"{folder} lacks {len(absent)} tensors of wav2vec 2.0 ({', '.join(absent[:3])}, ...), which would stay random: "
             "put the weights of this very architecture there"
         )
+    refuse_not_finite(network.state_dict(), folder, FETCH_AGAIN)
     return network.eval().requires_grad_(False)
 
 

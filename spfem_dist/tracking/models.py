@@ -19,7 +19,7 @@ import pandas as pd
 
 from spfem_dist.files import cache_folder, file_sha256
 from spfem_dist.redact import redact
-from spfem_dist.saved import what_of
+from spfem_dist.saved import check_weights, what_of
 from spfem_dist.tracking import lineage
 from spfem_dist.tracking.outbox import now
 from spfem_dist.tracking.store import TrackingUnavailable, open_client, reachable
@@ -55,7 +55,8 @@ def register_model(
     uri: tracking store. run_id: the MLflow run that trained it. metrics: its figures, shown beside the model, at `samples`.
     tags: of the version, beside those of its origin. alias: moved to the new version; '' moves none.
     champion_metric: see `lineage.promote_champion`. The same weights twice give one version: the first is returned.
-    Raises TrackingUnavailable where the store does not answer, FileNotFoundError where `folder` holds no weights.
+    Raises TrackingUnavailable where the store does not answer, FileNotFoundError where `folder` holds no weights,
+    ValueError where they are damaged or not finite.
     """
     from mlflow.exceptions import MlflowException
 
@@ -69,6 +70,7 @@ def register_model(
     kind = what_of(config)
     if kind not in KINDS:
         raise ValueError(f"{folder} holds a {kind or 'model without a format'}: priors and generators are registered")
+    check_weights(folder)
     client = _answering(uri)
     digest = file_sha256(weights)
     for known in client.search_model_versions(f"name = '{name}' and tags.sha256 = '{digest}'"):

@@ -267,6 +267,10 @@ class Saver:
         if self._failure is not None:
             raise self._failure
 
+    def location(self, step: int) -> str:
+        """Where the checkpoint after optimiser step `step` lies."""
+        return f"{self.store.location}/{checkpoint_name(step)}"
+
     def take_figures(self) -> list[tuple[dict[str, float], int]]:
         """Sizes and times of the uploads that ended since the last call, each with the samples seen at its checkpoint."""
         figures, self.uploaded = self.uploaded, []

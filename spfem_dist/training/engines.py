@@ -61,11 +61,17 @@ def optimizer_for(parameters: list[nn.Parameter], settings: Optimizer, offload: 
             weight_decay=settings.weight_decay,
             adamw_mode=settings.name == "adamw",
         )
-    if settings.name == "sgd":
-        return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     # On a GPU all parameters are updated by a few kernels of torch's own; DeepSpeed's would have to be compiled first.
     fused = all(p.is_cuda for p in parameters)
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=fused or None,
+        )
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     return kind(
         parameters,
         lr=settings.lr,
@@ -126,13 +132,47 @@ def make_engine(
         raise ValueError(f"{type(network).__name__} has no trainable parameter; a frozen network needs no engine")
     _scalars_as_buffers(network)
     numel = sum(p.numel() for p in trainable)
+    network, clip = network.to(device), optimizer.clip
+    update = optimizer_for(trainable, optimizer, zero.offload)
+    if zero.stage == 0 and zero.precision != "bf16":  # DeepSpeed takes it as it is
+        update, clip = guarded(update, clip), 0.0
     engine, *_ = deepspeed.initialize(
-        model=network.to(device),
+        model=network,
         model_parameters=trainable,
-        optimizer=optimizer_for(trainable, optimizer, zero.offload),
-        config=deepspeed_config(zero, optimizer.clip, share.micro_batch, share.steps, numel, universal),
+        optimizer=update,
+        config=deepspeed_config(zero, clip, share.micro_batch, share.steps, numel, universal),
     )
     return engine
+
+
+def guarded(optimizer: torch.optim.Optimizer, clip: float) -> torch.optim.Optimizer:
+    """A plain optimiser that does what DeepSpeed's own do: it clips gradients to the norm `clip` (0: not), keeps their norm, and leaves
+    an update out, and says so, whose gradients are not finite.
+
+    On a GPU nothing waits for the host: torch's fused kernels take the verdict from the device, and `left_out` counts there.
+    """
+    gpu = any(p.is_cuda for group in optimizer.param_groups for p in group["params"])
+    told: Any = optimizer  # DeepSpeed's engine looks for these names on it
+    if gpu:
+        told.left_out = torch.zeros((), device="cuda")
+
+    def before(_optimizer: torch.optim.Optimizer, _arguments: Any, _named: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        told._global_grad_norm, bad = norm, ~norm.isfinite()
+        if clip:
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        if gpu:
+            told.found_inf = bad.float()
+            told.left_out += told.found_inf
+            return
+        told.overflow = bool(bad)
+        if told.overflow:
+            for parameter in parameters:
+                parameter.grad = None
+
+    optimizer.register_step_pre_hook(before)
+    return optimizer
 
 
 def _scalars_as_buffers(network: nn.Module) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from spfem_dist.records import Batch
 from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines, heartbeat, watchdog
+from spfem_dist.training.guard import Guard
 from spfem_dist.training.samples import noted
 from spfem_dist.training.screen import Status
 from spfem_dist.training.status import Meter, arithmetic, flop_counter, peak_flops
@@ -26,10 +28,6 @@ from spfem_dist.training.world import World, highest
 #: Optimiser steps between two looks at whether to stop, where a step takes less than QUICK seconds; each look is one tiny collective.
 #: Slower steps are followed by a look each: a host that is taken away gives little time.
 STOP_EVERY, QUICK = 5, 0.5
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says what was seen and what to do."""
 
 
 class Recorder(Protocol):
@@ -77,7 +75,13 @@ def train(
             for name, network in job.networks.items()
         }
         progress = checkpoint.restore(trained, found) if found else checkpoint.Progress()
+    guard = Guard(job, world, trained, run.zero.skipped_share, progress.step)
     if found:
+        guard.check(
+            progress.step,
+            f"{found.location} was read, which an earlier version wrote or somebody changed: move it away, so that the checkpoint before it is used",
+        )
+        guard.checkpoint = found.location
         workers = f"{world.size} worker{'s' if world.size > 1 else ''}"
         terminal.say(
             f"{job.name}: {workers} resumed from {found.location} at step {progress.step} ({progress.samples} samples seen)"
@@ -98,14 +102,13 @@ def train(
                 engines.set_learning_rate(
                     trained[name], engines.learning_rate(optimizer, progress.step, settings.steps)
                 )
-            if (
-                progress.step == 0
-            ):  # at no other: a step that is counted rounds otherwise, and a resumed run repeats every bit
-                with flop_counter() as counter:
-                    waited = optimiser_step(job, trained, stream, share, device, running)
-                meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share.samples
-            else:
+            # Counted at no other step: one that is counted rounds otherwise, and a resumed run repeats every bit.
+            counting = flop_counter() if progress.step == 0 else nullcontext()
+            with inject.planted(trained, progress.samples, settings.global_batch), counting as counter:
                 waited = optimiser_step(job, trained, stream, share, device, running)
+            if counter is not None:
+                meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share.samples
+            guard.updated()
             progress.step += 1
             progress.samples += settings.global_batch
             meter.step(waited)
@@ -119,7 +122,7 @@ def train(
                 status, last = ("finished", "preempted", "stopped")[asked], asked > 0
             due = progress.step % run.checkpoint.every_steps == 0 or last
             if progress.step % run.tracking.log_every_steps == 0 or due:
-                _log(job, progress, running, meter, trained, device, recorder, terminal)
+                _log(job, progress, running, meter, trained, guard, device, recorder, terminal)
                 _record_uploads(saver, recorder)
             if run.validation.every_steps and (
                 progress.step % run.validation.every_steps == 0 or (last and status == "finished")
@@ -130,8 +133,9 @@ def train(
                 _picture(job, trained, progress, device, recorder)
                 meter.pause()
             if due:
+                guard.check(progress.step, "no checkpoint was written")
                 stall = saver.save(trained, progress)
-                saved_at = progress.step
+                saved_at, guard.checkpoint = progress.step, saver.location(progress.step)
                 if recorder is not None:
                     recorder.secure()  # what was logged up to here outlives this process, like the checkpoint
                     recorder.metrics({"perf/checkpoint_stall_s": stall}, progress.samples)
@@ -212,18 +216,15 @@ def _log(
     running: Sums,
     meter: Meter,
     trained: Mapping[str, Any],
+    guard: Guard,
     device: torch.device,
     recorder: Recorder | None,
     terminal: Terminal,
 ) -> None:
     """Average what was summed since the last point over ranks, check it, and hand it on. A collective."""
     means = running.mean()
-    bad = sorted(key for key, value in means.items() if value != value or abs(value) == float("inf"))
-    if bad:
-        raise TrainingError(
-            f"{job.name}: {', '.join(bad)} became {means[bad[0]]} at step {progress.step}; the last checkpoint is intact. "
-            f"Lower --{job.name}.optimizer.lr (now {job.settings.optimizer.lr:g}) or set --{job.name}.optimizer.clip, and start again under the same name"
-        )
+    guard.bad_loss(progress.step, means)
+    skipped = guard.look(progress.step)
     losses = {key: means[key] for key in running.losses if key in means}
     values = {
         f"train/{key}": value for key, value in (losses | means).items()
@@ -231,8 +232,14 @@ def _log(
     for name, engine in trained.items():
         place = "train" if len(trained) == 1 else f"train/{name}"
         values[f"{place}/learning_rate"] = engine.optimizer.param_groups[0]["lr"]
-        if (norm := engine.get_global_grad_norm()) is not None:
-            values[f"{place}/gradient_norm"] = float(norm)
+        norm = engine.get_global_grad_norm()
+        if norm is not None and math.isfinite(norm := float(norm)):
+            values[f"{place}/gradient_norm"] = norm
+        if name in skipped:
+            values[f"{place}/skipped_updates"] = skipped[name]
+            terminal.say(
+                f"{job.name}: step {progress.step}: {skipped[name]} update(s) of {name} left out, their gradients were not finite"
+            )
     progress.history.append({"step": progress.step, "samples": progress.samples, "values": values})
     if recorder is not None:
         recorder.metrics(values, progress.samples)

@@ -62,16 +62,17 @@ class RunFolder:
     def open(self) -> bool:
         """Check the stored configuration against this one and store it; returns whether an earlier start is resumed.
 
-        Raises RunConflict when a job has begun and the stored configuration would give other losses.
+        Raises RunConflict when a job has begun and the stored configuration would give other losses, unless `checkpoint.allow_other`
+        is set.
         """
         resumed = self.exists()
         if resumed:
             differences = binding_changes(self.stored(), self.run)
-            if differences and self.has_begun():
+            if differences and self.has_begun() and not self.run.checkpoint.allow_other:
                 listed = "\n".join(f"  --{field}: was {old!r}, now {new!r}" for field, old, new in differences)
                 raise RunConflict(
                     f"run {self.run.name!r} in {self.location} was started with other settings:\n{listed}\n"
-                    f"Give the old values to resume it, or another --name to start anew."
+                    f"Give the old values to resume it, another --name to start anew, or --checkpoint.allow-other True to go on with the new ones."
                 )
         self.write("run.json", without_credentials(self.run.model_dump(mode="json")))
         return resumed

@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 
 from spfem_dist.config import Run
 from spfem_dist.faults import inject
+from spfem_dist.saved import refuse_not_finite
 from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import open_filesystem, set_retry_policy
 from spfem_dist.tracking import tracker as tracking
@@ -115,6 +116,8 @@ def _export(
         networks = {key: held.enter_context(engines.whole_parameters(e)) for key, e in outcome.engines.items()}
         if world.rank != 0:
             return None
+        for key, network in networks.items():
+            refuse_not_finite(network.state_dict(), f"{key} of {job.name}", "it is not exported")
         scratch = held.enter_context(tempfile.TemporaryDirectory())
         job.export(networks, Path(scratch))
         target = f"{folder.location}/{job.name}/model"
