@@ -186,6 +186,10 @@ class Checkpoint(Operations):
         description="Logged name whose newest value ranks a checkpoint for keep_best, e.g. val/JOB/LOSS.",
     )
     best_mode: Literal["min", "max"] = Field("min", description="Whether less or more of best_metric is better.")
+    begin_anew: bool = Field(
+        False,
+        description="Train from the beginning where no checkpoint that the run had is whole; what is left is set aside.",
+    )
     allow_other: bool = Field(
         False, description="Resume a run although settings that enter its losses have changed; tracking says which."
     )

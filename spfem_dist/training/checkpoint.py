@@ -68,12 +68,13 @@ class Found:
 
 
 @contextmanager
-def newest(world: World, networks: Iterable[str], zero_stage: int) -> Iterator[Found | None]:
+def newest(world: World, networks: Iterable[str], zero_stage: int, anew: bool = False) -> Iterator[Found | None]:
     """The newest committed checkpoint whose bytes are right on every worker, or None at the first start. A collective.
 
     networks: those whose shards may have to be resharded, for this number of workers and this ZeRO stage.
-    One that is damaged is named in a line, and the one before it is tried. Whatever is newer than the result or incomplete is
-    removed: nobody writes it any more. Raises CheckpointError when there are committed ones and all are damaged.
+    One that is damaged is named in a line, and the one before it is tried. What was never complete is removed, since nobody writes it
+    any more; what is newer than the result and damaged is set aside. Raises CheckpointError where there were committed ones and none
+    is whole, unless the job may begin `anew`: then all are set aside.
     """
     store = CheckpointStore(world.storage)
     names = from_rank_zero(world, partial(_candidates, store))
@@ -100,17 +101,31 @@ def newest(world: World, networks: Iterable[str], zero_stage: int) -> Iterator[F
                 return
             if world.rank == 0:
                 world.say(f"{store.location}/{name} is damaged ({damaged}): the checkpoint before it is tried")
-    if names:
-        raise CheckpointError(
-            f"every checkpoint in {store.location} is damaged (the oldest: {damaged}). Nothing was removed: bring one of "
-            f"{', '.join(names)} back, or remove them to train from the beginning"
-        )
-    from_rank_zero(world, partial(_tidy, world, store, ""))
+    from_rank_zero(world, partial(_begin, world, store, names, damaged, anew))
     yield None
 
 
+def _begin(world: World, store: CheckpointStore, names: list[str], damaged: str, anew: bool) -> None:
+    """Make way for a job that begins at step 0: at its first start, or where it may begin `anew`. Raises CheckpointError elsewhere."""
+    last = store.last()
+    if names or last:
+        problem = f"every checkpoint in {store.location} is damaged (the oldest: {damaged})"
+        if not names:
+            problem = (
+                f"{store.location} had {last['checkpoint']}, of step {last['step']}, and has no checkpoint any more"
+            )
+        if not anew:
+            raise CheckpointError(
+                f"{problem}. Nothing was removed: bring one of {', '.join(names) or 'them'} back, or give --checkpoint.begin-anew True "
+                "to train from the beginning; what is left is set aside then"
+            )
+        world.say(f"{problem}: the training begins anew")
+        store.forget_last()
+    _tidy(world, store, "")
+
+
 def _candidates(store: CheckpointStore) -> list[str]:
-    names = store.committed()
+    names = [name for name in store.names() if store.standing(name) != "incomplete"]
     traces = [f"{name}/committed.json" for name in store.names()] + ["checkpoint_manager_snapshot.json"]
     if not names and any(store.fs.exists(f"{store.root}/{trace}") for trace in traces):
         raise CheckpointError(
@@ -170,13 +185,28 @@ def _resharded(found: Found, names: Iterable[str], world: World, zero_stage: int
 
 
 def _tidy(world: World, store: CheckpointStore, chosen: str) -> None:
-    """Remove what killed processes left: checkpoints that are incomplete, and those that are newer than the `chosen` one."""
+    """Remove what killed processes left where another checkpoint is `chosen`: those that were never complete. Set aside what is newer
+    than the chosen one and is damaged, and whatever there is where none is chosen: it may be all that somebody has.
+    """
     sweep()
-    complete = store.committed()
+    last = store.last().get("checkpoint", "")
     for name in store.names():
-        if name > chosen or name not in complete:
+        standing = store.standing(name)
+        if standing == "committed" and name <= chosen:
+            continue
+        if standing == "incomplete" and chosen and name != last:
             store.remove(name)
-            world.say(f"{store.location}/{name} was removed: {'incomplete' if name not in complete else 'damaged'}")
+            world.say(f"{store.location}/{name} was removed: incomplete")
+        else:
+            why = "incomplete" if standing == "incomplete" else "damaged"
+            world.say(
+                f"{store.location}/{name} is {why} and was set aside as {store.set_aside(name)}; remove it when it is of no use"
+            )
+    if chosen and last > chosen:
+        world.say(
+            f"{store.location}/{last} was the last checkpoint, and is no longer whole: the training goes on from {chosen}"
+        )
+        store.note_last(chosen, int(chosen.rsplit("_", 1)[-1]))
 
 
 def restore(trained: Mapping[str, Any], found: Found) -> Progress:
@@ -305,6 +335,7 @@ class Saver:
                 seconds = time.perf_counter() - started
                 figures = {"checkpoint_upload_s": seconds, "checkpoint_mb": sum(there.values()) / 1e6}
                 self.uploaded.append((figures, facts["samples"]))
+                self.store.note_last(name, facts["step"])
                 self._retire(name, facts["metrics"])
         except BaseException as error:  # told to the loop, which knows how to end
             self._failure = error

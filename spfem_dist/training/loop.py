@@ -68,7 +68,7 @@ def train(
     for line in job.begin():
         terminal.say(f"{job.name}: {line}")
     torch.manual_seed(run.seed)
-    with checkpoint.newest(world, job.networks, run.zero.stage) as found:
+    with checkpoint.newest(world, job.networks, run.zero.stage, run.checkpoint.begin_anew) as found:
         universal = found is not None and found.reshard
         trained = {
             name: engines.make_engine(network, job.optimizers[name], run.zero, share, device, universal)

@@ -5,7 +5,8 @@ STORAGE/checkpoint_000000600/
     manifest_rank_N.json                        worker N's last word: how many workers there are, its files, their bytes and sha256
 
 A checkpoint is committed once the manifests of all workers are there. No worker waits for another, so it is the same under Ray Train,
-torchrun and alone; what a killed worker left is no checkpoint.
+torchrun and alone; what a killed worker left is no checkpoint. STORAGE/last.json, written after each commit, names the newest, so that
+one that vanishes later is missed. What was committed once and is no longer whole is set aside as STORAGE/set-aside_NAME, never removed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from spfem_dist.training.scratch import scratch
 
 log = logging.getLogger(__name__)
 
+#: Names the newest committed checkpoint; begins the names of checkpoints that are set aside.
+LAST, ASIDE = "last.json", "set-aside_"
 #: Attempts at a file whose bytes arrive altered before the stored file itself is blamed.
 _READS = 3
 
@@ -88,18 +92,56 @@ class CheckpointStore:
 
     def committed(self) -> list[str]:
         """The complete ones among `names()`."""
-        return [name for name in self.names() if self.missing(name) == []]
+        return [name for name in self.names() if self.standing(name) == "committed"]
 
-    def missing(self, name: str) -> list[int] | None:
-        """Workers whose manifests are not there (yet); None where it is not even known how many there are."""
+    def standing(self, name: str) -> str:
+        """How a checkpoint stands: `committed`, `incomplete` where manifests are missing, or `damaged` where the first one cannot be
+        read. A manifest is written whole or not at all, so no killed worker leaves that.
+        """
         there = self._listed(name)
         if manifest_name(0) not in there:
-            return None
+            return "incomplete"
         try:
-            workers = self.manifest(name, 0)["world"]
+            return "incomplete" if absent(there, self.manifest(name, 0)["world"]) else "committed"
         except DamagedCheckpoint:
-            return None
-        return absent(there, workers)
+            return "damaged"
+
+    def last(self) -> dict[str, Any]:
+        """What `last.json` says: `checkpoint`, the newest that was committed, and its `step`; empty where none was, or it cannot be read."""
+        try:
+            found = json.loads(
+                self._persist(lambda: self.fs.cat_file(f"{self.root}/{LAST}"), f"reading {self.location}")
+            )
+            return {"checkpoint": str(found["checkpoint"]), "step": int(found["step"])}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return {}
+
+    def note_last(self, name: str, step: int) -> None:
+        """Write `last.json`."""
+        text = json.dumps({"checkpoint": name, "step": step})
+        self._persist(lambda: self._put_text(text, LAST), f"writing {self.location}/{LAST}")
+
+    def forget_last(self) -> None:
+        """Remove `last.json`: the job begins anew."""
+        with suppress(FileNotFoundError):
+            self._persist(lambda: self.fs.rm(f"{self.root}/{LAST}"), f"removing {self.location}/{LAST}")
+
+    def set_aside(self, name: str) -> str:
+        """Give a checkpoint a name under which no run looks for it; returns that name."""
+        taken = self._listed("")
+        aside = next(n for n in (f"{ASIDE}{name}{f'-{k}' if k else ''}" for k in count()) if n not in taken)
+        source, target = f"{self.root}/{name}", f"{self.root}/{aside}"
+
+        def once() -> None:
+            if self._local:
+                self.fs.mv(source, target, recursive=True)
+                return
+            files = self.fs.find(source)
+            self.fs.copy(files, [f"{target}{file.removeprefix(source)}" for file in files])
+            self.fs.rm(files)
+
+        self._persist(once, f"moving {self.location}/{name} to {aside}")
+        return aside
 
     def files(self, name: str) -> dict[str, int]:
         """Bytes of every file of a checkpoint, by its path within it."""

@@ -253,5 +253,5 @@ def _resume(console: Console, run: Run, problems: list[str]) -> None:
                 f"{run.data.shards} holds data set {digest[:12]}, and {run.name!r} has learned from {kept[:12]}"
             )
     for field, old, new in binding_changes(folder.stored(), run):
-        if folder.has_begun():
+        if folder.has_begun() and not run.checkpoint.allow_other:
             problems.append(f"--{field} was {old!r} when {run.name!r} started and is {new!r} now: give another --name")

@@ -30,6 +30,7 @@ from spfem_dist.redact import without_credentials
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.tracking.store import flatten
+from spfem_dist.training.manifest import LAST
 from spfem_dist.training.screen import Screen
 
 #: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
@@ -110,6 +111,10 @@ class RunFolder:
     def has_begun(self) -> bool:
         """Whether any job of the run got as far as training; a start that failed before binds the name to nothing."""
         return bool(self.fs.glob(f"{self.root}/*/state.json"))
+
+    def has_checkpoint(self) -> bool:
+        """Whether any job of the run committed a checkpoint."""
+        return bool(self.fs.glob(f"{self.root}/*/{LAST}"))
 
     def read(self, name: str, default: Any = None) -> Any:
         """The JSON file `name` of this folder, or `default` where it is missing."""
@@ -211,8 +216,9 @@ def pending_jobs(run: Run, stage: Stage, folder: RunFolder, screen: Screen) -> l
 
 
 def announce(run: Run, screen: Screen, resumed: bool, how: str) -> None:
-    """Say which of the two things a name can mean is happening."""
-    verb = "resuming" if resumed else "starting"
+    """Say which of the things that a name can mean is happening. resumed: the run was started before."""
+    verb = "resuming" if resumed and RunFolder(run).has_checkpoint() else "starting"
+    how += ", which was begun before and has no checkpoint yet" if resumed and verb == "starting" else ""
     screen.say(f"{verb} run {run.name!r} in {run.folder()} ({how})")
     if run.data.speakers:
         named = sorted(Split.of(run.data).part("train").speakers or ())

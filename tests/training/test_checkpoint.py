@@ -1,6 +1,7 @@
 """Checkpoints are uploaded behind the steps, the newest sound one is gone on from, and the right ones are kept."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,8 +61,8 @@ def world(tmp_path):
     return World(tmp_path / "job")
 
 
-def found(world):
-    with newest(world, (), 0) as checkpoint:
+def found(world, anew=False):
+    with newest(world, (), 0, anew) as checkpoint:
         return checkpoint and checkpoint.location.rsplit("_", 1)[-1].lstrip("0")
 
 
@@ -79,14 +80,72 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_is_used(worl
     assert found(world) == "3"
     assert "checkpoint_000000006 is damaged (worker 0: net/mp_rank_00_model_states.pt has" in world.said[0]
     assert committed(world.storage) == [checkpoint_name(3)], "what comes after the one in use is written again"
+    assert aside(world) == [f"set-aside_{checkpoint_name(6)}"]
 
 
 def test_what_a_killed_worker_left_is_removed(world):
     save(world, 3, 6)
-    os.remove(f"{world.storage}/{checkpoint_name(6)}/manifest_rank_0.json")
+    os.rename(f"{world.storage}/{checkpoint_name(6)}", f"{world.storage}/{checkpoint_name(9)}")
+    os.remove(f"{world.storage}/{checkpoint_name(9)}/manifest_rank_0.json")
     assert found(world) == "3"
     assert CheckpointStore(world.storage).names() == [checkpoint_name(3)]
     assert "incomplete" in world.said[0]
+
+
+def hurt(world, step, how):
+    """Damage the first manifest of a checkpoint that was whole."""
+    manifest = f"{world.storage}/{checkpoint_name(step)}/manifest_rank_0.json"
+    if how == "gone":
+        os.remove(manifest)
+    else:
+        os.truncate(manifest, 20)
+
+
+def aside(world):
+    return sorted(name for name in os.listdir(world.storage) if name.startswith("set-aside"))
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_one_whose_manifest_is_damaged_is_set_aside_and_never_removed(how, world):
+    save(world, 3, 6)
+    hurt(world, 6, how)
+    assert found(world) == "3"
+    assert aside(world) == [f"set-aside_{checkpoint_name(6)}"]
+    assert os.path.exists(f"{world.storage}/{aside(world)[0]}/net/mp_rank_00_model_states.pt")
+    assert "was set aside as set-aside_checkpoint_000000006" in " ".join(world.said)
+    world.said.clear()
+    assert found(world) == "3"
+    assert world.said == [], "it is said once"
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_the_only_one_keeps_the_run_from_beginning_anew_unless_asked(how, world):
+    save(world, 3)
+    hurt(world, 3, how)
+    with pytest.raises(CheckpointError, match=r"Nothing was removed.*--checkpoint.begin-anew True"):
+        found(world)
+    assert CheckpointStore(world.storage).names() == [checkpoint_name(3)]
+    assert found(world, anew=True) is None
+    assert aside(world) == [f"set-aside_{checkpoint_name(3)}"]
+    assert found(world) is None, "the run has begun anew"
+
+
+def test_checkpoints_that_vanished_are_missed(world):
+    save(world, 3, 6)
+    for step in (3, 6):
+        shutil.rmtree(f"{world.storage}/{checkpoint_name(step)}")
+    with pytest.raises(CheckpointError, match="had checkpoint_000000006, of step 6, and has no checkpoint any more"):
+        found(world)
+    assert found(world, anew=True) is None
+    save(world, 4)
+    assert found(world) == "4"
+
+
+def test_where_the_last_one_vanished_the_one_before_it_is_used_and_that_is_said(world):
+    save(world, 3, 6)
+    shutil.rmtree(f"{world.storage}/{checkpoint_name(6)}")
+    assert found(world) == "3"
+    assert "checkpoint_000000006 was the last checkpoint, and is no longer whole" in world.said[0]
 
 
 def test_where_every_checkpoint_is_damaged_nothing_is_removed_and_the_run_does_not_begin_anew(world):
@@ -96,6 +155,8 @@ def test_where_every_checkpoint_is_damaged_nothing_is_removed_and_the_run_does_n
     with pytest.raises(CheckpointError, match=r"state.json is missing.*Nothing was removed"):
         found(world)
     assert len(committed(world.storage)) == 2
+    assert found(world, anew=True) is None
+    assert len(aside(world)) == 2
 
 
 def test_a_slow_upload_does_not_hold_the_steps_and_the_next_save_waits_for_it(world, monkeypatch):
@@ -172,10 +233,16 @@ def test_on_s3_a_checkpoint_takes_few_requests_and_its_files_go_side_by_side(mon
         new, most_of_new = asked[:], most
         assert committed(world.storage) == [checkpoint_name(2), checkpoint_name(3)]
         assert found(world) == "3"
+        world_fs = CheckpointStore(world.storage).fs
+        world_fs.rm(f"bucket/job/{checkpoint_name(3)}/manifest_rank_0.json")
+        assert found(world) == "2"
+        assert world_fs.exists(f"bucket/job/set-aside_{checkpoint_name(3)}/net/mp_rank_00_model_states.pt")
+        assert CheckpointStore(world.storage).names() == [checkpoint_name(2)]
     assert new[:3] == ["put_object"] * 3
     assert most_of_new == 3
     # Files, are they there, manifest, is it whole; then, once for each start, which older ones there are; then the oldest goes.
     assert new[3:6] == ["list_objects_v2", "put_object", "list_objects_v2"]
+    assert new[6] == "put_object", "which one is the last"
     assert new[-3:] == ["list_objects_v2", "delete_objects", "delete_objects"]
 
 

@@ -53,14 +53,22 @@ def test_a_checkpoint_is_committed_by_the_last_manifest_whoever_writes_it(locati
     assert committed(location) == []
     store.put(part(tmp_path, 1), NAME, 1, 2, {})
     assert committed(location) == []
-    assert store.missing(NAME) is None
+    assert store.standing(NAME) == "incomplete"
     store.put(part(tmp_path, 0), NAME, 0, 2, {})
     assert committed(location) == [NAME]
 
 
-def test_a_cut_manifest_commits_nothing(written):
+def test_a_cut_manifest_commits_nothing_and_is_known_from_one_that_never_came(written):
     rewrite(written, manifest_name(0), '{"world": 2, "fil')
     assert committed(written) == []
+    assert CheckpointStore(written).standing(NAME) == "damaged"
+
+
+def test_a_checkpoint_set_aside_is_whole_and_no_run_looks_for_it(written):
+    store = CheckpointStore(written)
+    assert store.set_aside(NAME) == f"set-aside_{NAME}"
+    assert store.names() == []
+    assert set(store.files(f"set-aside_{NAME}")) >= {"net/shard_0", "net/shard_1", manifest_name(0)}
 
 
 def test_a_worker_reads_its_own_files_and_no_others(written):
