@@ -38,6 +38,7 @@ _PASSING_CODES = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "OperationAborted",
+    "ConditionalRequestConflict",
     "IncompleteBody",
     "BadDigest",
     "XAmzContentSHA256Mismatch",
@@ -124,6 +125,8 @@ class PatientS3(S3FileSystem):
                         f"storage refuses {what} ({reason}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
                         "AWS_SESSION_TOKEN, or the role of this machine, on every node",
                     ) from None
+                if isinstance(error, aws.ClientError) and _code(error) in ("PreconditionFailed", "412"):
+                    raise FileExistsError(errno.EEXIST, f"{what}: it is there already, or was changed") from None
                 if not passing(error):
                     raise translate_boto_error(error) from None
                 waited = time.monotonic() - began

@@ -67,6 +67,28 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     return fs, fs._strip_protocol(location).rstrip("/")
 
 
+def is_local(fs: Any) -> bool:
+    """Whether this fsspec file system is this machine's own."""
+    return "file" in fs.protocol or fs.protocol == "file"
+
+
+def create(fs: Any, path: str, content: bytes) -> bool:
+    """Write the file `path` where there is none; whether it was written. Of many who try at once storage lets one alone succeed
+    (O_EXCL in a folder, If-None-Match on S3)."""
+    if is_local(fs):
+        try:
+            with open(path, "xb") as file:
+                file.write(content)
+        except FileExistsError:
+            return False
+        return True
+    try:
+        fs.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return fs.cat_file(path) == content  # an attempt whose answer was lost may have been carried out
+    return True
+
+
 def wait_for_room(folder: Path, size: int, what: str) -> None:
     """Wait until the disk of the local `folder` has `size` bytes free, `patience_s` at most; UnreachableStorage that names it then."""
     began, told = time.monotonic(), False

@@ -12,10 +12,8 @@ import shutil
 import socket
 import sys
 import tarfile
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import soundfile
 from doors import command, well
@@ -23,6 +21,7 @@ from doors import command, well
 from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import Emotion
 from spfem_dist.prepare.shards import encode_video
+from spfem_dist.training.lock import RunLock
 
 RECIPE = "recipes/cdrl_stage1.py"
 TINY = ["--local", "--scaling.workers", "1", "--data.split", "none", "--data.size", "32", "--cerl.enabled", "False"]
@@ -296,12 +295,10 @@ def test_other_settings_under_a_used_name_are_refused_and_the_run_stays(whole, f
 
 def test_a_second_run_under_one_name_is_refused(whole, finished, tmp_path):
     storage = Path(shutil.copytree(finished, tmp_path / "runs"))
-    me = psutil.Process()
-    holder = {"host": socket.gethostname(), "pid": me.pid, "created": me.create_time(), "started": "just now"}
-    (storage / "r" / "lock.json").write_text(json.dumps(holder | {"heartbeat": time.time()}))
-    before = contents(storage)
-    refused(train(whole, storage), "run 'r'", f"process {me.pid}", "give another --name")
-    assert contents(storage) == before
+    with RunLock(str(storage / "r")).held():
+        before = contents(storage)
+        refused(train(whole, storage), "run 'r'", f"process {os.getpid()}", "give another --name")
+        assert contents(storage) == before
 
 
 def test_evaluating_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -24,6 +24,7 @@ from spfem_dist.config import Run
 from spfem_dist.faults import nans
 from spfem_dist.faults.grammar import Fault, parse_fault
 from spfem_dist.faults.storage import disturbed_s3
+from spfem_dist.training.lock import RunLock
 from spfem_dist.training.runfolder import RunFolder
 
 if TYPE_CHECKING:  # the world itself asks for faults while it hands a checkpoint over
@@ -184,7 +185,7 @@ def _kill(_fault: Fault, _where: Where) -> Action:
 
 def _kill_driver(fault: Fault, _where: Where) -> Action:
     assert _armed is not None
-    holder = _armed.folder.read("lock.json")
+    holder = RunLock(_armed.folder.location).holder()
     if not holder:
         raise FaultError(f"{fault.text}: no process holds {_armed.folder.location}, so there is no driver to kill")
     pid, created = holder["pid"], holder["created"]

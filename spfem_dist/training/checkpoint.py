@@ -24,6 +24,7 @@ from spfem_dist.errors import UnreachableStorage
 from spfem_dist.faults import inject
 from spfem_dist.storage import is_full, wait_for_room
 from spfem_dist.training import heartbeat, universal
+from spfem_dist.training.lock import RunLock
 from spfem_dist.training.manifest import CheckpointStore, DamagedCheckpoint, absent, checkpoint_name, fetched
 from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import World, from_rank_zero, gathered
@@ -107,6 +108,7 @@ def newest(world: World, networks: Iterable[str], zero_stage: int, anew: bool = 
 
 def _begin(world: World, store: CheckpointStore, names: list[str], damaged: str, anew: bool) -> None:
     """Make way for a job that begins at step 0: at its first start, or where it may begin `anew`. Raises CheckpointError elsewhere."""
+    still_held(world)
     last = store.last()
     if names or last:
         problem = f"every checkpoint in {store.location} is damaged (the oldest: {damaged})"
@@ -188,6 +190,7 @@ def _tidy(world: World, store: CheckpointStore, chosen: str) -> None:
     """Remove what killed processes left where another checkpoint is `chosen`: those that were never complete. Set aside what is newer
     than the chosen one and is damaged, and whatever there is where none is chosen: it may be all that somebody has.
     """
+    still_held(world)
     sweep()
     last = store.last().get("checkpoint", "")
     for name in store.names():
@@ -207,6 +210,12 @@ def _tidy(world: World, store: CheckpointStore, chosen: str) -> None:
             f"{store.location}/{last} was the last checkpoint, and is no longer whole: the training goes on from {chosen}"
         )
         store.note_last(chosen, int(chosen.rsplit("_", 1)[-1]))
+
+
+def still_held(world: World) -> None:
+    """Raise RunConflict where rank 0 works for a holder that has lost the run: it commits and removes nothing any more."""
+    if world.rank == 0 and world.holder:
+        RunLock(world.storage.rsplit("/", 1)[0]).check(world.holder)
 
 
 def restore(trained: Mapping[str, Any], found: Found) -> Progress:
@@ -275,7 +284,13 @@ class Saver:
             held.close()
             raise
         stage = next(iter(trained.values())).zero_optimization_stage()
-        facts = {"attempt": self.attempt, "zero_stage": stage, "step": progress.step, "samples": progress.samples}
+        facts = {
+            "attempt": self.attempt,
+            "holder": self.world.holder,
+            "zero_stage": stage,
+            "step": progress.step,
+            "samples": progress.samples,
+        }
         if self.world.rank == 0:
             facts["metrics"] = progress.latest()
         self._upload = threading.Thread(
@@ -330,6 +345,7 @@ class Saver:
                     self.world.size,
                     facts,
                     partial(inject.during, "upload", facts["step"]),
+                    partial(still_held, self.world),
                 )
             if self.world.rank == 0 and (there := self._committed(name)):
                 seconds = time.perf_counter() - started
@@ -364,6 +380,7 @@ class Saver:
                 n: self._score(self.store.manifest(n, 0).get("metrics", {})) for n in self.store.committed()
             }
         self._scores[name] = self._score(metrics)
+        still_held(self.world)
         for old in set(self._scores) - kept(sorted(self._scores), self._scores.__getitem__, self.settings):
             self.store.remove(old)
             del self._scores[old]

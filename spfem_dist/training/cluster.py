@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -91,7 +92,7 @@ def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     folder = RunFolder(run)
-    with folder.locked(), Screen(quiet=quiet) as screen:
+    with folder.locked() as holder, Screen(quiet=quiet) as screen:
         resumed = folder.open()
         connect(run)
         _carry_recipe(run)
@@ -108,7 +109,8 @@ def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
         status = "failed"
         try:
             names = pending_jobs(run, stage, folder, screen)
-            status = _fit_all(run, stage, names, parent, mailbox, folder, gpu, resources, screen)
+            fit = partial(_fit, run, stage, parent=parent, holder=holder, mailbox=mailbox, gpu=gpu)
+            status = _fit_all(run, names, fit, mailbox, folder, gpu, resources, screen)
         finally:
             tracking.finish_parent(run, parent, END[status])
         return status
@@ -125,9 +127,8 @@ def _carry_recipe(run: Run) -> None:
 
 def _fit_all(
     run: Run,
-    stage: Stage,
     names: list[str],
-    parent: str | None,
+    fit: Callable[[str], None],
     mailbox: Any,
     folder: RunFolder,
     gpu: bool,
@@ -152,7 +153,7 @@ def _fit_all(
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         with ThreadPoolExecutor(max_workers=min(room, len(names) or 1)) as pool:
-            futures = [pool.submit(_fit, run, stage, name, parent, mailbox, gpu) for name in names]
+            futures = [pool.submit(fit, name) for name in names]
             for future in futures:
                 future.add_done_callback(lambda _f: done.set() if all(f.done() for f in futures) else None)
             nodes = _Nodes() if run.scaling.least < run.scaling.most else None
@@ -186,7 +187,7 @@ def _look(mailbox: Any, screen: Screen) -> None:
         screen.show(Status(**status))
 
 
-def _fit(run: Run, stage: Stage, name: str, parent: str | None, mailbox: Any, gpu: bool) -> None:
+def _fit(run: Run, stage: Stage, name: str, parent: str | None, holder: int, mailbox: Any, gpu: bool) -> None:
     """One job as one Ray Train run; Ray starts it again from its last committed checkpoint when a worker dies."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -199,7 +200,7 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, mailbox: Any, gp
     scaling = run.scaling
     TorchTrainer(
         # Bound, not in train_loop_config: Ray shows that one in its dashboard and writes it to its logs, and a URI may hold a password.
-        partial(_ray_worker, run, stage, name, parent, mailbox),
+        partial(_ray_worker, run, stage, name, parent, holder, mailbox),
         torch_config=HandoverConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg]  # as RunConfig below
             num_workers=scaling.workers,  # type: ignore[arg-type]
@@ -217,13 +218,13 @@ def _fit(run: Run, stage: Stage, name: str, parent: str | None, mailbox: Any, gp
     ).fit()
 
 
-def _ray_worker(run: Run, stage: Stage, name: str, parent: str | None, mailbox: Any) -> None:
+def _ray_worker(run: Run, stage: Stage, name: str, parent: str | None, holder: int, mailbox: Any) -> None:
     """Ray Train's entry into one worker."""
     import ray
 
     if ray.get(mailbox.failure.remote()):
         return
-    world = RayWorld(f"{run.folder()}/{name}", mailbox)
+    world = RayWorld(f"{run.folder()}/{name}", mailbox, holder)
     logging.getLogger("spfem_dist").addHandler(_ToMailbox(mailbox, world.rank))
     try:
         work(run, stage, name, world, parent)

@@ -149,12 +149,13 @@ def guarded(optimizer: torch.optim.Optimizer, clip: float) -> torch.optim.Optimi
     """A plain optimiser that does what DeepSpeed's own do: it clips gradients to the norm `clip` (0: not), keeps their norm, and leaves
     an update out, and says so, whose gradients are not finite.
 
-    On a GPU nothing waits for the host: torch's fused kernels take the verdict from the device, and `left_out` counts there.
+    Where torch's fused kernels update, as on a GPU, nothing waits for the host: they take the verdict from the device, and `left_out`
+    counts there.
     """
-    gpu = any(p.is_cuda for group in optimizer.param_groups for p in group["params"])
     told: Any = optimizer  # DeepSpeed's engine looks for these names on it
-    if gpu:
-        told.left_out = torch.zeros((), device="cuda")
+    fused = bool(optimizer.defaults.get("fused"))
+    if fused:
+        told.left_out = torch.zeros((), device=optimizer.param_groups[0]["params"][0].device)
 
     def before(_optimizer: torch.optim.Optimizer, _arguments: Any, _named: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -162,7 +163,7 @@ def guarded(optimizer: torch.optim.Optimizer, clip: float) -> torch.optim.Optimi
         told._global_grad_norm, bad = norm, ~norm.isfinite()
         if clip:
             nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-        if gpu:
+        if fused:
             told.found_inf = bad.float()
             told.left_out += told.found_inf
             return

@@ -28,7 +28,7 @@ from spfem_dist.backoff import pauses
 from spfem_dist.errors import UnreachableStorage
 from spfem_dist.files import file_sha256, write_whole
 from spfem_dist.redact import redact
-from spfem_dist.storage import open_filesystem, patience
+from spfem_dist.storage import is_local, open_filesystem, patience
 from spfem_dist.training.scratch import scratch
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class CheckpointStore:
     def __init__(self, location: str) -> None:
         self.location, self.patience_s = location.rstrip("/"), patience().patience_s
         self.fs, self.root = open_filesystem(self.location)
-        self._local = "file" in self.fs.protocol or self.fs.protocol == "file"
+        self._local = is_local(self.fs)
 
     def names(self) -> list[str]:
         """Every checkpoint folder, complete or not, oldest first."""
@@ -138,7 +138,7 @@ class CheckpointStore:
                 return
             files = self.fs.find(source)
             self.fs.copy(files, [f"{target}{file.removeprefix(source)}" for file in files])
-            self.fs.rm(files)
+            self.fs.rm(source, recursive=True)
 
         self._persist(once, f"moving {self.location}/{name} to {aside}")
         return aside
@@ -178,8 +178,12 @@ class CheckpointStore:
         world: int,
         facts: dict[str, Any],
         arrived: Callable[[], None] = lambda: None,
+        commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """Store this worker's files of the checkpoint `name`, its manifest with the `facts` last. arrived: called after each file."""
+        """Store this worker's files of the checkpoint `name`, its manifest with the `facts` last.
+
+        arrived: called after each file. commit: called before the manifest, which is not written where it raises.
+        """
         files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
         entries = {path: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for path, file in files.items()}
         if self.fs.async_impl:
@@ -192,6 +196,7 @@ class CheckpointStore:
                 arrived()
         text = json.dumps({"world": world, "rank": rank, **facts, "files": entries}, indent=1)
         path = f"{name}/{manifest_name(rank)}"
+        commit()
         self._persist(lambda: self._put_text(text, path), f"writing {self.location}/{path}")
 
     def remove(self, name: str) -> None:

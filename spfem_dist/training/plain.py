@@ -24,26 +24,26 @@ def train_plain(run: Run, stage: Stage, quiet: bool = False) -> str:
     folder = RunFolder(run)
     if probe.rank != 0:
         return _jobs(run, stage, Screen(quiet=True), *_from_rank_zero(None))
-    with folder.locked(), Screen(quiet=quiet) as screen:
+    with folder.locked() as holder, Screen(quiet=quiet) as screen:
         resumed, changed = folder.open(), folder.bind_data(digest)
         announce(run, screen, resumed, f"{probe.launcher}, {probe.size} process{'es' if probe.size > 1 else ''}")
         parent = tracking.start_parent(run, folder.read("state.json", {}).get("mlflow_run"), changed)
         folder.update_state(mlflow_run=parent)
-        status = _jobs(run, stage, screen, *_from_rank_zero((pending_jobs(run, stage, folder, screen), parent)))
+        status = _jobs(run, stage, screen, *_from_rank_zero((pending_jobs(run, stage, folder, screen), parent, holder)))
         tracking.finish_parent(run, parent, END[status])
         return status
 
 
-def _jobs(run: Run, stage: Stage, screen: Screen, names: list[str], parent: str | None) -> str:
+def _jobs(run: Run, stage: Stage, screen: Screen, names: list[str], parent: str | None, holder: int) -> str:
     for name in names:
-        world = PlainWorld(f"{run.folder()}/{name}", screen)
+        world = PlainWorld(f"{run.folder()}/{name}", screen, holder)
         with world.stop_on_signals():
             if work(run, stage, name, world, parent) == "stopped":
                 return "stopped"
     return "finished"
 
 
-def _from_rank_zero(value: tuple[list[str], str | None] | None) -> tuple[list[str], str | None]:
+def _from_rank_zero(value: tuple[list[str], str | None, int] | None) -> tuple[list[str], str | None, int]:
     box = [value]
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(box)

@@ -2,7 +2,7 @@
 
 RUN/run.json            the resolved configuration
 RUN/state.json          MLflow run ids, and for each prior `running`, `stopped` or `finished`
-RUN/lock.json           the process that works on it, with a heartbeat
+RUN/lock/               the process that works on it (see `lock`)
 RUN/<prior>/            checkpoints
 RUN/<prior>/model/      the exported prior: safetensors and its configuration
 """
@@ -10,16 +10,10 @@ RUN/<prior>/model/      the exported prior: safetensors and its configuration
 from __future__ import annotations
 
 import json
-import os
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 from pydantic import ValidationError
 
 from spfem_dist.config import Run
@@ -28,24 +22,17 @@ from spfem_dist.files import write_whole
 from spfem_dist.job_settings import is_operational
 from spfem_dist.redact import without_credentials
 from spfem_dist.stage import Stage
-from spfem_dist.storage import open_filesystem
+from spfem_dist.storage import is_local, open_filesystem
 from spfem_dist.tracking.store import flatten
+from spfem_dist.training.lock import RunConflict, RunLock
 from spfem_dist.training.manifest import LAST
 from spfem_dist.training.screen import Screen
-
-#: A lock whose heartbeat is older than this belongs to a dead process on a host that we cannot ask.
-STALE_AFTER_S = 90.0
-HEARTBEAT_S = 15.0
 
 AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 class LaunchError(RuntimeError):
     """The run cannot start or could not end; the message says why and what to do."""
-
-
-class RunConflict(RuntimeError):
-    """The run's name is taken by something else; the message says by what and what to do."""
 
 
 class RunFolder:
@@ -129,7 +116,7 @@ class RunFolder:
         path = f"{self.root}/{name}"
         self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         text = json.dumps(value, indent=2)
-        if "file" in self.fs.protocol or self.fs.protocol == "file":
+        if is_local(self.fs):
             write_whole(Path(path), text)
         else:
             with self.fs.open(path, "w") as f:
@@ -141,36 +128,9 @@ class RunFolder:
         self.write("state.json", state)
         return state
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run while inside. Raises RunConflict when another living process holds it."""
-        holder = self.read("lock.json")
-        if holder and _alive(holder):
-            raise RunConflict(
-                f"run {self.run.name!r} in {self.location} is being trained by process {holder['pid']} on {holder['host']} "
-                f"since {holder['started']}. Wait for it or stop it; to train a second run beside it give another --name."
-            )
-        mine = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "created": psutil.Process().create_time(),
-            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        stopped = threading.Event()
-
-        def beat() -> None:
-            while not stopped.wait(HEARTBEAT_S):
-                self.write("lock.json", mine | {"heartbeat": time.time()})
-
-        self.write("lock.json", mine | {"heartbeat": time.time()})
-        thread = threading.Thread(target=beat, name="run-lock", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join()
-            self.fs.rm(f"{self.root}/lock.json")
+    def locked(self) -> AbstractContextManager[int]:
+        """Hold the run while inside; gives the holder's number. Raises RunConflict when another living process holds it."""
+        return RunLock(self.location, self.run.name).held()
 
 
 def set_aside(runs: Path, name: str, seed: int) -> None:
@@ -192,15 +152,6 @@ def changed_fields(old: Run, new: Run) -> list[tuple[str, Any, Any]]:
 def binding_changes(old: Run, new: Run) -> list[tuple[str, Any, Any]]:
     """The changed fields with which a run under the old name would have other losses."""
     return [change for change in changed_fields(old, new) if not is_operational(new, change[0])]
-
-
-def _alive(holder: dict[str, Any]) -> bool:
-    if holder["host"] == socket.gethostname():
-        try:  # a process number comes back after a while, a number with its birth time does not
-            return psutil.Process(holder["pid"]).create_time() == holder["created"] and holder["pid"] != os.getpid()
-        except psutil.NoSuchProcess:
-            return False
-    return time.time() - holder["heartbeat"] < STALE_AFTER_S
 
 
 def pending_jobs(run: Run, stage: Stage, folder: RunFolder, screen: Screen) -> list[str]:

@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 
 class World(Protocol):
-    """One process of a training job. storage: where the job's checkpoints lie. node_rank: number of its host."""
+    """One process of a training job. storage: where the job's checkpoints lie. node_rank: number of its host. holder: the number
+    under which the run is held (see `lock`), 0 where it is not."""
 
     rank: int
     size: int
@@ -29,6 +30,7 @@ class World(Protocol):
     node_rank: int
     launcher: str
     storage: str
+    holder: int
 
     def report(self, facts: dict[str, Any]) -> None:
         """Tell whoever started this process where the run stands. Every rank calls it equally often."""
@@ -103,13 +105,13 @@ class RayWorld:
 
     launcher = "ray"
 
-    def __init__(self, storage: str, mailbox: Any) -> None:
+    def __init__(self, storage: str, mailbox: Any, holder: int = 0) -> None:
         import ray.train
 
         context = ray.train.get_context()
         self.rank, self.size = context.get_world_rank(), context.get_world_size()
         self.local_rank, self.node_rank = context.get_local_rank(), context.get_node_rank()
-        self.storage, self._mailbox = storage.rstrip("/"), mailbox
+        self.storage, self._mailbox, self.holder = storage.rstrip("/"), mailbox, holder
 
     def report(self, facts: dict[str, Any]) -> None:
         """See `World.report`. Which checkpoints there are is not said: Ray Train's word on that lags behind by one poll, and its
@@ -148,14 +150,14 @@ class RayWorld:
 class PlainWorld:
     """A process started alone, by torchrun or by `accelerate launch`."""
 
-    def __init__(self, storage: str, screen: Screen | None = None) -> None:
+    def __init__(self, storage: str, screen: Screen | None = None, holder: int = 0) -> None:
         self._screen = screen or Screen()
         self.rank = int(os.environ.get("RANK", "0"))
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ or self.size > 1 else "local"
         self.node_rank = int(os.environ.get("GROUP_RANK", "0"))
-        self.storage = storage.rstrip("/")
+        self.storage, self.holder = storage.rstrip("/"), holder
         self._stopping = threading.Event()
 
     def report(self, facts: dict[str, Any]) -> None:

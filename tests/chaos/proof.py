@@ -87,12 +87,13 @@ def samples(folder: Path, job: str, global_batch: int, steps: int) -> tuple[int,
 
 def orphans(run: Path, job: str) -> list[str]:
     """Checkpoints that were never committed, half-written files, a lock that nobody holds."""
+    from spfem_dist.training.lock import RunLock
     from spfem_dist.training.manifest import committed
 
     whole = committed(str(run / job))
     left = [path.name for path in (run / job).glob("checkpoint_*") if path.name not in whole]
     left += [str(path.relative_to(run)) for path in run.rglob("*.partial*")]
-    return left + [path.name for path in run.glob("lock.json")]
+    return left + (["a lock that was not let go"] if RunLock(str(run)).holder() else [])
 
 
 def tracked(folder: Path, job: str) -> tuple[int, int, int]:

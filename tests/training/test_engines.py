@@ -28,6 +28,27 @@ def test_clipping_is_always_stated(stage):
     assert deepspeed_config(Zero(stage=stage), 0.0, 1, 1, 1000)["gradient_clipping"] == 0.0
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_plain_optimiser_clips_and_leaves_out_what_is_not_finite(kind, fused):
+    """Fused kernels, which a GPU has, are not told by the host."""
+    weight = nn.Parameter(torch.ones(4))
+    optimizer = engines.guarded(kind([weight], lr=0.1, fused=fused), clip=1.0)
+    weight.grad = torch.full((4,), 3.0)
+    optimizer.step()
+    moved = weight.detach().clone()
+    assert (moved < 1).all()
+    assert float(optimizer._global_grad_norm) == pytest.approx(6.0)
+    for _ in range(2):
+        weight.grad = torch.tensor([1.0, float("nan"), 0.0, 0.0])
+        optimizer.step()
+        assert torch.equal(weight, moved)
+    assert int(optimizer.left_out) == 2 if fused else optimizer.overflow
+    weight.grad = torch.ones(4)
+    optimizer.step()
+    assert (weight < moved).all()
+
+
 def test_frozen_networks_keep_their_statistics_and_pass_gradients_to_the_input():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     parent = nn.Sequential(freeze(network))
