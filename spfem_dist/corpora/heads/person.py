@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spfem_dist.corpora._speech.keys import Factor, stream
-from spfem_dist.corpora.heads.asset import Head
+from spfem_dist.head.asset import Head
 
 Colour = tuple[float, float, float]
 

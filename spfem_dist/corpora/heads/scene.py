@@ -10,13 +10,13 @@ import numpy as np
 from numba import njit
 
 from spfem_dist.corpora.heads import raster
-from spfem_dist.corpora.heads.asset import MATERIALS, Head
 from spfem_dist.corpora.heads.camera import View
 from spfem_dist.corpora.heads.folds import Folds, folded
 from spfem_dist.corpora.heads.person import Person
 from spfem_dist.corpora.heads.skin import ATLAS, SKIN, TILE, TILES, Surface
 from spfem_dist.corpora.heads.worn import Worn
 from spfem_dist.cropping import CROP_DROP, CROP_SIDE, RIGID
+from spfem_dist.head.asset import MATERIALS, Head
 
 #: What a pixel shows, in `Layers.mask`.
 LABELS = ("background", "skin", "lips", "eye", "teeth", "tongue", "mouth", "hair", "glasses", "clothes")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from spfem_dist.corpora.heads.asset import MAP_FOOT, MAP_TOP, Head, map_angle
 from spfem_dist.corpora.heads.person import Person
+from spfem_dist.head.asset import MAP_FOOT, MAP_TOP, Head, map_angle
 
 ATLAS, SKIN, TILE = 1024, 512, 128
 #: Upper left corners of the tiles, in texels.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from spfem_dist.corpora.heads.asset import MATERIALS, Head
 from spfem_dist.corpora.heads.person import Person
 from spfem_dist.corpora.heads.skin import ATLAS, HAIR, SKIN, TILE, TILES, hairline
+from spfem_dist.head.asset import MATERIALS, Head
 
 _COLUMNS, _ROWS = 72, 18
 #: Of which the skull's meridians start, on the mean head.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-#: What a face of the mesh is made of; rows of the shading's table. hair, frame and bead are made by `hair.py` and `worn.py`.
+#: What a face of the mesh is made of; rows of the shading's table. hair, frame and bead are made by `corpora.heads`.
 MATERIALS = ("skin", "mouth", "socket", "eye", "teeth", "tongue", "lash", "hair", "frame")
 #: What the skin's map covers: degrees to each side of the middle, and heights from its upper to its lower edge.
 MAP_ANGLE, MAP_TOP, MAP_FOOT = 115.0, 1.60, -2.00
@@ -127,6 +127,28 @@ def _unpacked(file: Any, name: str) -> np.ndarray:
     whole, scale = file[name], file[f"{name}_scale"]
     shape = (-1,) + (1,) * (whole.ndim - 1) if whole.ndim > 2 else (1,)
     return np.ascontiguousarray(whole.astype(np.float32) * scale.reshape(shape))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What units to expect of people who talk and show emotions, in the order of `Head.names`; `corpora/heads/expect.py` made it.
+
+    mean: float32 [U]. between: float32 [U, U], covariance of recordings' means. within: float32 [U, U], covariance around those. step: float32
+    [U], root mean square of the change from one frame to the next, at 25 frames/s.
+    """
+
+    mean: np.ndarray
+    between: np.ndarray
+    within: np.ndarray
+    step: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def expected() -> Expected:
+    """What `expected.npz` holds, read once."""
+    place = resources.files(__package__) / "expected.npz"
+    with resources.as_file(place) as path, np.load(path, allow_pickle=False) as file:
+        return Expected(**{name: file[name] for name in ("mean", "between", "within", "step")})
 
 
 @lru_cache(maxsize=1)
