@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
+
+from spfem_dist.redact import redact
+
+log = logging.getLogger(__name__)
 
 
 class UnreachableStorage(OSError):
@@ -16,6 +21,15 @@ class UnreachableStorage(OSError):
 
 class RefusedStorage(UnreachableStorage, PermissionError):
     """Storage that does not let us in; waiting would not help."""
+
+
+@contextmanager
+def after_an_error(what: str) -> Iterator[None]:
+    """Within, what is still done on account of an error that is on its way: where that fails too, it is logged and the first one told."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s: %s: %s", what, type(error).__name__, redact(str(error)))
 
 
 def about(path: object, error: Exception) -> str:

@@ -205,6 +205,7 @@ class RemoteStore:
         raise AssertionError("pauses have no end")
 
     def _evict(self, keep: Path, limit: int | None = None) -> None:
+        self._sweep()
         limit = self.limit if limit is None else limit
         kept = []
         for path in self.folder.glob("*/*.tar"):
@@ -219,6 +220,14 @@ class RemoteStore:
             if path != keep:
                 path.unlink(missing_ok=True)
                 total -= size
+
+    def _sweep(self) -> None:
+        """Remove what fetches left that were killed: nobody holds the locks of their shards."""
+        for part in self.folder.glob("*/.*.tar.*.part"):
+            shard = part.name.split("-", 1)[-1].rsplit(".", 2)[0]
+            with suppress(OSError), open(part.with_name(f".{shard}.lock"), "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink(missing_ok=True)
 
 
 class _NoRoom(OSError):

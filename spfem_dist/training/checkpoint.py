@@ -1,7 +1,7 @@
 """What a checkpoint holds, how it is saved behind the training steps, and which one a start goes on from.
 
 A checkpoint holds a folder for each network (DeepSpeed's shards, one file for each rank), `state.json` (where the run stands) and
-`history.jsonl` (every logged point so far, so that an interrupted run ends with the same history as an uninterrupted one). How it is
+`history.jsonl` (the logged points so far, see `history`, so that an interrupted run ends with those of an uninterrupted one). How it is
 committed and verified says `manifest.py`.
 """
 
@@ -41,7 +41,7 @@ class CheckpointError(RuntimeError):
 
 @dataclass
 class Progress:
-    """Where a run stands: optimiser steps done, samples seen, what was logged, and the arithmetic counted at its first step."""
+    """Where a run stands: optimiser steps done, samples seen, what was logged (on rank 0), and the arithmetic counted at its first step."""
 
     step: int = 0
     samples: int = 0
@@ -218,8 +218,8 @@ def still_held(world: World) -> None:
         RunLock(world.storage.rsplit("/", 1)[0]).check(world.holder)
 
 
-def restore(trained: Mapping[str, Any], found: Found) -> Progress:
-    """Load this rank's part of the checkpoint into the engines, by name. A collective."""
+def restore(trained: Mapping[str, Any], found: Found, rank: int) -> Progress:
+    """Load this rank's part of the checkpoint into the engines, by name; rank 0 alone has a history. A collective."""
     for name, engine in trained.items():
         loaded, _ = engine.load_checkpoint(str(found.converted or found.folder), tag=name)
         if loaded is None:
@@ -229,7 +229,7 @@ def restore(trained: Mapping[str, Any], found: Found) -> Progress:
         if found.converted:
             universal.restore_buffers(engine.module, found.converted / name)
     state = json.loads((found.folder / "state.json").read_text())
-    lines = (found.folder / "history.jsonl").read_text().splitlines()
+    lines = (found.folder / "history.jsonl").read_text().splitlines() if rank == 0 else []
     return Progress(**state, history=[json.loads(line) for line in lines])
 
 

@@ -17,12 +17,11 @@ from spfem_dist.config import Run
 from spfem_dist.ray_address import authenticate, start_here
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
-from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training import ready
 from spfem_dist.training.mailbox import DriverMailbox
 from spfem_dist.training.runfolder import LaunchError, RunFolder, announce, pending_jobs
 from spfem_dist.training.screen import Screen, Status
-from spfem_dist.training.worker import END, work, worker_environment
+from spfem_dist.training.worker import tracked, work, worker_environment
 from spfem_dist.training.world import RayWorld
 
 #: Errors of the run itself: another attempt would end the same way, so it is not made.
@@ -101,19 +100,16 @@ def train_on_ray(run: Run, stage: Stage, quiet: bool = False) -> str:
         gpu = run.scaling.gpu if run.scaling.gpu is not None else resources.get("GPU", 0) > 0
         _check_room(run, resources, gpu)
         announce(run, screen, resumed, f"Ray, {_workers(run)} workers on {'GPUs' if gpu else 'CPUs'}")
-        parent = tracking.start_parent(run, folder.read("state.json", {}).get("mlflow_run"), changed)
-        folder.update_state(mlflow_run=parent)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Beside the driver: on a node of workers the mailbox would go away with the node.
         mailbox = ray.remote(DriverMailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        status = "failed"
-        try:
+
+        def train(parent: str) -> str:
             names = pending_jobs(run, stage, folder, screen)
             fit = partial(_fit, run, stage, parent=parent, holder=holder, mailbox=mailbox, gpu=gpu)
-            status = _fit_all(run, names, fit, mailbox, folder, gpu, resources, screen)
-        finally:
-            tracking.finish_parent(run, parent, END[status])
-        return status
+            return _fit_all(run, names, fit, mailbox, folder, gpu, resources, screen)
+
+        return tracked(run, folder, changed, train)
 
 
 def _carry_recipe(run: Run) -> None:

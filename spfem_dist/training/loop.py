@@ -18,7 +18,7 @@ from spfem_dist.faults import inject
 from spfem_dist.records import Batch
 from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.stage import Job
-from spfem_dist.training import checkpoint, engines, heartbeat, watchdog
+from spfem_dist.training import checkpoint, engines, heartbeat, history, watchdog
 from spfem_dist.training.guard import Guard
 from spfem_dist.training.samples import noted
 from spfem_dist.training.screen import Status
@@ -74,7 +74,7 @@ def train(
             name: engines.make_engine(network, job.optimizers[name], run.zero, share, device, universal)
             for name, network in job.networks.items()
         }
-        progress = checkpoint.restore(trained, found) if found else checkpoint.Progress()
+        progress = checkpoint.restore(trained, found, world.rank) if found else checkpoint.Progress()
     guard = Guard(job, world, trained, run.zero.skipped_share, progress.step)
     if found:
         guard.check(
@@ -122,7 +122,7 @@ def train(
                 status, last = ("finished", "preempted", "stopped")[asked], asked > 0
             due = progress.step % run.checkpoint.every_steps == 0 or last
             if progress.step % run.tracking.log_every_steps == 0 or due:
-                _log(job, progress, running, meter, trained, guard, device, recorder, terminal)
+                _log(job, world, progress, running, meter, trained, guard, device, recorder, terminal)
                 _record_uploads(saver, recorder)
             if run.validation.every_steps and (
                 progress.step % run.validation.every_steps == 0 or (last and status == "finished")
@@ -159,9 +159,9 @@ def _record_uploads(saver: checkpoint.Saver, recorder: Recorder | None) -> None:
             recorder.metrics({f"perf/{name}": value for name, value in figures.items()}, samples)
 
 
-def replay(recorder: Recorder, history: list[dict[str, Any]]) -> None:
+def replay(recorder: Recorder, rows: list[dict[str, Any]]) -> None:
     """Give a recorder the points of a restored history; the store drops those that it already has."""
-    for row in history:
+    for row in rows:
         recorder.metrics(row["values"], row["samples"])
 
 
@@ -212,6 +212,7 @@ def modules(trained: Mapping[str, Any]) -> dict[str, nn.Module]:
 
 def _log(
     job: Job,
+    world: World,
     progress: checkpoint.Progress,
     running: Sums,
     meter: Meter,
@@ -240,7 +241,8 @@ def _log(
             terminal.say(
                 f"{job.name}: step {progress.step}: {skipped[name]} update(s) of {name} left out, their gradients were not finite"
             )
-    progress.history.append({"step": progress.step, "samples": progress.samples, "values": values})
+    if world.rank == 0:
+        history.add(progress.history, progress.step, progress.samples, values)
     if recorder is not None:
         recorder.metrics(values, progress.samples)
         recorder.metrics({f"perf/{k}": v for k, v in meter.reading(device).items()}, progress.samples)
@@ -268,7 +270,8 @@ def _validate(
     if not means:
         return
     values = {f"val/{key}": value for key, value in means.items()}
-    progress.history.append({"step": progress.step, "samples": progress.samples, "values": values})
+    if world.rank == 0:
+        history.add(progress.history, progress.step, progress.samples, values)
     if recorder is not None:
         recorder.metrics(values, progress.samples)
 

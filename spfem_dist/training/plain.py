@@ -6,11 +6,10 @@ import torch.distributed as dist
 
 from spfem_dist.config import Run
 from spfem_dist.stage import Stage
-from spfem_dist.tracking import tracker as tracking
 from spfem_dist.training import engines, ready
 from spfem_dist.training.runfolder import RunFolder, announce, pending_jobs
 from spfem_dist.training.screen import Screen
-from spfem_dist.training.worker import END, work
+from spfem_dist.training.worker import tracked, work
 from spfem_dist.training.world import PlainWorld, device_of
 
 
@@ -27,11 +26,12 @@ def train_plain(run: Run, stage: Stage, quiet: bool = False) -> str:
     with folder.locked() as holder, Screen(quiet=quiet) as screen:
         resumed, changed = folder.open(), folder.bind_data(digest)
         announce(run, screen, resumed, f"{probe.launcher}, {probe.size} process{'es' if probe.size > 1 else ''}")
-        parent = tracking.start_parent(run, folder.read("state.json", {}).get("mlflow_run"), changed)
-        folder.update_state(mlflow_run=parent)
-        status = _jobs(run, stage, screen, *_from_rank_zero((pending_jobs(run, stage, folder, screen), parent, holder)))
-        tracking.finish_parent(run, parent, END[status])
-        return status
+
+        def train(parent: str) -> str:
+            told = _from_rank_zero((pending_jobs(run, stage, folder, screen), parent, holder))
+            return _jobs(run, stage, screen, *told)
+
+        return tracked(run, folder, changed, train)
 
 
 def _jobs(run: Run, stage: Stage, screen: Screen, names: list[str], parent: str | None, holder: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from accelerate.utils import set_seed
 
 from spfem_dist.config import Run
+from spfem_dist.errors import after_an_error
 from spfem_dist.faults import inject
 from spfem_dist.saved import refuse_not_finite
 from spfem_dist.stage import Job, Stage
@@ -62,8 +64,8 @@ def _lead(run: Run, job: Job, world: World, device: torch.device, folder: RunFol
         tags={"launcher": world.launcher, "method": job.kind},
         samples=known.get("samples", 0),
     )
-    folder.write(f"{job.name}/state.json", {"status": "running", "mlflow_run": tracker.run_id})
     try:
+        folder.write(f"{job.name}/state.json", {"status": "running", "mlflow_run": tracker.run_id})
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
         with _watched(run, world, tracker.run_id):
@@ -72,11 +74,13 @@ def _lead(run: Run, job: Job, world: World, device: torch.device, folder: RunFol
             run.tracking.wait_s, patient=True
         )  # the last points are there before the registered model refers to them
         exported = _export(job, run, outcome, folder, world, tracker.run_id, facts["digest"])
+        folder.write(f"{job.name}/history.json", outcome.progress.history)
     except BaseException as error:
-        folder.write(
-            f"{job.name}/state.json", {"status": "failed", "mlflow_run": tracker.run_id, "reason": str(error)[:2000]}
-        )
-        tracker.finish(tracking.FAILED, f"{type(error).__name__}: {error}")
+        with after_an_error(f"the MLflow run of {job.name} could not be ended"):
+            tracker.finish(_end_of(error), f"{type(error).__name__}: {error}")
+        with after_an_error(f"{folder.location}/{job.name}/state.json could not be written"):
+            failed = {"status": "failed", "mlflow_run": tracker.run_id, "reason": str(error)[:2000]}
+            folder.write(f"{job.name}/state.json", failed)
         raise
     tracker.finish(END[outcome.status], outcome.status, run.tracking.wait_s, patient=outcome.status == "finished")
     folder.write(
@@ -84,8 +88,26 @@ def _lead(run: Run, job: Job, world: World, device: torch.device, folder: RunFol
         {"status": outcome.status, "mlflow_run": tracker.run_id, "step": outcome.progress.step}
         | {"samples": outcome.progress.samples, "model": exported},
     )
-    folder.write(f"{job.name}/history.json", outcome.progress.history)
     return outcome.status
+
+
+def tracked(run: Run, folder: RunFolder, tags: dict[str, str], train: Callable[[str], str]) -> str:
+    """Train within the MLflow run of the whole: what `train(its id)` returns, `finished` or `stopped`, the run is told, and its failure too."""
+    parent = tracking.start_parent(run, folder.read("state.json", {}).get("mlflow_run"), tags)
+    try:
+        folder.update_state(mlflow_run=parent)
+        status = train(parent)
+    except BaseException as error:
+        with after_an_error(f"the MLflow run of {run.name} could not be ended"):
+            tracking.finish_parent(run, parent, _end_of(error), f"{type(error).__name__}: {error}")
+        raise
+    tracking.finish_parent(run, parent, END[status])
+    return status
+
+
+def _end_of(error: BaseException) -> str:
+    """What MLflow is told of a run that this error ends."""
+    return END["stopped" if isinstance(error, KeyboardInterrupt) else "failed"]
 
 
 def _watched(run: Run, world: World, run_id: str) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
@@ -128,6 +129,23 @@ def test_the_folder_stays_within_its_bound(bucket, small, tmp_path):
         assert sum(path.stat().st_size for path in kept) <= reader.store.limit
     assert {path.name.split("-", 1)[1] for path in kept} >= {"shard-000000.tar", "shard-000003.tar"}
     assert "shard-000001.tar" not in {path.name.split("-", 1)[1] for path in kept}
+
+
+def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(bucket, tmp_path):
+    reader = remote(tmp_path)
+    reader.read(0, 0)
+    folder = next((tmp_path / "cache").iterdir())
+    killed = folder / ".0123456789abcdef-shard-000001.tar.4194305.part"
+    fetched = folder / ".0123456789abcdef-shard-000002.tar.4194305.part"
+    for part in (killed, fetched):
+        part.write_bytes(b"half of it")
+    with open(folder / ".shard-000002.tar.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        reader.read(3, 0)
+        assert not killed.exists()
+        assert fetched.exists()
+    reader.read(1, 0)
+    assert [path for path in folder.iterdir() if path.suffix == ".part"] == []
 
 
 def test_shards_beyond_the_bound_are_read_by_ranges(bucket, tmp_path):

@@ -101,18 +101,20 @@ def hold_in_a_process(location, meet, over, answers):
 
 
 @pytest.mark.nightly
-def test_of_two_hundred_processes_exactly_one_holds_the_run(location):
+@pytest.mark.parametrize(("location", "starts"), [("folder", STARTS), ("S3", 20)], indirect=["location"])
+def test_of_as_many_processes_exactly_one_holds_the_run(location, starts):
+    """On S3 each has a client of its own, of which 200 are more than two cores can start together."""
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["spfem_dist.training.lock", "spfem_dist.s3", "test_lock"])
-    meet, over, answers = forks.Barrier(STARTS), forks.Barrier(STARTS), forks.Queue()
-    crowd = [forks.Process(target=hold_in_a_process, args=(location, meet, over, answers)) for _ in range(STARTS)]
+    meet, over, answers = forks.Barrier(starts), forks.Barrier(starts), forks.Queue()
+    crowd = [forks.Process(target=hold_in_a_process, args=(location, meet, over, answers)) for _ in range(starts)]
     for one in crowd:
         one.start()
     told = [answers.get(timeout=400) for _ in crowd]
     for one in crowd:
         one.join(60)
     assert [number for holders, _ in told for number in holders] == [1]
-    assert sum(len(refusals) for _, refusals in told) == STARTS - 1
+    assert sum(len(refusals) for _, refusals in told) == starts - 1
 
 
 def leave_dead(location, **changes):
