@@ -5,6 +5,7 @@ Memory does not grow with the clip but for its landmarks: pictures live in chunk
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spfem_dist.editing.blend import blend
+from spfem_dist.editing.blend import blend, covered
 from spfem_dist.editing.face import Followed, follow
 from spfem_dist.editing.film import Film
 from spfem_dist.editing.motion import shown_by_moving
@@ -30,6 +31,8 @@ _CHUNK = 16
 _CHUNK_BYTES = 64 * 2**20
 #: Largest side of the flow, pixels; a larger face takes it from between its pixels. A flow is averaged over more than one of them anyway.
 _FINEST_FLOW = 128
+#: Pixels around a crop that are read as well: what colours are interpolated from.
+_MARGIN = 8
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,22 @@ def edited_pictures(
     regions, weights = followed.regions[frames], followed.weights[frames]
     if not weights.any():
         return list(zip(chunk, chunk, strict=True))
-    crops = np.stack([cut_face(p.rgb(), r, generator.size) for p, r in zip(chunk, regions, strict=False)])
+    crops = np.stack([_crop(p, r, generator.size) for p, r in zip(chunk, regions, strict=False)])
     edit = generator.render(crops, motion, first, _flow_side(regions, generator.size))
     return [
         (p, blend(p, region, weight * edit.flow[i], paint * edit.residual[i], weight * edit.mask[i]))
         for i, (p, region, weight) in enumerate(zip(chunk, regions, weights, strict=False))
     ]
+
+
+def _crop(picture: Picture, region: Region, size: int) -> np.ndarray:
+    """The face of `picture` as `cut_face` gives it; of the rest of the picture no colours are computed."""
+    height, width = picture.y.shape
+    x0, y0, x1, y1 = covered(region, width, height, _MARGIN)
+    if x0 >= x1 or y0 >= y1:  # all of it lies outside, and the picture's edge goes on there
+        return cut_face(picture.rgb(), region, size)
+    inside = dataclasses.replace(region, x=region.x - x0, y=region.y - y0)
+    return cut_face(picture.part((x0, y0, x1, y1)).rgb(), inside, size)
 
 
 def _flow_side(regions: list[Region], size: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -95,11 +95,19 @@ class Picture:
     def frame(self) -> av.VideoFrame:
         """The picture for the encoder, its timestamps not yet set."""
         height, width = self.y.shape
-        flat = np.concatenate([plane.ravel() for plane in (self.y, self.u, self.v)])
-        frame = av.VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format="yuv420p")
+        frame = av.VideoFrame(width, height, "yuv420p")
+        for plane, values in zip(frame.planes, (self.y, self.u, self.v), strict=True):
+            rows = np.asarray(memoryview(plane)).reshape(plane.height, plane.line_size)
+            rows[:, : plane.width] = values
         frame.colorspace, frame.color_range = self.colour.matrix, _FULL if self.colour.full else 1
         frame.color_primaries, frame.color_trc = self.colour.primaries, self.colour.transfer
         return frame
+
+    def part(self, box: tuple[int, int, int, int]) -> Picture:
+        """What lies in the box x0, y0, x1, y1, all even, inside the picture; a view of the same numbers."""
+        x0, y0, x1, y1 = box
+        half = slice(y0 // 2, y1 // 2), slice(x0 // 2, x1 // 2)
+        return replace(self, y=self.y[y0:y1, x0:x1], u=self.u[half], v=self.v[half])
 
     def rgb(self, shrink: int = 1) -> np.ndarray:
         """uint8 [H/shrink, W/shrink, 3], RGB."""
@@ -171,6 +179,6 @@ def _picture(shown: Shown, aspect: float, converter: VideoReformatter) -> Pictur
         down, right = -plane.height % unit, -plane.width % unit
         if down or right:
             rows = cv2.copyMakeBorder(rows, 0, down, 0, right, cv2.BORDER_REPLICATE)
-        planes.append(np.ascontiguousarray(np.rot90(rows, turns)).copy())
+        planes.append(np.rot90(rows, turns).copy())  # the frame's own memory goes with it
     y, u, v = planes
     return Picture(y, u, v, colour, shown.ticks, shown.duration, shown.deinterlaced, converter)
