@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from spfem_dist.editing.blend import blend, covered
@@ -165,10 +166,20 @@ def edited_pictures(
         return list(zip(chunk, chunk, strict=True))
     crops = np.stack([_crop(p, r, generator.size) for p, r in zip(chunk, regions, strict=False)])
     edit = generator.render(crops, motion, first, _flow_side(regions, generator.size))
-    return [
-        (p, blend(p, region, weight * edit.flow[i], paint * edit.residual[i], weight * edit.mask[i]))
-        for i, (p, region, weight) in enumerate(zip(chunk, regions, weights, strict=False))
-    ]
+    pairs = []
+    for i, (p, region, weight) in enumerate(zip(chunk, regions, weights, strict=False)):
+        flow, mask = weight * edit.flow[i], weight * edit.mask[i]
+        if followed.covers is not None and followed.covers[first + i].any():
+            flow, mask = (_beside(followed.covers[first + i], values) for values in (flow, mask))
+        pairs.append((p, blend(p, region, flow, paint * edit.residual[i], mask)))
+    return pairs
+
+
+def _beside(cover: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values [S, S, ...] of a crop, nothing where `cover` [C, C] is 255."""
+    open_ = 1 - cv2.resize(cover, values.shape[:2], interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+    result: np.ndarray = values * (open_[..., None] if values.ndim == 3 else open_)
+    return result
 
 
 def _crop(picture: Picture, region: Region, size: int) -> np.ndarray:
@@ -210,6 +221,8 @@ def _remarks(film: Footage, followed: Followed) -> tuple[str, ...]:
         )
     if followed.faces > 1:
         said.append(f"{followed.faces} faces are in it: the largest was edited, the others stay as they are")
+    if (hidden := followed.hidden) > 0:
+        said.append(f"something covers a part of the face in {hidden} frames; there they stay as they are")
     if followed.lost:
         said.append(f"{followed.lost} of {len(followed.weights)} frames show no face and stay as they are")
     return tuple(said)

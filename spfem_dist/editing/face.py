@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spfem_dist import weights
+from spfem_dist.editing.cover import covered, looks, masks
 from spfem_dist.editing.landmark_file import TOPOLOGIES, known, read_landmarks, refuse_unfit
 from spfem_dist.editing.video import EditError, Footage, Picture, pictures
 from spfem_dist.generators.generator import Face
@@ -40,7 +41,8 @@ class Followed:
 
     regions: the crop of each frame, steady over time. face: its landmarks in crops. weights: float32 [T] in 0..1, how much
     of an edit each frame takes: 0 where the face is gone. faces: the most that were seen together. deinterlaced: frames.
-    ticks: the time of each frame, as its picture has it.
+    ticks: the time of each frame, as its picture has it. covers: uint8 [T, C, C], 255 in a crop where something is before the face
+    (see `cover`); None where nothing is.
     """
 
     regions: list[Region]
@@ -49,28 +51,40 @@ class Followed:
     faces: int
     deinterlaced: int = 0
     ticks: tuple[int, ...] = ()
+    covers: np.ndarray | None = None
 
     @property
     def lost(self) -> int:
         """Frames that stay as they are, as the face is not in them."""
         return int((self.weights == 0).sum())
 
+    @property
+    def hidden(self) -> int:
+        """Frames in which something covers a part of the face."""
+        return 0 if self.covers is None else int((self.covers == 255).any((1, 2)).sum())
+
 
 class SameFace(MeshFinder):
     """The mesh, kept to the face that was largest when the clip began to show one.
 
     MeshFinder takes whatever face is nearest to where the last one was; here, once several were seen together, one that
-    is elsewhere or of another size is somebody else. faces: the most that were seen together.
+    is elsewhere or of another size is somebody else. faces: the most that were seen together. looks: how its points look in each
+    frame, see `cover.looks`.
     """
 
     def __init__(self, threads: int = 1, minimum_score: float = 0.5):
         super().__init__(threads, minimum_score)
         self.faces = 0
+        self.looks: list[np.ndarray] = []
 
     def track(self, frames: Iterable[np.ndarray]) -> FaceTrack:
         """See `FaceFinder`."""
-        self.faces = 0
+        self.faces, self.looks = 0, []
         return super().track(self._counted(frames))
+
+    def _seen(self, frame: np.ndarray, points: np.ndarray) -> None:
+        there = np.isfinite(points).all()
+        self.looks.append(looks(frame, points) if there else np.full((478, 4), np.nan, np.float16))
 
     def _counted(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for number, frame in enumerate(frames):
@@ -144,6 +158,7 @@ def follow(
     track.poses[:, :3] *= shrink
     if track.landmarks is not None:
         track.landmarks *= np.float32(shrink)
+    mesh = track.landmarks
     track, order = _with_landmarks(track, finder.topology, film.path, landmarks, given)
     if topology != order:
         points = None if track.landmarks is None else converted(track.landmarks, order, topology)
@@ -160,7 +175,11 @@ def follow(
     cropped = crop_landmarks(track, regions, size)
     assert cropped is not None
     face = Face(cropped, track.found.astype(bool), size, topology)
-    return Followed(regions, face, _weights(track.found, film.fps), _faces(finder), deinterlaced, tuple(ticks))
+    followed = Followed(regions, face, _weights(track.found, film.fps), _faces(finder), deinterlaced, tuple(ticks))
+    if (meshed := _same_face(finder)) is None or mesh is None:
+        return followed
+    hidden = covered(np.stack(meshed.looks), mesh, film.fps)
+    return followed if hidden is None else dataclasses.replace(followed, covers=masks(hidden, mesh, regions))
 
 
 def _checked(film: Footage, path: Path) -> np.ndarray:
@@ -182,9 +201,14 @@ def _with_landmarks(
     return FaceTrack(track.poses, track.found & known(points), points), TOPOLOGIES[points.shape[1]]
 
 
+def _same_face(finder: FaceFinder) -> SameFace | None:
+    meshed = finder.mesh if isinstance(finder, AlignedFinder) else finder
+    return meshed if isinstance(meshed, SameFace) else None
+
+
 def _faces(finder: FaceFinder) -> int:
-    counting = finder.mesh if isinstance(finder, AlignedFinder) else finder
-    return counting.faces if isinstance(counting, SameFace) else 1
+    counting = _same_face(finder)
+    return counting.faces if counting else 1
 
 
 def _shrink(picture: Picture) -> int:

@@ -117,9 +117,13 @@ class MeshFinder:
                 last = region_of(points)
                 points = np.concatenate([points, self.models.irises(frame, points)])
                 poses.append(pose_of(points[list(RIGID)]))
+            self._seen(frame, points)
             landmarks.append(points.astype(np.float32))
         array = np.array(poses).reshape(-1, 4)
         return FaceTrack(array, np.isfinite(array).all(1), np.array(landmarks, np.float32).reshape(-1, 478, 2))
+
+    def _seen(self, frame: np.ndarray, points: np.ndarray) -> None:
+        """For who wants to look at each frame with its landmarks [478, 2], NaN where there is no face."""
 
     def _landmarks(self, frame: np.ndarray, region: Region) -> np.ndarray | None:
         points, score = self.models.landmarks(frame, region)
