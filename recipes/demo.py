@@ -26,11 +26,10 @@ from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.prepare.synthetic import folder_of
 from spfem_dist.priors.stage import Stage1
 from spfem_dist.runs import read_run
-from spfem_dist.stage import Stage
 from spfem_dist.tracking.store import experiment_page, open_experiment
 from spfem_dist.training import background
 from spfem_dist.training.cluster import connect
-from spfem_dist.training.launch import start
+from spfem_dist.training.launch import finished
 from spfem_dist.training.runfolder import set_aside
 
 #: Weight of the distance to the true target's motion: every sentence of this corpus was said in every emotion.
@@ -105,13 +104,6 @@ def here(run: Run, name: str, seed: int, corpus: Path, runs: Path) -> Run:
     run.name, run.seed, run.data.shards = name, seed, str(corpus)
     run.checkpoint.storage, run.tracking.uri, run.tracking.experiment = str(runs), f"sqlite:///{runs}/mlflow.db", "demo"
     return run
-
-
-def finished(run: Run, stage: Stage) -> str:
-    """Train a run to its end, unless an earlier call did; returns its folder."""
-    if start(run.absolute(), stage) != "finished":
-        raise SystemExit(130)
-    return run.absolute().folder()
 
 
 if __name__ == "__main__":

@@ -40,8 +40,7 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
     """
     console = console or plain_console()
     configured = read_configuration(location)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already: choose another --out, or remove it first")
+    refuse_taken(out)
     generators, priors = (_enabled(configured, package) for package in ("generators", "priors"))
     # What a generator began from is a part of it, and may be another run's.
     generators = [name for name in generators if name != PRETRAINING] or generators
@@ -69,6 +68,12 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         console.print(f"{name}: {folder}, {size / 1e6:.1f} MB; it loads on a CPU", highlight=False)
     return written
+
+
+def refuse_taken(out: Path) -> None:
+    """Raises ValueError where something lies at `out`: an export never replaces one."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already: choose another --out, or remove it first")
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:

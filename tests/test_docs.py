@@ -86,6 +86,10 @@ RUN_BY = {
         f"{EDITING}::test_a_face_crop_is_edited_by_its_known_landmarks"
     ),
     "spfem demo": "tests/browser/test_demo_page.py::test_a_dropped_film_is_edited_and_taken",
+    "python recipes/heads.py": "tests/e2e/test_heads_recipe.py::test_priors_guide_the_generator_of_heads",
+    "python recipes/heads.py --pretraining-only --size 64 --identities 24 --sentences 3 --steps 800 --local": (
+        "tests/e2e/test_heads_recipe.py::test_the_packages_weights_are_made_by_one_command"
+    ),
     "python recipes/metric_nets.py": "tests/evaluation/test_judges.py::test_two_ray_workers_repeat_the_losses_of_one_process",
     "spfem evaluate generator runs/demo-stage2 --judges runs/judges": (
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
@@ -254,6 +258,7 @@ def known_flags() -> set[str]:
         ROOT / "spfem_dist" / "cli.py",
         ROOT / "spfem_dist" / "planning" / "commands.py",
         ROOT / "recipes" / "demo.py",
+        ROOT / "recipes" / "heads.py",
         *(ROOT / "benchmarks").glob("*.py"),
     ]
     scripts += [ROOT / "recipes" / "leaderboard.py", *(ROOT / "spfem_dist" / "corpora").glob("*/__main__.py")]
@@ -315,7 +320,9 @@ def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line)
     place = next(n for n, word in enumerate(words) if word.startswith("recipes/"))
     script, flags = words[place], words[place + 1 :]
     # With --help-all at its end the command line is read, and nothing is done.
-    shown = well(command("python", script, *flags, "--help" if script.endswith("demo.py") else "--help-all"))
+    shown = well(
+        command("python", script, *flags, "--help" if script.endswith(("demo.py", "heads.py")) else "--help-all")
+    )
     assert "usage" in shown.said
     if script.endswith("cdrl_stage1.py"):
         from spfem_dist.training.launch import parse

@@ -20,11 +20,11 @@ STRONGEST = 10.0
 #: How strong an edit is unless said otherwise, by emotion: where the shipped generator's edits of recorded films still look like the
 #: person (docs/editing.md has the curves). BY_REFERENCE: without an emotion. PAINT: how much of its lines is painted.
 STRENGTHS = {
-    Emotion.SURPRISED: 2.4,
-    Emotion.ANGRY: 2.0,
-    Emotion.FEAR: 2.0,
-    Emotion.SAD: 2.0,
-    Emotion.DISGUSTED: 1.5,
+    Emotion.SURPRISED: 2.5,
+    Emotion.ANGRY: 2.2,
+    Emotion.FEAR: 1.8,
+    Emotion.SAD: 1.8,
+    Emotion.DISGUSTED: 1.4,
     Emotion.HAPPY: 1.0,
 }
 BY_REFERENCE, PAINT = 1.5, 0.5

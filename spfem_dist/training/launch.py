@@ -185,6 +185,14 @@ def start(run: Run, stage: Stage, local: bool = False, quiet: bool = False) -> s
     return train_on_ray(run, stage, quiet)
 
 
+def finished(run: Run, stage: Stage, local: bool = False) -> str:
+    """Train `run` to its end, unless an earlier call did: one of several in a script. Returns its folder; a stop ends the process with 130."""
+    run = run.absolute()
+    if start(run, stage, local=local) != "finished":
+        sys.exit(130)
+    return run.folder()
+
+
 def _launched() -> bool:
     """Whether torchrun or `accelerate launch` (which uses torchrun, or for one process only sets variables) started this process.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from spfem_dist.config import Run
 from spfem_dist.files import write_whole
 from spfem_dist.stage import Stage
 from spfem_dist.storage import open_filesystem
-from spfem_dist.training.launch import start
+from spfem_dist.training.launch import finished
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ def training(kind: str, run: Run, stage: Stage, local: bool) -> Part:
         return True
 
     def work() -> None:
-        if start(run, stage, local=local) != "finished":
-            sys.exit(130)
+        finished(run, stage, local)
 
     return Part(kind, max(getattr(run, name).steps for name in stage.jobs(run)), run.name, done, work)
 

@@ -36,7 +36,9 @@ VISEMES: dict[str, dict[str, float]] = {
     "l": {"jawOpen": 0.23, "mouthLowerDown": 0.18, "mouthUpperUp": 0.06, "tongueOut": 0.10},
     "w": {"jawOpen": 0.06, "mouthPucker": 0.92, "mouthFunnel": 0.18},
 }
-#: Units at full intensity, by emotion.
+#: Units at full intensity, by emotion: prototypes of FACS, weighed by what open judges see of them in recorded faces whose landmarks are
+#: moved so (docs/editing.md). Anger's and surprise's narrow lips are what a tightened mouth and a dropped jaw give; on this head pressed
+#: lips (mouthPress) are wide ones.
 EMOTIONS: dict[Emotion, dict[str, float]] = {
     Emotion.NEUTRAL: {},
     Emotion.ANGRY: {
