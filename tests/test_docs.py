@@ -13,6 +13,7 @@ from cdrl_stage2 import CDRLGenerator
 from documented import DOCS, ROOT, blocks, commands_in, documented, recordings_block
 from doors import command, well
 from family_stage1 import FamilyPriors
+from icface_stage2 import ICfaceGenerator
 from pcmecl_stage1 import PCMECLPrior
 
 from spfem_dist import rooms
@@ -24,6 +25,7 @@ CLUSTER = "tests/e2e/test_on_a_cluster.py"
 EDITING = "tests/editing/test_edit_command.py"
 PLAN = "tests/planning/test_plan_command.py"
 STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
+ROOMS = "tests/generators/test_every_room.py"
 
 RECORDINGS = "tests/e2e/test_recordings.py::test_the_readmes_block_for_recordings_ends_with_an_edited_clip"
 
@@ -114,6 +116,15 @@ RUN_BY = {
     ),
     "torchrun --nproc-per-node 2 recipes/cdrl_stage2.py --priors runs/cdrl-stage1": (
         f"{STAGE2}::test_two_workers_repeat_the_losses_of_one_process"
+    ),
+    "python recipes/icface_stage2.py --priors runs/cdrl-stage1": (
+        f"{ROOMS}::test_two_workers_repeat_the_losses_of_one_process"
+    ),
+    "python recipes/icface_stage2.py --priors runs/cdrl-stage1 --dry-run": (
+        f"{ROOMS}::test_its_dry_run_says_what_would_happen"
+    ),
+    "python recipes/icface_stage2.py --priors runs/cdrl-stage1 --local": (
+        f"{ROOMS}::test_a_killed_run_started_again_repeats_the_losses_exactly"
     ),
     "python recipes/leaderboard.py": (
         "tests/evaluation/test_leaderboard.py::test_the_recipe_goes_from_shards_to_the_page_and_does_nothing_twice"
@@ -243,7 +254,7 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, PCMECLPrior, CDRLGenerator, JudgesRun)
+RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, PCMECLPrior, CDRLGenerator, ICfaceGenerator, JudgesRun)
 
 
 def known_flags() -> set[str]:

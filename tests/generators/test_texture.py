@@ -6,8 +6,8 @@ import torch
 
 from spfem_dist.generators.face.maps import FaceMaps, _covering
 from spfem_dist.generators.face.model import COEFFICIENTS, FaceModel
+from spfem_dist.generators.face.recordings import learnt_model, read_recordings
 from spfem_dist.generators.face.texture import ExpressionTexture, TextureFit
-from spfem_dist.generators.ned.motions import learnt_model, read_recordings
 from spfem_dist.streaming.loader import Source
 
 SIZE, SIDE = 64, 128

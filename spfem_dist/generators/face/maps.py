@@ -7,6 +7,7 @@ decided without gradient; where in that triangle the pixel lies, and so every ma
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +22,8 @@ from spfem_dist.generators.face.model import FaceModel, similarity
 MAPS = 10
 #: Anchors around the face, and how far out they lie: shares of the hull, and of an eye distance above the brows.
 _RING, _OUT, _FOREHEAD = 28, 1.10, 0.55
+#: Width of the soft edge within which an edited face passes into the source, pixels of 64.
+EDGE = 2 / 64
 
 
 class FaceMaps:
@@ -93,8 +96,14 @@ class FaceMaps:
 
         The second result of `draw`, alone and as a shift: 0 outside the mesh.
         """
+        return self.flows(vertices, (source,), size)[0]
+
+    def flows(self, vertices: Tensor, sources: Sequence[Tensor], size: int) -> tuple[Tensor, ...]:
+        """`flow` to each of the sources, and last the mask of the mesh [N, 1, S, S]."""
         drawn, corners, weights = self.covered(vertices, size)
-        return _interpolated(source - vertices, corners, weights) * (drawn >= 0)[..., None] / size
+        inside = (drawn >= 0).to(vertices.dtype)
+        found = [_interpolated(source - vertices, corners, weights) * inside[..., None] / size for source in sources]
+        return *found, inside[:, None]
 
     def covered(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Which triangle covers each pixel, int64 [N, S, S] (-1 outside the mesh), its corners' numbers int64 [N, S, S, 3] and the

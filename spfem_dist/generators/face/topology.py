@@ -12,7 +12,8 @@ class Topology:
     rigid: points that only the head's pose moves. upper, lower: the inner lips' three middle points. eyes: outlines of both
     eyes. mouth: outline of the inner lips. An outline begins at a corner; its upper half comes first, and each of its points has one
     below it in the lower half, which runs back. lips: the points of the upper lip and of the lower one, without corners and the inner
-    outline. brows: points from which the forehead is measured. outer_eyes: both outer corners.
+    outline. brows: of both brows, from left to right in the picture, from which the forehead is measured too. nose: its base, between the
+    wings. chin: the lowest point of the jaw. outer_eyes: both outer corners.
     irises: of each eye its iris's centre and four points of its rim, in the order of `eyes`; empty where there are none.
     """
 
@@ -25,6 +26,8 @@ class Topology:
     mouth: tuple[int, ...]
     lips: tuple[tuple[int, ...], tuple[int, ...]]
     brows: tuple[int, ...]
+    nose: tuple[int, ...]
+    chin: int
     outer_eyes: tuple[int, int]
     irises: tuple[tuple[int, ...], ...] = ()
 
@@ -51,6 +54,8 @@ IBUG68 = Topology(
     mouth=tuple(range(60, 68)),
     lips=(tuple(range(49, 54)), tuple(range(55, 60))),
     brows=tuple(range(17, 27)),
+    nose=tuple(range(31, 36)),
+    chin=8,
     outer_eyes=(36, 45),
 )
 
@@ -78,6 +83,8 @@ MESH468 = Topology(
         ),
     ),
     brows=(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
+    nose=(98, 2, 327),
+    chin=152,
     outer_eyes=(33, 263),
 )
 

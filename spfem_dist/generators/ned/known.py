@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spfem_dist.config import GuidedRun
+from spfem_dist.generators.face.recordings import Recorded, learnt_model, read_recordings, rests_of
 from spfem_dist.generators.face.texture import ExpressionTexture, side_of
-from spfem_dist.generators.load import PRETRAINING, local_copy
+from spfem_dist.generators.guided import pretrained_folder
+from spfem_dist.generators.load import local_copy
 from spfem_dist.generators.ned import saved
-from spfem_dist.generators.ned.motions import (
-    Face,
-    Recorded,
-    Windows,
-    fitted_texture,
-    learnt_model,
-    read_recordings,
-    rests_of,
-)
+from spfem_dist.generators.ned.motions import Face, Windows, fitted_texture
 from spfem_dist.generators.ned.settings import Manipulation, Pretraining
 from spfem_dist.saved import CONFIG
 from spfem_dist.storage import open_filesystem
@@ -37,7 +29,7 @@ class Known:
     @cached_property
     def before(self) -> saved.Parts | None:
         """What the pre-training of the run, or of the run that it names, exported; None where there is none (yet)."""
-        location = pretrained_folder(self.run) if not isinstance(self.settings, Pretraining) else ""
+        location = pretrained_folder(self.run, Pretraining) if not isinstance(self.settings, Pretraining) else ""
         if not location:
             return None
         fs, root = open_filesystem(location)
@@ -82,50 +74,9 @@ class Known:
         return Windows(found, self.face.model, {}) if found else None
 
 
-def pretrained_folder(run: GuidedRun) -> str:
-    """Where the generator lies that a run goes on from: of the run it names, or of its own pre-training; '' where it has none."""
-    if run.pretrained:
-        fs, root = open_filesystem(run.pretrained)
-        if fs.exists(f"{root}/{CONFIG}"):
-            return run.pretrained
-        jobs = [file.split("/")[-3] for file in sorted(fs.glob(f"{root}/*/model/{CONFIG}"))]
-        if not jobs:
-            raise FileNotFoundError(
-                f"--pretrained {run.pretrained}: there is no finished pre-training; give the folder of a finished stage-2 run"
-            )
-        return f"{run.pretrained.rstrip('/')}/{PRETRAINING if PRETRAINING in jobs else jobs[0]}/model"
-    own = next((name for name, job in run.jobs().items() if isinstance(job, Pretraining)), "")
-    return f"{run.folder()}/{own}/model" if own else ""
-
-
-def check_agreement(name: str, settings: Manipulation, other: dict[str, Any], origin: str) -> None:
-    """Raise ValueError where a pre-training's settings made another manipulator than the job `name` trains."""
-    for field in ("network", "regime"):
-        if (mine := getattr(settings, field)) != other[field]:
-            raise ValueError(
-                f"--{name}.{field} is {mine}, the pre-training in {origin} has {other[field]}: give both the same (--{name}.{field} "
-                f"{other[field]}, or --pretraining.{field} {mine} for one of its own)"
-            )
-
-
 def take_over(networks: dict[str, nn.Module], before: saved.Parts) -> None:
     """Give fresh networks what a pre-training learnt."""
     for key, network in networks.items():
         if key in before.networks:
             state: dict[str, Tensor] = before.networks[key].state_dict()
             network.load_state_dict(state)
-
-
-def described(
-    run: GuidedRun, settings: Manipulation, priors: dict[str, Any], weights: dict[str, float]
-) -> dict[str, Any]:
-    """What an exported generator says of its origin."""
-    return {
-        "run": run.name,
-        "seed": run.seed,
-        "steps": settings.steps,
-        "samples": settings.steps * settings.global_batch,
-        "priors": priors,
-        "guidance": weights,
-        "pretrained": str(Path(run.pretrained).name) if run.pretrained else "",
-    }

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.emotions import class_of
+from spfem_dist.generators.face.light import LIGHT, slow
 from spfem_dist.generators.ned.manipulator import JAW, correlation
 from spfem_dist.generators.ned.settings import Manipulation, Settings
-from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Coefficients, Prepared, Scene, slow
+from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Coefficients, Prepared, Scene
 from spfem_dist.nets.vgg import VGG19
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.stage import called
@@ -18,8 +19,6 @@ from spfem_dist.stage import called
 EPSILON = 1e-6
 #: How much more an error within eyes and mouth counts than one elsewhere in the face.
 FEATURES = 2.0
-#: Share of the slow part of an error that does not count where a frame is redrawn from another recording: its light is another.
-LIGHT = 0.8
 
 
 def styles(manipulator: nn.Module, reference: Tensor, target: Tensor, noise: Tensor, by_reference: Tensor) -> Tensor:

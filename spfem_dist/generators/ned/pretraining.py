@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from spfem_dist.config import GuidedRun
+from spfem_dist.generators.guided import described
 from spfem_dist.generators.ned import objectives
-from spfem_dist.generators.ned.known import Known, described
+from spfem_dist.generators.ned.known import Known
 from spfem_dist.generators.ned.motions import Windows
 from spfem_dist.generators.ned.networks import build_networks
 from spfem_dist.generators.ned.saved import save

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,20 @@ import torch
 from torch import Tensor
 
 from spfem_dist.config import GuidedRun, Run
+from spfem_dist.generators.guided import Balance, check_agreement, described, pretrained_folder, window_of
 from spfem_dist.generators.load import local_copy
 from spfem_dist.generators.ned import objectives
-from spfem_dist.generators.ned.known import Known, check_agreement, described, pretrained_folder, take_over
+from spfem_dist.generators.ned.known import Known, take_over
 from spfem_dist.generators.ned.networks import build_networks
 from spfem_dist.generators.ned.pretraining import pretraining_job
-from spfem_dist.generators.ned.pull import pulls
 from spfem_dist.generators.ned.saved import save
 from spfem_dist.generators.ned.settings import Manipulation, Pretraining, Settings
 from spfem_dist.generators.ned.windows import Fitting, Prepared, Scene, edited_scene, prepare
+from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.vgg import VGG19
 from spfem_dist.pictures import grid, tile
 from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
+from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.saved import read_config
 from spfem_dist.stage import Job, Losses, Networks, Phase
@@ -29,8 +32,8 @@ from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import MOTION
 
-#: A prior whose gradient is shorter than this at every held-out edit wants nothing of them: its share stays its weight.
-LEAST = 1e-6
+#: Settings that say how the networks are built.
+BUILT = ("network", "regime")
 
 
 class Stage:
@@ -66,16 +69,16 @@ class Stage:
             VGG19.pretrained()
         own = next((job for job in run.jobs().values() if isinstance(job, Pretraining)), None)
         if run.pretrained:
-            with local_copy(pretrained_folder(run)) as folder:
+            with local_copy(pretrained_folder(run, Pretraining)) as folder:
                 config = read_config(folder, "generator")
-            check_agreement(name, settings, config["settings"], run.pretrained)
+            check_agreement(name, settings, config["settings"], run.pretrained, BUILT)
             if (size := config["size"]) != run.data.size:
                 raise ValueError(
                     f"--pretrained {run.pretrained} was trained on faces of {size} pixels, data.size is {run.data.size}: give --data.size "
                     f"{size}, or another pre-training"
                 )
         elif own is not None:
-            check_agreement(name, settings, own.model_dump(), "this run")
+            check_agreement(name, settings, own.model_dump(), "this run", BUILT)
 
 
 def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
@@ -104,7 +107,7 @@ def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, 
 
     def export(networks: Networks, folder: Path) -> None:
         priors.check_untouched()
-        facts = described(run, settings, priors.sources, losses.weights)
+        facts = described(run, settings, priors.sources, losses.balance.guiding)
         save(folder, networks, known.face, settings, run.data, facts)
 
     optimizers = {
@@ -131,14 +134,7 @@ def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, 
 
 def losses_fit(settings: Settings, priors: FrozenPriors, frames: int) -> int:
     """Neighbouring frames that the guiding priors judge at once; ValueError where windows of `frames` frames hold fewer."""
-    kinds = priors.guiding(settings.guidance)
-    longest = max((priors.networks[kind].frames for kind in kinds), default=1)
-    if longest > frames:
-        name = next(kind for kind in kinds if priors.networks[kind].frames == longest)
-        raise ValueError(
-            f"the prior {name} judges windows of {longest} frames, data.frames_per_recording is {frames}: give --data.frames-per-recording "
-            f"{longest} or more"
-        )
+    longest = window_of(settings.guidance, priors, frames)
     if settings.guidance_placement == "released":
         if settings.renderer == "none":
             raise ValueError(
@@ -152,7 +148,7 @@ def losses_fit(settings: Settings, priors: FrozenPriors, frames: int) -> int:
 
 
 class NEDLosses:
-    """What a step computes: the phases' losses, the held-out judgement, the pictures. weights: of the priors' guidance, by kind."""
+    """What a step computes: the phases' losses, the held-out judgement, the pictures. balance: of the priors' guidance."""
 
     def __init__(
         self,
@@ -165,7 +161,7 @@ class NEDLosses:
         self.settings, self.known, self.priors = settings, known, priors
         self.micro_batches, self.perceptual = micro_batches, perceptual
         self.edited = losses_fit(settings, priors, known.run.data.frames_per_recording)
-        self.weights = {kind: settings.guidance.get(kind, 1.0) for kind in priors.guiding(settings.guidance)}
+        self.balance = Balance(settings.guidance, priors, settings.content_pull, settings.emotion_pull)
         self._kept: OrderedDict[int, tuple[Batch, Prepared]] = OrderedDict()
 
     def phases(self) -> tuple[Phase, ...]:
@@ -175,28 +171,24 @@ class NEDLosses:
 
     def weigh(self, networks: Networks, batches: list[Batch]) -> list[str]:
         """Set the weights so that the priors pull at edits of these samples as settings say, those alike sharing their pull; in words."""
-        pulling = {kind: pull for kind in self.weights if (pull := self._pull_of(kind))}
-        if not pulling:
+        if not self.balance.pulling():
             return []
         wide = torch.float64 if self.known.run.zero.precision == "fp64" else torch.float32
-        networks["manipulator"].to(batches[0].frames.device, wide)
-        samples = (self.prepared(networks, batch) for batch in batches)
-        found = pulls(list(pulling), self.priors, self.known.face, networks["manipulator"], samples)
-        for kind, norm in found.items():
-            if norm > LEAST:
-                self.weights[kind] *= pulling[kind] / norm
-        self._kept.clear()
-        return [
-            f"guidance of {kind}: weight {self.weights[kind]:.3g} (its gradient at weight 1: {norm:.3g} for one sample)"
-            for kind, norm in found.items()
-        ]
+        manipulator = networks["manipulator"].to(batches[0].frames.device, wide)
 
-    def _pull_of(self, kind: str) -> float:
-        """How hard a prior pulls with share 1: the pull of its like, shared out evenly among those that are there."""
-        compared = self.priors.networks[kind].compares_with
-        alike = [other for other in self.weights if self.priors.networks[other].compares_with == compared]
-        whole = self.settings.content_pull if compared == "source" else self.settings.emotion_pull
-        return whole / len(alike)
+        def edits() -> Iterator[tuple[Tensor, EditedFrames]]:
+            for batch in batches:
+                prepared = self.prepared(networks, batch)
+                with torch.no_grad():
+                    edited = objectives.edited_windows(manipulator, prepared)
+                edited.requires_grad_()
+                scene, source = edited_scene(prepared, self.known.face, edited)
+                yield edited, objectives.edited_frames(prepared, scene.composed(scene.moved, source))
+
+        with evaluating(manipulator):
+            said = self.balance.weigh(edits())
+        self._kept.clear()
+        return said
 
     def prepared(self, networks: Networks, batch: Batch) -> Prepared:
         """The batch's windows and scenes, made once for all phases."""
@@ -217,7 +209,7 @@ class NEDLosses:
         critic = networks["manipulator_critic"]
         losses = objectives.manipulator_losses(settings, manipulator, critic, prepared.learnt, learnt, style)
         compared = "reference" if settings.guidance_placement == "released" else ""
-        if not self.priors.guiding(self.weights_given(), compared):
+        if not self.priors.guiding(self.balance.weights, compared):
             return losses, {}
         edited = objectives.edited_windows(manipulator, prepared)
         prepared.results["edited"] = edited.detach()
@@ -225,14 +217,10 @@ class NEDLosses:
         prepared.results["scene"] = scene.detached(), source
         return losses | self.guidance(prepared, scene.composed(scene.moved, source), compared), {}
 
-    def weights_given(self) -> dict[str, float]:
-        """The weights of guidance, 0 for the kinds that are left out."""
-        return dict.fromkeys(self.priors.networks, 0.0) | self.weights
-
     def guidance(self, prepared: Prepared, generated: Tensor, compared_with: str = "") -> dict[str, Tensor]:
         """What the frozen priors say of generated frames [B * F, 3, S, S]; see `FrozenPriors.guidance`."""
         edit = objectives.edited_frames(prepared, generated)
-        return self.priors.guidance(edit, self.weights_given(), compared_with)
+        return self.priors.guidance(edit, self.balance.weights, compared_with)
 
     def of_manipulator_critic(self, networks: Networks, batch: Batch) -> Losses:
         """Phase 2: the discriminator of windows."""
@@ -255,7 +243,7 @@ class NEDLosses:
         losses |= objectives.edit_tone(settings, scene, painted)
         if settings.guidance_placement == "released":
             redrawn = objectives.redrawn_frames(prepared, picture)
-            guided = self.priors.guidance(redrawn, self.weights_given(), "source")
+            guided = self.priors.guidance(redrawn, self.balance.weights, "source")
         else:
             guided = self.guidance(prepared, scene.composed(painted, source), "source")
         return losses | {f"{name}_renderer": value for name, value in guided.items()}, {}

@@ -13,17 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from spfem_dist.generators.face.maps import mask_edge, warped
+from spfem_dist.generators.face.light import with_colours_of
+from spfem_dist.generators.face.maps import EDGE, mask_edge, warped
 from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
 
 SOURCE, REFERENCE, MATCHED = 0, 1, 2
-#: Width of the soft edge within which an edited face passes into the source, pixels of 64.
-EDGE = 2 / 64
 
 
 @dataclass
@@ -242,7 +240,7 @@ def made_scene(
     moved = face.texture.drawn_on(moved, *expressions, drawn)
     soft = mask_edge(mask, max(1, round(EDGE * size)))
     if recoloured is not None:
-        moved = torch.where(recoloured[:, None, None, None], _recoloured(moved, around, soft), moved)
+        moved = torch.where(recoloured[:, None, None, None], with_colours_of(moved, around, soft), moved)
     axis = (torch.arange(size, device=grid.device, dtype=grid.dtype) + 0.5) * 2 / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     distance = 4 * (grid - torch.stack([x, y], -1)).permute(0, 3, 1, 2)
@@ -267,25 +265,3 @@ def edited_scene(prepared: Prepared, face: Face, edited: Tensor) -> tuple[Scene,
     picture = prepared.frames[:, SOURCE][at].flatten(0, 1)
     shape, seen = (torch.cat([points, anchors], 1) for points in (landmarks + shift, landmarks))
     return made_scene(face, shape, seen, picture, picture, (before, after)), picture
-
-
-def _recoloured(moved: Tensor, around: Tensor, soft: Tensor) -> Tensor:
-    """`moved` with the mean and spread that `around` has under the soft mask, channel by channel."""
-    weight = soft / soft.sum((2, 3), keepdim=True).clamp(min=1e-6)
-
-    def moments(picture: Tensor) -> tuple[Tensor, Tensor]:
-        mean = (picture * weight).sum((2, 3), keepdim=True)
-        return mean, (((picture - mean).square() * weight).sum((2, 3), keepdim=True) + 1e-4).sqrt()
-
-    (mean, spread), (wanted, wanted_spread) = moments(moved), moments(around)
-    return ((moved - mean) / spread * wanted_spread + wanted).clamp(-1, 1)
-
-
-def slow(error: Tensor, soft: Tensor) -> Tensor:
-    """The slow part of an error picture [N, C, S, S] under a soft mask: patches of light and colour, no lines."""
-    width = max(1, error.shape[-1] // 10)
-
-    def blurred(x: Tensor) -> Tensor:
-        return F.interpolate(F.avg_pool2d(x, width), x.shape[-2:], mode="bilinear", align_corners=False)
-
-    return blurred(error * soft) / (blurred(soft) + 1e-3)

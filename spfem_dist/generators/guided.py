@@ -1,0 +1,138 @@
+"""What every generator that frozen priors guide does alike: what it begins from, how hard each prior pulls, what its export says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spfem_dist.config import GuidedRun
+from spfem_dist.generators.load import PRETRAINING
+from spfem_dist.job_settings import Guidance, JobSettings
+from spfem_dist.priors.frozen import FrozenPriors
+from spfem_dist.priors.prior import EditedFrames
+from spfem_dist.saved import CONFIG
+from spfem_dist.storage import open_filesystem
+
+#: A prior whose gradient is shorter than this at every held-out edit wants nothing of them: its share stays its weight.
+LEAST = 1e-6
+
+
+def pretrained_folder(run: GuidedRun, pretraining: type[JobSettings]) -> str:
+    """Where the generator lies that a run goes on from: of the run it names, or of its own pre-training; '' where it has none.
+
+    pretraining: the class of its settings.
+    """
+    if run.pretrained:
+        fs, root = open_filesystem(run.pretrained)
+        if fs.exists(f"{root}/{CONFIG}"):
+            return run.pretrained
+        jobs = [file.split("/")[-3] for file in sorted(fs.glob(f"{root}/*/model/{CONFIG}"))]
+        if not jobs:
+            raise FileNotFoundError(
+                f"--pretrained {run.pretrained}: there is no finished pre-training; give the folder of a finished stage-2 run"
+            )
+        return f"{run.pretrained.rstrip('/')}/{PRETRAINING if PRETRAINING in jobs else jobs[0]}/model"
+    own = next((name for name, job in run.jobs().items() if isinstance(job, pretraining)), "")
+    return f"{run.folder()}/{own}/model" if own else ""
+
+
+def check_agreement(
+    name: str, settings: JobSettings, other: dict[str, Any], origin: str, fields: Sequence[str] = ("network",)
+) -> None:
+    """Raise ValueError where a pre-training's settings made other networks than the job `name` trains.
+
+    fields: of the settings, which say how the networks are built.
+    """
+    for field in fields:
+        if (mine := getattr(settings, field)) != other[field]:
+            raise ValueError(
+                f"--{name}.{field} is {mine}, the pre-training in {origin} has {other[field]}: give both the same (--{name}.{field} "
+                f"{other[field]}, or --pretraining.{field} {mine} for one of its own)"
+            )
+
+
+def described(
+    run: GuidedRun, settings: JobSettings, priors: dict[str, Any], weights: dict[str, float]
+) -> dict[str, Any]:
+    """What an exported generator says of its origin."""
+    return {
+        "run": run.name,
+        "seed": run.seed,
+        "steps": settings.steps,
+        "samples": settings.steps * settings.global_batch,
+        "priors": priors,
+        "guidance": weights,
+        "pretrained": str(Path(run.pretrained).name) if run.pretrained else "",
+    }
+
+
+def window_of(guidance: Guidance, priors: FrozenPriors, frames: int) -> int:
+    """Neighbouring frames that the guiding priors judge at once; ValueError where windows of `frames` frames hold fewer."""
+    kinds = priors.guiding(guidance)
+    longest = priors.frames(guidance)
+    if longest > frames:
+        name = next(kind for kind in kinds if priors.networks[kind].frames == longest)
+        raise ValueError(
+            f"the prior {name} judges windows of {longest} frames, data.frames_per_recording is {frames}: give --data.frames-per-recording "
+            f"{longest} or more"
+        )
+    return longest
+
+
+class Balance:
+    """weights: of the priors' guidance by kind; 0 for those that are left out. They begin as shares.
+
+    content_pull, emotion_pull: how hard the priors that compare with the source, and those that compare with the reference, pull at an
+    edit when training begins, together: the norm of their gradient for one sample. 0: their shares are weights.
+    """
+
+    def __init__(self, guidance: Guidance, priors: FrozenPriors, content_pull: float, emotion_pull: float):
+        self.priors, self.content_pull, self.emotion_pull = priors, content_pull, emotion_pull
+        self.guiding = {kind: guidance.get(kind, 1.0) for kind in priors.guiding(guidance)}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """See the class."""
+        return dict.fromkeys(self.priors.networks, 0.0) | self.guiding
+
+    def pulling(self) -> dict[str, float]:
+        """How hard each prior pulls with share 1: the pull of its like, shared out evenly among those that are there; without those
+        whose shares are weights."""
+        found = {}
+        for kind in self.guiding:
+            compared = self.priors.networks[kind].compares_with
+            alike = [other for other in self.guiding if self.priors.networks[other].compares_with == compared]
+            if whole := self.content_pull if compared == "source" else self.emotion_pull:
+                found[kind] = whole / len(alike)
+        return found
+
+    def weigh(self, edits: Iterable[tuple[Tensor, EditedFrames]]) -> list[str]:
+        """Set the weights so that the priors pull at these edits as they shall; in words. edits: see `pulls`."""
+        pulling = self.pulling()
+        found = pulls(list(pulling), self.priors, edits)
+        for kind, norm in found.items():
+            if norm > LEAST:
+                self.guiding[kind] *= pulling[kind] / norm
+        return [
+            f"guidance of {kind}: weight {self.guiding[kind]:.3g} (its gradient at weight 1: {norm:.3g} for one sample)"
+            for kind, norm in found.items()
+        ]
+
+
+def pulls(kinds: Sequence[str], priors: FrozenPriors, edits: Iterable[tuple[Tensor, EditedFrames]]) -> dict[str, float]:
+    """The norm of each prior's gradient of guidance with weight 1 at the edits of one sample, mean over all samples, by kind.
+
+    kinds: the priors that are asked. edits: what is edited of B samples [B, ...], wanting gradients, and the frames made of it.
+    """
+    norms: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
+    for edited, frames in edits:
+        for kind in kinds:
+            only = dict.fromkeys(priors.networks, 0.0) | {kind: 1.0}
+            total = torch.stack(list(priors.guidance(frames, only).values())).sum()
+            (gradient,) = torch.autograd.grad(total, edited, retain_graph=True)
+            norms[kind].append(gradient.flatten(1).norm(dim=1) * len(edited))
+    return {kind: float(torch.cat(found).mean()) for kind, found in norms.items()}

@@ -1,0 +1,87 @@
+"""What both jobs of ICface know before they train: faces in units, who speaks, and what a pre-training exported."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from spfem_dist.config import GuidedRun
+from spfem_dist.emotions import Emotion
+from spfem_dist.generators.face.recordings import Recorded, learnt_model, read_recordings, rests_of
+from spfem_dist.generators.guided import pretrained_folder
+from spfem_dist.generators.icface import saved
+from spfem_dist.generators.icface.pairs import Face, Measuring
+from spfem_dist.generators.icface.settings import Pretraining, Reenactment
+from spfem_dist.generators.icface.units import learnt_units
+from spfem_dist.generators.load import local_copy
+from spfem_dist.saved import CONFIG
+from spfem_dist.storage import open_filesystem
+from spfem_dist.streaming.feed import JobData
+
+
+class Known:
+    """Reads what it is asked for once, when it is asked for."""
+
+    def __init__(self, run: GuidedRun, settings: Reenactment, feed: JobData, device: torch.device):
+        self.run, self.settings, self.feed, self.device = run, settings, feed, device
+
+    @cached_property
+    def before(self) -> saved.Parts | None:
+        """What the pre-training of the run, or of the run that it names, exported; None where there is none (yet)."""
+        location = "" if isinstance(self.settings, Pretraining) else pretrained_folder(self.run, Pretraining)
+        if not location:
+            return None
+        fs, root = open_filesystem(location)
+        if not fs.exists(f"{root}/{CONFIG}"):
+            return None
+        with local_copy(location) as folder:
+            return saved.load_parts(folder)
+
+    @cached_property
+    def recordings(self) -> list[Recorded]:
+        """Of the training part."""
+        s = self.settings
+        return read_recordings(self.feed.source, self.feed.part("train"), s.speakers, s.clips_per_speaker)
+
+    @cached_property
+    def people(self) -> list[str]:
+        """The training speakers, sorted."""
+        train = self.feed.part("train")
+        shards = self.feed.source.reader.index.shards
+        return sorted({entry.speaker for shard in shards for entry in shard.groups if train(entry)})
+
+    @cached_property
+    def face(self) -> Face:
+        """The pre-training's units, else those of the training part; with the training speakers at rest."""
+        if self.before is not None:
+            units = self.before.units
+            rests = rests_of(units.model, self.recordings)
+        else:
+            model = learnt_model(self.recordings, self.feed.source.reader.index.landmarks)
+            rests = rests_of(model, self.recordings)
+            units = learnt_units(model, self.recordings, rests)
+        return Face.of(units, rests, self.device)
+
+    @cached_property
+    def measuring(self) -> Measuring:
+        """What is added to each batch."""
+        index = self.feed.source.reader.index
+        found: dict[tuple[str, int], list[np.ndarray]] = {}
+        for recorded in self.recordings:
+            shard, group = recorded.place
+            name = index.shards[shard].groups[group].key, list(Emotion).index(recorded.emotion)
+            seen = recorded.landmarks[recorded.valid]
+            measured = self.face.units.measured(seen, self.face.rests[recorded.speaker])
+            found.setdefault(name, []).append(measured.values.mean(0))
+        levels = {name: np.mean(values, 0) for name, values in found.items()}
+        return Measuring(self.face, self.people, levels, self.settings.across, self.run.data.size)
+
+
+def take_over(networks: dict[str, nn.Module], before: saved.Parts) -> None:
+    """Give fresh networks what a pre-training learnt; a head for other speakers begins anew."""
+    for key, network in networks.items():
+        own, learnt = network.state_dict(), before.networks[key].state_dict()
+        network.load_state_dict({n: learnt[n] if learnt[n].shape == own[n].shape else own[n] for n in own})

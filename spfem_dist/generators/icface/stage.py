@@ -1,0 +1,213 @@
+"""Stage 2 of training: ICface. Both generators alone on pairs of frames, then under the frozen priors."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spfem_dist.config import GuidedRun, Run
+from spfem_dist.generators.guided import Balance, check_agreement, described, pretrained_folder, window_of
+from spfem_dist.generators.icface import objectives
+from spfem_dist.generators.icface.known import Known, take_over
+from spfem_dist.generators.icface.networks import build_networks, halvings
+from spfem_dist.generators.icface.pairs import Prepared, prepare
+from spfem_dist.generators.icface.saved import save
+from spfem_dist.generators.icface.settings import Pretraining, Reenactment, Settings
+from spfem_dist.generators.load import local_copy
+from spfem_dist.nets.frozen import evaluating
+from spfem_dist.pictures import grid, tile
+from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
+from spfem_dist.priors.prior import EditedFrames
+from spfem_dist.records import Batch
+from spfem_dist.saved import read_config
+from spfem_dist.stage import Job, Losses, Networks, Phase
+from spfem_dist.streaming.feed import JobData, check_groups
+from spfem_dist.streaming.loader import Source
+from spfem_dist.streaming.views import MOTION
+
+
+class Stage:
+    """ICface learns from pairs of frames of one speaker; the priors of stage 1 stand still."""
+
+    name = "stage2"
+    reads_shards = True
+
+    def jobs(self, run: Run) -> list[str]:
+        """The pre-training, unless the run names another's, and the generator."""
+        given = isinstance(run, GuidedRun) and run.pretrained
+        return [name for name, job in run.jobs().items() if not (given and isinstance(job, Pretraining))]
+
+    def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
+        """The job `name` with its training stream and held-out samples, as worker `rank` of `size` sees it."""
+        run, settings = _checked(run, name)
+        named = () if isinstance(settings, Pretraining) else run.priors
+        priors = frozen_priors(named, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
+        return guided_job(run, name, priors, rank, size, device)
+
+    def check(self, run: Run, name: str) -> None:
+        """Raise what would keep ICface from training: no landmarks, no groups to draw from, priors that are not here, a side that the
+        discriminator cannot take."""
+        run, settings = _checked(run, name)
+        check_groups(run, MOTION, landmarks=True)
+        halvings(run.data.size)
+        if not isinstance(settings, Settings):
+            return
+        priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
+        priors.check_weights(settings.guidance, f"--{name}.guidance")
+        window_of(settings.guidance, priors, run.data.frames_per_recording)
+        own = next((job for job in run.jobs().values() if isinstance(job, Pretraining)), None)
+        if run.pretrained:
+            with local_copy(pretrained_folder(run, Pretraining)) as folder:
+                config = read_config(folder, "generator")
+            if config["kind"] != settings.kind:
+                raise ValueError(f"--pretrained {run.pretrained} is a {config['kind']}: give a run of this recipe")
+            check_agreement(name, settings, config["settings"], run.pretrained)
+            if (size := config["size"]) != run.data.size:
+                raise ValueError(
+                    f"--pretrained {run.pretrained} was trained on faces of {size} pixels, data.size is {run.data.size}: give --data.size "
+                    f"{size}, or another pre-training"
+                )
+        elif own is not None:
+            check_agreement(name, settings, own.model_dump(), "this run")
+
+
+def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
+    """ICface under `priors`, as worker `rank` of `size` sees it. The export checks that the priors are what they were."""
+    run, settings = _checked(run, name)
+    feed = JobData(run, settings, MOTION, Source(run.data, device, landmarks=True), rank, size, device)
+    known = Known(run, settings, feed, device)
+    feed.finish = lambda batch: known.measuring(batch)
+    losses = ICfaceLosses(settings, known, priors, feed.share.steps)
+    networks = build_networks(settings, run.data.size, len(known.people))
+
+    def begin() -> list[str]:
+        if known.before is not None:
+            take_over(networks, known.before)
+        return losses.weigh(networks, feed.first_samples(run.validation.samples)) if losses.balance.pulling() else []
+
+    def export(networks: Networks, folder: Path) -> None:
+        priors.check_untouched()
+        facts = described(run, settings, priors.sources, losses.balance.guiding)
+        save(folder, networks, known.face.units, len(known.people), settings, run.data, facts)
+
+    return Job(
+        name,
+        networks,
+        {"reenactor": settings.optimizer, "critic": settings.critic},
+        losses.phases(),
+        settings,
+        feed.batches,
+        feed.validation,
+        feed.facts,
+        validation_losses=losses.held_out,
+        pictures=losses.pictures,
+        registers=isinstance(settings, Settings),
+        close=feed.close,
+        begin=begin,
+        export=export,
+    )
+
+
+class ICfaceLosses:
+    """What a step computes: the phases' losses, the held-out judgement, the pictures. balance: of the priors' guidance."""
+
+    def __init__(self, settings: Reenactment, known: Known, priors: FrozenPriors, micro_batches: int):
+        self.settings, self.known, self.priors, self.micro_batches = settings, known, priors, micro_batches
+        guided = settings if isinstance(settings, Settings) else Settings(guidance={})
+        self.balance = Balance(guided.guidance, priors, guided.content_pull, guided.emotion_pull)
+        self.edits = isinstance(settings, Settings)
+        self.edited = window_of(guided.guidance, priors, known.run.data.frames_per_recording)
+        self._kept: OrderedDict[int, tuple[Batch, Prepared]] = OrderedDict()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The order in which the networks learn within one step: who makes, then who judges what was made."""
+        return Phase("reenactor", self.of_reenactor), Phase("critic", self.of_critic)
+
+    def weigh(self, networks: Networks, batches: list[Batch]) -> list[str]:
+        """Set the weights so that the priors pull at edits of these samples as settings say, those alike sharing their pull; in words."""
+        wide = torch.float64 if self.known.run.zero.precision == "fp64" else torch.float32
+        reenactor = networks["reenactor"].to(batches[0].frames.device, wide)
+
+        def edits() -> Iterator[tuple[Tensor, EditedFrames]]:
+            for batch in batches:
+                prepared = self.prepared(networks, batch)
+                with torch.no_grad():
+                    edited = objectives.drawn(reenactor, prepared, True)["edited"]
+                edited = edited.unflatten(0, prepared.edited.shape).requires_grad_()
+                yield edited, objectives.edited_frames(prepared, edited.flatten(0, 1))
+
+        with evaluating(reenactor):
+            said = self.balance.weigh(edits())
+        self._kept.clear()
+        return said
+
+    def prepared(self, networks: Networks, batch: Batch) -> Prepared:
+        """The batch's pairs and edits, made once for both phases."""
+        if (kept := self._kept.get(id(batch))) is not None and kept[0] is batch:
+            return kept[1]
+        dtype = next(networks["reenactor"].parameters()).dtype
+        made = prepare(batch, self.known.face, dtype, self.edited)
+        self._kept[id(batch)] = (batch, made)
+        while len(self._kept) > self.micro_batches:
+            self._kept.popitem(last=False)
+        return made
+
+    def of_reenactor(self, networks: Networks, batch: Batch) -> Losses:
+        """Phase 1: neutraliser and animator, which the priors reach through the edited picture."""
+        prepared = self.prepared(networks, batch)
+        found = self._drawn(networks, prepared)
+        losses = objectives.reenactor_losses(self.settings, networks["critic"], prepared, found)
+        return losses | self.guidance(prepared, found), {}
+
+    def guidance(self, prepared: Prepared, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the frozen priors say of the edits; nothing where none guides."""
+        if not self.balance.guiding:
+            return {}
+        edit = objectives.edited_frames(prepared, found["edited"])
+        return self.priors.guidance(edit, self.balance.weights)
+
+    def of_critic(self, networks: Networks, batch: Batch) -> Losses:
+        """Phase 2: the discriminator with its heads."""
+        prepared = self.prepared(networks, batch)
+        if "made" not in prepared.results:
+            with torch.no_grad():
+                self._drawn(networks, prepared)
+        return objectives.critic_losses(self.settings, networks["critic"], prepared, prepared.results["made"]), {}
+
+    def _drawn(self, networks: Networks, prepared: Prepared) -> dict[str, Tensor]:
+        """What the generators make, left for the discriminator too."""
+        found = objectives.drawn(networks["reenactor"], prepared, self.edits)
+        prepared.results["made"] = [found[name].detach() for name in ("made", "plain", "edited") if name in found]
+        return found
+
+    def held_out(self, networks: Networks, batch: Batch) -> Losses:
+        """Held-out: the distance to the driving frame, what the priors say of edits."""
+        prepared = self.prepared(networks, batch)
+        found = objectives.drawn(networks["reenactor"], prepared, self.edits)
+        absolute, _ = objectives.reconstruction_errors(prepared, found["made"])
+        return {"icface/picture": absolute} | self.guidance(prepared, found), {}
+
+    def pictures(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
+        """`pairs`: a picture, without expression, as the driving frame, that frame. `edits`: source, without expression, edit, reference."""
+        prepared = self.prepared(networks, batch)
+        found = objectives.drawn(networks["reenactor"], prepared, self.edits)
+        shown = [(prepared.picture, found["plain"], found["made"], prepared.driving)]
+        if self.edits:
+            first = [pictures[:: self.edited] for pictures in (prepared.to_edit, found["calm"], found["edited"])]
+            reference = objectives.edited_frames(prepared, found["edited"]).reference[:, 0]
+            shown.append((*first, reference))
+        count = range(min(4, len(batch)))
+        pages = [grid([[tile(column[i].float()) for column in columns] for i in count]) for columns in shown]
+        return dict(zip(("pairs", "edits"), pages, strict=False))
+
+
+def _checked(run: Run, name: str) -> tuple[GuidedRun, Reenactment]:
+    settings = run.jobs()[name]
+    if not isinstance(run, GuidedRun) or not isinstance(settings, Reenactment):
+        raise TypeError(f"{name} of run {run.name!r} is a {type(settings).__module__}.Settings: it has another stage")
+    return run, settings
