@@ -312,7 +312,8 @@ class GuidedRun(Run):
         description="The frozen priors: the folder of a stage-1 run, folders of single priors, or registered ones (models:/NAME). "
         "Empty trains without guidance.",
     )
-    pretrained: Annotated[str, Place()] = Field(
+    pretrained: Annotated[str, Place(names=("shipped",))] = Field(
         "",
-        description="Folder of a run whose pre-trained generator is gone on from; the run's own pre-training is left out then.",
+        description="What is gone on from: the folder of a run, its pre-trained generator, or of an exported generator, or `shipped`, the "
+        "package's own; the run's own pre-training is left out then.",
     )

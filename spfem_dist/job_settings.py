@@ -40,17 +40,18 @@ class Operations(Section):
 class Place:
     """Marks a setting that is a path, or a tuple of them: relative ones start where the run was started (see `Run.absolute`).
 
-    prefix, suffix: only what begins and ends so is a path.
+    prefix, suffix: only what begins and ends so is a path. names: values that are no paths but something's name.
     """
 
     prefix: str = ""
     suffix: str = ""
+    names: tuple[str, ...] = ()
 
     def absolute(self, value: Any, full: Callable[[str], str]) -> Any:
         """`value` with `full` called on its path, or on each of them."""
         if isinstance(value, tuple):
             return tuple(self.absolute(one, full) for one in value)
-        if not (value.startswith(self.prefix) and value.endswith(self.suffix)):
+        if value in self.names or not (value.startswith(self.prefix) and value.endswith(self.suffix)):
             return value
         return self.prefix + full(value.removeprefix(self.prefix))
 

@@ -92,6 +92,15 @@ RUN_BY = {
     "python recipes/heads.py --pretraining-only --size 64 --identities 24 --sentences 3 --steps 800 --local": (
         "tests/e2e/test_heads_recipe.py::test_the_packages_weights_are_made_by_one_command"
     ),
+    "python recipes/cdrl_stage2.py --pretrained shipped --data.shards shards/mine --data.split shards/mine/split.json --ned.steps 100 --ned.pairs 20 --name mine": (
+        "tests/generators/test_fine_tuning.py::test_the_packages_generator_learns_on_from_recordings"
+    ),
+    "spfem prepare folder recordings --out shards/mine --size 64": (
+        "tests/prepare/test_prepare_folder.py::test_a_folder_of_speakers_is_read_by_its_names"
+    ),
+    "spfem edit talk.mp4 --emotion happy --generator runs/mine": (
+        f"{EDITING}::test_a_clip_takes_on_an_emotion_and_is_shown_beside_its_source"
+    ),
     "python recipes/metric_nets.py": "tests/evaluation/test_judges.py::test_two_ray_workers_repeat_the_losses_of_one_process",
     "spfem evaluate generator runs/demo-stage2 --judges runs/judges": (
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"

@@ -66,9 +66,9 @@ def test_a_prior_is_refused_and_not_registered(tmp_path):
 def test_a_generator_is_refused_whichever_file_it_is_in(file, tmp_path):
     import shutil
 
-    from spfem_dist.generators.load import _SHIPPED_FOLDER
+    from spfem_dist.generators.load import SHIPPED_FOLDER
 
-    folder = shutil.copytree(_SHIPPED_FOLDER, tmp_path / "generator")
+    folder = shutil.copytree(SHIPPED_FOLDER, tmp_path / "generator")
     spoil(folder / f"{file}.safetensors")
     with pytest.raises(ValueError, match=f"{file}.safetensors {WORDS}"):
         load_generator(folder)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spfem_dist.config import GuidedRun
-from spfem_dist.generators.load import PRETRAINING
+from spfem_dist.generators.load import PRETRAINING, SHIPPED, SHIPPED_FOLDER
 from spfem_dist.job_settings import Guidance, JobSettings
 from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import EditedFrames
@@ -26,6 +26,8 @@ def pretrained_folder(run: GuidedRun, pretraining: type[JobSettings]) -> str:
 
     pretraining: the class of its settings.
     """
+    if run.pretrained == SHIPPED:
+        return str(SHIPPED_FOLDER)
     if run.pretrained:
         fs, root = open_filesystem(run.pretrained)
         if fs.exists(f"{root}/{CONFIG}"):

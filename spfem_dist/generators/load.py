@@ -16,7 +16,7 @@ from spfem_dist.storage import open_filesystem
 
 #: The name of the generator that comes with the package, and where it lies.
 SHIPPED = "shipped"
-_SHIPPED_FOLDER = Path(__file__).parent / SHIPPED
+SHIPPED_FOLDER = Path(__file__).parent / SHIPPED
 #: Job whose generator is there to be gone on from.
 PRETRAINING = "pretraining"
 
@@ -28,7 +28,7 @@ def load_generator(location: str | Path) -> Generator:
     Raises FileNotFoundError that says what is there instead, ValueError for a damaged one, another version or an unknown kind.
     """
     if str(location) == SHIPPED:
-        location = _SHIPPED_FOLDER
+        location = SHIPPED_FOLDER
     if str(location).startswith("models:/"):
         from spfem_dist.tracking.models import fetch_model
 
