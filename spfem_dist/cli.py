@@ -250,6 +250,35 @@ def evaluate_judges(source: tyro.conf.Positional[Path], judges: Literal["open"] 
         say(found, Console())
 
 
+@evaluate.command(name="units")
+def evaluate_units(
+    source: tyro.conf.Positional[str],
+    found: bool = False,
+    noise: float | None = None,
+    most: int = 0,
+    json: bool = False,
+) -> None:
+    """Fit the face of 52 units to heads whose units are known, or to films of real faces, and say how well it explains them.
+
+    Args:
+        source: Shards of a rendered corpus that hold true units; or a film, or a folder of films.
+        found: Of shards, fit to the landmarks that the mesh finds in the frames, and not to the exact ones that they hold.
+        noise: Deviation of the landmarks that the fit reckons with, in eye distances. Left out, what suits the source.
+        most: Of shards, so many recordings, evenly spread, in place of all.
+        json: Print the figures as JSON.
+    """
+    from rich.console import Console
+
+    from spfem_dist.evaluation import units
+
+    films = "://" not in source and Path(source).exists() and not (Path(source) / "index.json").exists()
+    figures = units.units_of_films(Path(source), noise) if films else units.units_of_shards(source, found, noise, most)
+    if json:
+        print(dumps(asdict(figures), indent=2))
+    else:
+        units.say(figures, Console())
+
+
 @evaluate.command(name="compare")
 def evaluate_compare(
     run_a: tyro.conf.Positional[str],

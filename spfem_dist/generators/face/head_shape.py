@@ -16,6 +16,8 @@ from spfem_dist.head.asset import expected, head
 #: How far, and how smoothly, a person's neutral face may differ from any of the head's identities: deviation, and reach, eye distances; number of
 #: such changes along each axis.
 _DEVIATION, _REACH, _SMOOTH = 0.03, 0.35, 40
+#: Deviation of where eyeballs lie beneath the lids, eye distances: without it, eyes that stand far apart would be taken for eyes that look outwards.
+_EYEBALL = 0.03
 #: Deviation that is granted to every unit, and to its change between frames, beyond what the corpus's programme shows.
 _LOOSE, _LOOSE_STEP = 0.05, 0.05
 
@@ -62,7 +64,7 @@ class HeadShape:
             topology=order,
             names=asset.names,
             mean=tensor(mean),
-            identity=tensor(np.concatenate([points(asset.basis) * scale, _smooth_changes(mean)])),
+            identity=tensor(np.concatenate([points(asset.basis) * scale, _smooth_changes(mean), _iris_changes(order)])),
             units=tensor(points(asset.units) * scale),
             usual=tensor(prior.mean),
             between=tensor(prior.between + _LOOSE**2 * every),
@@ -88,3 +90,12 @@ def _smooth_changes(mean: np.ndarray) -> np.ndarray:
     kept = min(_SMOOTH, len(mean))
     parts = (vectors[:, -kept:] * np.sqrt(np.maximum(values[-kept:], 0))).T * _DEVIATION
     return np.concatenate([parts[:, :, None] * axis for axis in np.eye(3)])
+
+
+def _iris_changes(order: Topology) -> np.ndarray:
+    """Displacements [4, L, 3] of either iris to the right and down; none where the order has no irises."""
+    changes = np.zeros((2 * len(order.irises), order.points, 3))
+    for number, iris in enumerate(order.irises):
+        for axis in range(2):
+            changes[2 * number + axis, list(iris), axis] = _EYEBALL
+    return changes
