@@ -9,6 +9,7 @@ from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.face.maps import grid_of, warped
 from spfem_dist.generators.face.recordings import learnt_model, read_recordings, rests_of
+from spfem_dist.generators.face.texture import lit
 from spfem_dist.generators.icface.networks import SIZES, Critic, Known, Reenactor, build_networks, halvings, neutral
 from spfem_dist.generators.icface.pairs import Face
 from spfem_dist.generators.icface.settings import Settings
@@ -126,7 +127,7 @@ def stirred(seed=0) -> Reenactor:
 
 
 def test_an_animator_that_does_nothing_leaves_the_neutral_picture():
-    network, still = stirred(), Known(*torch.zeros(3, 2, 32, 32, 2))
+    network, still = stirred(), Known(*torch.zeros(3, 2, 32, 32, 2), *torch.zeros(2, 2, 3, 32, 32))
     pictures, shown, wanted = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, CONDITION), torch.randn(2, CONDITION)
     with torch.no_grad():
         made, plain, flow = network(pictures, shown, wanted, still)
@@ -143,12 +144,13 @@ def test_generators_begin_with_what_units_are_known_to_move():
     torch.manual_seed(0)
     pictures, whole = torch.rand(2, 3, 32, 32) * 2 - 1, 0.05 * torch.randn(2, 32, 32, 2)
     calm, between = 0.05 * torch.randn(2, 2, 32, 32, 2)
-    conditions = torch.randn(2, CONDITION)
+    conditions, dark = torch.randn(2, CONDITION), -torch.rand(2, 3, 32, 32)
+    known = Known(calm, between, whole, torch.zeros(2, 3, 32, 32), dark)
     with torch.no_grad():
-        made, plain, flow = Reenactor(SIZES["small"])(pictures, conditions, conditions, Known(calm, between, whole))
+        made, plain, flow = Reenactor(SIZES["small"])(pictures, conditions, conditions, known)
     assert flow.equal(whole)
-    torch.testing.assert_close(made, warped(pictures, grid_of(whole)))
-    torch.testing.assert_close(plain, warped(pictures, grid_of(calm)))
+    torch.testing.assert_close(made, lit(warped(pictures, grid_of(whole)), dark), atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain, warped(pictures, grid_of(calm)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
@@ -303,7 +305,7 @@ def test_a_step_never_asks_the_host_once_its_batch_is_there(guided):
     """On the meta device there is nothing to ask: whatever reads a value, or draws on the host, raises."""
     job, frozen, batch = guided()
     known = losses_of(job).known
-    known.face = Face.of(known.face.units, known.face.rests, device="meta")
+    known.face = Face.of(known.face.units, known.face.texture, known.face.rests, device="meta")
     for network in (*job.networks.values(), *frozen.networks.values()):
         network.to("meta")
     names = set()

@@ -1,4 +1,7 @@
-"""How the speakers of a part of the shards move: their landmarks, read once, no frame decoded; a function of the shards alone."""
+"""How the speakers of a part of the shards move and what that draws on them; functions of the shards alone.
+
+Landmarks are read once, and no frame is decoded for them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from spfem_dist.emotions import Emotion
+from spfem_dist.generators.face.maps import FaceMaps
 from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model
+from spfem_dist.generators.face.texture import ExpressionTexture, TextureFit, side_of
 from spfem_dist.generators.face.topology import topology
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import matches_of
+
+#: Frames of a recording from which the expression texture learns.
+TEXTURE_FRAMES = 5
 
 
 @dataclass(frozen=True)
@@ -77,3 +86,29 @@ def rests_of(model: FaceModel, recordings: Sequence[Recorded]) -> dict[str, np.n
         shapes = [model.seen_from_the_front(r.landmarks[r.valid].astype(np.float64))[0] for r in calm]
         rests[speaker] = np.concatenate(shapes).mean(0)
     return rests
+
+
+def fitted_texture(
+    source: Source, recordings: Sequence[Recorded], maps: FaceMaps, coefficients: Callable[[Recorded], np.ndarray]
+) -> ExpressionTexture:
+    """The expression texture of these recordings; each worker unwraps the frames of its own share of the speakers. A collective.
+
+    coefficients: float32 [T, C] of a recording, which the texture explains what is drawn by.
+    """
+    together = torch.distributed.is_initialized()
+    rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
+    fit = TextureFit(maps, side_of(source.data.size), coefficients(recordings[0]).shape[1])
+    for speaker in sorted({r.speaker for r in recordings})[rank::size]:
+        shown = []
+        for recorded in (r for r in recordings if r.speaker == speaker):
+            at = np.flatnonzero(recorded.valid)
+            at = np.unique(at[np.linspace(0, len(at) - 1, TEXTURE_FRAMES).round().astype(int)])
+            group = source.group(*recorded.place)
+            recording = next(r for r in group.recordings if r.name == recorded.name)
+            (frames,) = source.frames([(recorded.place, recording, at)])
+            landmarks = recorded.landmarks[at]
+            vertices = np.concatenate([landmarks, maps.anchors(landmarks)], 1)
+            found = torch.from_numpy(coefficients(recorded)[at])
+            shown.append((frames.permute(0, 3, 1, 2), torch.from_numpy(vertices), found))
+        fit.add_speaker(shown)
+    return fit.solve()

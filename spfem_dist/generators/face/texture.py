@@ -19,8 +19,8 @@ from spfem_dist.generators.face.maps import FaceMaps, warped
 from spfem_dist.generators.face.model import COEFFICIENTS
 from spfem_dist.saved import load_tensors, save_tensors
 
-#: Numbers that are made of the coefficients of one frame.
-FEATURES = 3 * COEFFICIENTS
+#: Numbers that are made of each coefficient of one frame.
+PER_COEFFICIENT = 3
 #: Pictures of which every texture is a sum.
 RANK = 32
 #: Added to pixel values before the logarithm: noise in the dark is no line.
@@ -32,27 +32,27 @@ SLOW, EYES, LIPS, EDGE = 7 / 128, 15 / 128, 5 / 128, 21 / 128
 
 
 def features(coefficients: Tensor) -> Tensor:
-    """[..., 51] -> [..., 153]: a line may deepen faster than its muscle moves, and need not pale when that moves the other way."""
+    """[..., C] -> [..., 3 C]: a line may deepen faster than its muscle moves, and need not pale when that moves the other way."""
     return torch.cat([coefficients, coefficients.clamp(min=0), coefficients.square().clamp(max=9)], -1)
 
 
 class ExpressionTexture:
-    """codes: float32 [153, 32]. pictures: float32 [32, 3, U, U], of which a frame's log light is the sum that its code says."""
+    """codes: float32 [3 C, 32] of C coefficients. pictures: float32 [32, 3, U, U], of which a frame's log light is the sum that its code says."""
 
     def __init__(self, codes: Tensor, pictures: Tensor):
         self.codes, self.pictures = codes, pictures
 
     @classmethod
-    def empty(cls, side: int) -> ExpressionTexture:
+    def empty(cls, side: int, coefficients: int = COEFFICIENTS) -> ExpressionTexture:
         """The texture that draws nothing."""
-        return cls(torch.zeros(FEATURES, RANK), torch.zeros(RANK, 3, side, side))
+        return cls(torch.zeros(PER_COEFFICIENT * coefficients, RANK), torch.zeros(RANK, 3, side, side))
 
     def to(self, device: torch.device | str) -> ExpressionTexture:
         """The same on `device`."""
         return ExpressionTexture(self.codes.to(device), self.pictures.to(device))
 
     def light(self, source: Tensor, wanted: Tensor, maps: Tensor) -> Tensor:
-        """Log light [N, 3, S, S] that a change of coefficients [N, 51] draws on faces with `maps` [N, 10, S, S].
+        """Log light [N, 3, S, S] that a change of coefficients [N, C] draws on faces with `maps` [N, 10, S, S].
 
         Differentiable in the coefficients and in the landmarks behind the maps.
         """
@@ -64,20 +64,23 @@ class ExpressionTexture:
 
     def drawn_on(self, picture: Tensor, source: Tensor, wanted: Tensor, maps: Tensor) -> Tensor:
         """Pictures [N, 3, S, S] in [-1, 1] with another expression's lines; see `light`."""
-        gain = self.light(source, wanted, maps).exp()
-        lit = ((picture.to(gain.dtype) + 1) * 127.5 + DARK) * gain - DARK
-        return lit.clamp(0, 255) / 127.5 - 1
+        return lit(picture, self.light(source, wanted, maps)).clamp(-1, 1)
 
     def save(self, file: Path) -> None:
         """Write it as safetensors, the pictures in half precision."""
         save_tensors({"codes": self.codes.cpu().contiguous(), "pictures": self.pictures.cpu().half()}, file)
 
     @classmethod
-    def load(cls, file: Path, side: int) -> ExpressionTexture:
-        """The texture in `file`. Raises ValueError where the file is damaged or of another side."""
-        shapes = {"codes": (FEATURES, RANK), "pictures": (RANK, 3, side, side)}
+    def load(cls, file: Path, side: int, coefficients: int = COEFFICIENTS) -> ExpressionTexture:
+        """The texture in `file`. Raises ValueError where the file is damaged, of another side or of other coefficients."""
+        shapes = {"codes": (PER_COEFFICIENT * coefficients, RANK), "pictures": (RANK, 3, side, side)}
         found = load_tensors(file, {n: torch.empty(s, device="meta") for n, s in shapes.items()}, "generator")
         return cls(found["codes"].float(), found["pictures"].float())
+
+
+def lit(picture: Tensor, light: Tensor) -> Tensor:
+    """Pictures in [-1, 1] under log light of the same shape; not clamped."""
+    return (((picture.to(light.dtype) + 1) * 127.5 + DARK) * light.exp() - DARK) / 127.5 - 1
 
 
 def side_of(size: int) -> int:
@@ -88,8 +91,8 @@ def side_of(size: int) -> int:
 class TextureFit:
     """Sums over frames that a texture is solved from; each worker adds the frames of speakers of its own."""
 
-    def __init__(self, maps: FaceMaps, side: int):
-        self.maps, self.side = maps, side
+    def __init__(self, maps: FaceMaps, side: int, coefficients: int = COEFFICIENTS):
+        self.maps, self.side, self.coefficients = maps, side, coefficients
         flat = maps.flat[None] * side
         drawn, self._corners, self._weights = maps.covered(flat, side)
         self._mask = (drawn >= 0).float()[:, None]
@@ -99,11 +102,12 @@ class TextureFit:
         self._around = self._blurred(self._mask).clamp(min=1e-3)
         wide = {"dtype": torch.float64, "device": flat.device}
         self._count = torch.zeros(1, **wide)
-        self._xx = torch.zeros(FEATURES, FEATURES, **wide)
-        self._xy = torch.zeros(FEATURES, 3 * side * side, **wide)
+        count = PER_COEFFICIENT * coefficients
+        self._xx = torch.zeros(count, count, **wide)
+        self._xy = torch.zeros(count, 3 * side * side, **wide)
 
     def add_speaker(self, frames: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """What one speaker shows: (pictures uint8 [K, 3, S, S], vertices [K, V, 2] in their pixels, coefficients [K, 51])."""
+        """What one speaker shows: (pictures uint8 [K, 3, S, S], vertices [K, V, 2] in their pixels, coefficients [K, C])."""
         x = torch.cat([features(coefficients.double()) for _, _, coefficients in frames]).to(self._xx.device)
         y = torch.cat([self.detail(pictures, vertices).flatten(1) for pictures, vertices, _ in frames])
         x, y = x - x.mean(0), y - y.mean(0)
@@ -127,9 +131,9 @@ class TextureFit:
             for total in (self._count, self._xx, self._xy):
                 dist.all_reduce(total)
         if self._count == 0:
-            return ExpressionTexture.empty(self.side)
+            return ExpressionTexture.empty(self.side, self.coefficients)
         spread = self._xx / self._count
-        spread = spread + RIDGE * spread.diagonal().mean().clamp(min=1e-9) * torch.eye(FEATURES).to(spread)
+        spread = spread + RIDGE * spread.diagonal().mean().clamp(min=1e-9) * torch.eye(len(spread)).to(spread)
         weights = torch.linalg.solve(spread, self._xy / self._count) * self._kept().double().flatten().repeat(3)
         # Of all sums of RANK pictures this one errs least on the frames: principal parts of what the weights draw there.
         values, vectors = torch.linalg.eigh(spread)

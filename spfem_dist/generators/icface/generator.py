@@ -13,7 +13,7 @@ from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.face.maps import grid_of, warped
 from spfem_dist.generators.generator import Face as Shown
 from spfem_dist.generators.generator import Motion
-from spfem_dist.generators.icface.pairs import Face, edited_values, known_flows, shapes
+from spfem_dist.generators.icface.pairs import Face, edited_values, known_changes, shapes
 from spfem_dist.generators.icface.units import Measured
 from spfem_dist.generators.rendered import Rendered
 from spfem_dist.nets.frozen import freeze
@@ -36,7 +36,7 @@ class TrainedICface:
         """Compute on `device`."""
         self.device = torch.device(device)
         self.reenactor.to(self.device)
-        self.face = Face.of(self.units, device=self.device)
+        self.face = Face.of(self.units, self.face.texture, device=self.device)
         return self
 
     def drive(
@@ -71,12 +71,12 @@ class TrainedICface:
         # The wanted face as the motion has it, which may have been smoothed, or is known better than units say.
         faces[:, 2, : motion.target.shape[1]] = motion.target[rows]
         places = torch.from_numpy(faces).to(self.device)
-        known, soft = known_flows(self.face.maps, places, self.size)
         picture = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         shown, asked = (
             torch.from_numpy(np.concatenate([values, measured.pose], 1).astype(np.float32)).to(self.device)
             for values in (measured.values, wanted)
         )
+        known, soft = known_changes(self.face, places, shown, asked, self.size)
         drawn, _, flow = self.reenactor(picture, shown, asked, known)
         residual = (drawn - warped(picture, grid_of(flow))) * 127.5
         if flow_side is not None and flow_side != self.size:

@@ -10,12 +10,19 @@ from torch import nn
 
 from spfem_dist.config import GuidedRun
 from spfem_dist.emotions import Emotion
-from spfem_dist.generators.face.recordings import Recorded, learnt_model, read_recordings, rests_of
+from spfem_dist.generators.face.recordings import (
+    Recorded,
+    fitted_texture,
+    learnt_model,
+    read_recordings,
+    rests_of,
+)
+from spfem_dist.generators.face.texture import ExpressionTexture, side_of
 from spfem_dist.generators.guided import pretrained_folder
 from spfem_dist.generators.icface import saved
 from spfem_dist.generators.icface.pairs import Face, Measuring
 from spfem_dist.generators.icface.settings import Pretraining, Reenactment
-from spfem_dist.generators.icface.units import learnt_units
+from spfem_dist.generators.icface.units import NAMES, learnt_units
 from spfem_dist.generators.load import local_copy
 from spfem_dist.saved import CONFIG
 from spfem_dist.storage import open_filesystem
@@ -55,15 +62,25 @@ class Known:
 
     @cached_property
     def face(self) -> Face:
-        """The pre-training's units, else those of the training part; with the training speakers at rest."""
+        """The pre-training's units and lines, else those of the training part, without lines until `fit_texture`; with its speakers at rest."""
         if self.before is not None:
-            units = self.before.units
+            units, texture = self.before.units, self.before.texture
             rests = rests_of(units.model, self.recordings)
         else:
             model = learnt_model(self.recordings, self.feed.source.reader.index.landmarks)
             rests = rests_of(model, self.recordings)
             units = learnt_units(model, self.recordings, rests)
-        return Face.of(units, rests, self.device)
+            texture = ExpressionTexture.empty(side_of(self.run.data.size), len(NAMES))
+        return Face.of(units, texture, rests, self.device)
+
+    def fit_texture(self) -> None:
+        """Learn the lines that units draw, from frames of the training part. A collective."""
+        face = self.face
+
+        def values(recorded: Recorded) -> np.ndarray:
+            return face.units.measured(recorded.landmarks, face.rests[recorded.speaker]).values
+
+        face.texture = fitted_texture(self.feed.source, self.recordings, face.maps, values)
 
     @cached_property
     def measuring(self) -> Measuring:

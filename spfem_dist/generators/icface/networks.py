@@ -6,7 +6,7 @@ What differs from the published form (released.py) and why is in docs/generators
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.generators.face.maps import grid_of, warped
+from spfem_dist.generators.face.texture import lit
 from spfem_dist.generators.icface.settings import Reenactment
 from spfem_dist.generators.icface.units import CONDITION, POSE
 
@@ -42,20 +43,22 @@ SIZES: dict[Literal["small", "paper"], Sizes] = {
 
 @dataclass(frozen=True)
 class Known:
-    """How units are known to move a picture: flows [N, S, S, 2] as `FaceMaps.flow` has them, in single precision or better.
+    """How units are known to change a picture, in single precision or better.
 
-    calm: from the face without expression to the picture. between: from the wanted face to the one without expression. whole: from the
-    wanted face to the picture.
+    Flows [N, S, S, 2] as `FaceMaps.flow` has them. calm: from the face without expression to the picture. between: from the wanted face to
+    the one without expression. whole: from the wanted face to the picture. calm_light, light: log light [N, 3, S, S] that is drawn on the
+    face without expression, and on the wanted one.
     """
 
     calm: Tensor
     between: Tensor
     whole: Tensor
+    calm_light: Tensor
+    light: Tensor
 
     def joined(self, other: Known) -> Known:
         """Both, one after the other."""
-        pairs = ((self.calm, other.calm), (self.between, other.between), (self.whole, other.whole))
-        return Known(*(torch.cat(pair) for pair in pairs))
+        return Known(*(torch.cat([getattr(one, f.name) for one in (self, other)]) for f in fields(self)))
 
 
 class _Block(nn.Module):
@@ -117,7 +120,7 @@ class PictureNetwork(nn.Module):
 
 
 class Reenactor(nn.Module):
-    """Both generators. Each is shown its picture as its units are known to move it, and moves and paints what is lacking.
+    """Both generators. Each is shown its picture as units are known to change it, and moves and paints what is lacking.
 
     What one moves and the other moves further is looked up once in the picture, so that it stays sharp.
     """
@@ -138,13 +141,18 @@ class Reenactor(nn.Module):
             flow, paint = network(seen.to(dtype), condition)
             return flow.to(whole.dtype).permute(0, 2, 3, 1), paint.to(whole.dtype)
 
-        calm_flow, calm_paint = asked(self.neutraliser, warped(picture, grid_of(calm)), neutral(shown))
-        plain = warped(picture, grid_of(calm + calm_flow)) + calm_paint
-        flow, paint = asked(self.animator, warped(plain, grid_of(between)), wanted)
+        def drawn(flow: Tensor, light: Tensor) -> Tensor:
+            return lit(warped(picture, grid_of(flow)), light)
+
+        calm_flow, calm_paint = asked(self.neutraliser, drawn(calm, known.calm_light), neutral(shown))
+        plain = drawn(calm + calm_flow, known.calm_light) + calm_paint
         before = torch.cat([calm_flow.permute(0, 3, 1, 2), calm_paint], 1)
-        before = warped(before, grid_of(between + flow))
-        whole = whole + flow + before[:, :2].permute(0, 2, 3, 1)
-        made = warped(picture, grid_of(whole)) + before[:, 2:] + paint
+        left = warped(before, grid_of(between))
+        seen = drawn(whole + left[:, :2].permute(0, 2, 3, 1), known.light) + left[:, 2:]
+        flow, paint = asked(self.animator, seen, wanted)
+        left = warped(before, grid_of(between + flow))
+        whole = whole + flow + left[:, :2].permute(0, 2, 3, 1)
+        made = drawn(whole, known.light) + left[:, 2:] + paint
         return made.to(dtype), plain.to(dtype), whole
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from spfem_dist.generators.face.light import with_colours_of
 from spfem_dist.generators.face.maps import EDGE, FaceMaps, mask_edge, warped
+from spfem_dist.generators.face.texture import ExpressionTexture
 from spfem_dist.generators.icface.networks import Known
-from spfem_dist.generators.icface.units import LandmarkUnits, Measured
+from spfem_dist.generators.icface.units import NAMES, LandmarkUnits, Measured
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
 
@@ -27,21 +28,23 @@ SOURCE, REFERENCE = 0, 1
 
 @dataclass
 class Face:
-    """What a job knows of faces: units, what masks are drawn with, and each training speaker's shape at rest."""
+    """What a job knows of faces: units, the maps of their mesh, the lines that units draw, and each training speaker's shape at rest."""
 
     units: LandmarkUnits
     maps: FaceMaps
+    texture: ExpressionTexture
     rests: Mapping[str, np.ndarray]
 
     @classmethod
     def of(
         cls,
         units: LandmarkUnits,
+        texture: ExpressionTexture,
         rests: Mapping[str, np.ndarray] | None = None,
         device: torch.device | str = "cpu",
     ) -> Face:
         """What is drawn with lies on `device`."""
-        return cls(units, FaceMaps(units.model).to(device), rests or {})
+        return cls(units, FaceMaps(units.model).to(device), texture.to(device), rests or {})
 
 
 class Measuring:
@@ -135,12 +138,24 @@ def shapes(face: Face, landmarks: np.ndarray, measured: Measured, wanted: np.nda
     return np.stack(each, 1).astype(np.float32)
 
 
-def known_flows(maps: FaceMaps, faces: Tensor, size: int) -> tuple[Known, Tensor]:
-    """How faces [N, 3, V, 2] (see `shapes`) are known to move, and where they are redrawn, soft at the edge: [N, 1, size, size]."""
-    seen, calm, wanted = faces.unbind(1)
-    to_picture, _ = maps.flows(calm, (seen,), size)
-    between, whole, inside = maps.flows(wanted, (calm, seen), size)
-    return Known(to_picture, between, whole), mask_edge(inside, max(1, round(EDGE * size)))
+def known_changes(face: Face, faces: Tensor, shown: Tensor, wanted: Tensor, size: int) -> tuple[Known, Tensor]:
+    """How units are known to change faces, and where these are redrawn, soft at the edge: [N, 1, size, size].
+
+    faces: [N, 3, V, 2], see `shapes`. shown, wanted: their conditions [N, C].
+    """
+    seen, calm, aimed = faces.unbind(1)
+    own, asked = (condition[:, : len(NAMES)].to(faces.dtype) for condition in (shown, wanted))
+    calm_maps, _ = face.maps.draw(calm, seen, size)
+    maps, _ = face.maps.draw(aimed, seen, size)
+    between, whole = face.maps.flows(aimed, (calm, seen), size)[:2]
+    known = Known(
+        calm=face.maps.flow(calm, seen, size),
+        between=between,
+        whole=whole,
+        calm_light=face.texture.light(own, torch.zeros_like(own), calm_maps),
+        light=face.texture.light(own, asked, maps),
+    )
+    return known, mask_edge(maps[:, -1:], max(1, round(EDGE * size)))
 
 
 def edited_values(units: LandmarkUnits, values: np.ndarray, change: np.ndarray) -> np.ndarray:
@@ -171,7 +186,7 @@ class Prepared:
     picture, driving: [B, 3, S, S], the second laid over the first and in its colours. shown, wanted: conditions [B, C]. soft: [B, 1, S, S], where
     pictures are redrawn; weight: the same, eyes and mouth counting more. across: [B]. person: int64 [B].
     edited: int64 [B, F], the source frames that are edited; to_edit: [B * F, 3, S, S], own, edit: their conditions [B * F, C]; edit_soft.
-    known, edit_known: how units are known to move both.
+    known, edit_known: how units are known to change both.
     frames: [B, R, T, 3, S, S]. results: what one phase leaves for the next.
     """
 
@@ -210,7 +225,8 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int) -> Prepar
     picture, driving = (frames[(each, *extras[name].unbind(1))] for name in ("shown", "wanted"))
     vertices = extras["vertices"].to(wide)
     drawn, _ = face.maps.draw(vertices, vertices, size)
-    known, soft = known_flows(face.maps, extras["pair_shapes"].to(wide), size)
+    shown, wanted = (extras[f"{name}_condition"].to(wide) for name in ("shown", "wanted"))
+    known, soft = known_changes(face, extras["pair_shapes"].to(wide), shown, wanted, size)
     soft = soft.to(dtype)
     features = F.max_pool2d(drawn[:, 3:6].sum(1, keepdim=True).clamp(max=1), 5, 1, 2).to(dtype)
     grid = F.affine_grid(extras["laid"].to(wide), list(picture.shape), align_corners=False)
@@ -221,20 +237,21 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int) -> Prepar
     first = (extras["first"] * (t - edited + 1)).long().clamp(max=t - edited)
     rows = first[:, None] + torch.arange(edited, device=first.device)
     at = (each[:, None], rows)
-    edit_known, edit_soft = known_flows(face.maps, extras["edit_shapes"].to(wide)[at].flatten(0, 1), size)
+    own, edit = (extras[name].to(wide)[at].flatten(0, 1) for name in ("own", "edit"))
+    edit_known, edit_soft = known_changes(face, extras["edit_shapes"].to(wide)[at].flatten(0, 1), own, edit, size)
     return Prepared(
         picture=picture,
         driving=driving,
-        shown=extras["shown_condition"].to(dtype),
-        wanted=extras["wanted_condition"].to(dtype),
+        shown=shown.to(dtype),
+        wanted=wanted.to(dtype),
         soft=soft,
         weight=soft * (1 + FEATURES * features),
         across=across.to(dtype),
         person=extras["person"],
         edited=rows,
         to_edit=frames[:, SOURCE][at].flatten(0, 1),
-        own=extras["own"].to(dtype)[at].flatten(0, 1),
-        edit=extras["edit"].to(dtype)[at].flatten(0, 1),
+        own=own.to(dtype),
+        edit=edit.to(dtype),
         edit_soft=edit_soft.to(dtype),
         known=known,
         edit_known=edit_known,

@@ -11,14 +11,15 @@ from torch import nn
 
 from spfem_dist.config import Data
 from spfem_dist.generators.face.model import FaceModel
+from spfem_dist.generators.face.texture import ExpressionTexture, side_of
 from spfem_dist.generators.icface import settings as room
 from spfem_dist.generators.icface.generator import TrainedICface
 from spfem_dist.generators.icface.networks import build_networks
 from spfem_dist.generators.icface.pairs import Face
-from spfem_dist.generators.icface.units import LandmarkUnits
+from spfem_dist.generators.icface.units import NAMES, LandmarkUnits
 from spfem_dist.saved import load_weights, misfit, read_config, save_model
 
-FACE, UNITS = "face.safetensors", "units.safetensors"
+FACE, UNITS, TEXTURE = "face.safetensors", "units.safetensors", "texture.safetensors"
 
 
 @dataclass
@@ -27,34 +28,36 @@ class Parts:
 
     networks: dict[str, nn.Module]
     units: LandmarkUnits
+    texture: ExpressionTexture
     config: dict[str, Any]
 
 
 def save(
     folder: Path,
     networks: Mapping[str, nn.Module],
-    units: LandmarkUnits,
+    face: Face,
     people: int,
     settings: room.Reenactment,
     data: Data,
     facts: dict[str, Any],
 ) -> Path:
-    """Write model.safetensors, face.safetensors, units.safetensors and config.json into `folder` (made if missing); returns it.
+    """Write model.safetensors, face.safetensors, units.safetensors, texture.safetensors and config.json into `folder` (made if missing); returns it.
 
     people: training speakers. facts: JSON values that say where it comes from; `load` gives them back in the generator's `config`. The
     discriminator is kept too: training may go on from here.
     """
     described = {
         "size": data.size,
-        "topology": units.model.topology.name,
+        "topology": face.units.model.topology.name,
         "people": people,
         "settings": settings.model_dump(mode="json"),
         "data": data.model_dump(mode="json"),
         "facts": facts,
     }
     save_model(folder, "generator", settings.kind, nn.ModuleDict(dict(networks)), described)
-    units.model.save(folder / FACE)
-    units.save(folder / UNITS)
+    face.units.model.save(folder / FACE)
+    face.units.save(folder / UNITS)
+    face.texture.save(folder / TEXTURE)
     return folder
 
 
@@ -64,7 +67,7 @@ def load_parts(folder: Path) -> Parts:
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
     """
     config = read_config(folder, "generator")
-    for name in (FACE, UNITS):
+    for name in (FACE, UNITS, TEXTURE):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"no {name} in {folder}: copy the generator again, with all of its files")
     try:
@@ -74,10 +77,12 @@ def load_parts(folder: Path) -> Parts:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise misfit(folder, "generator", error) from None
     load_weights(nn.ModuleDict(networks), folder, "generator")
-    return Parts(networks, LandmarkUnits.load(folder / UNITS, model), config)
+    texture = ExpressionTexture.load(folder / TEXTURE, side_of(int(config["size"])), len(NAMES))
+    return Parts(networks, LandmarkUnits.load(folder / UNITS, model), texture, config)
 
 
 def load(folder: Path) -> TrainedICface:
     """The generator saved in `folder`, frozen, on the CPU; errors as `load_parts` has them."""
     parts = load_parts(folder)
-    return TrainedICface(parts.networks["reenactor"], Face.of(parts.units), int(parts.config["size"]), parts.config)
+    face = Face.of(parts.units, parts.texture)
+    return TrainedICface(parts.networks["reenactor"], face, int(parts.config["size"]), parts.config)

@@ -63,13 +63,13 @@ class Pretraining(Reenactment):
     settings_class: Annotated[Literal["Pretraining"], tyro.conf.Suppress] = Field(
         "Pretraining", description="This class, for who reads the run's configuration."
     )
-    steps: Positive = Field(2000, description="Optimiser steps.")
+    steps: Positive = Field(1000, description="Optimiser steps.")
     global_batch: Positive = Field(
         8,
         description="Samples (a frame and a driving frame) for each optimiser step, over all workers: the run's constant.",
     )
     optimizer: Optimizer = Field(
-        default_factory=lambda: Optimizer(lr=1e-3, betas=(0.5, 0.99), warmup_steps=50),
+        default_factory=lambda: Optimizer(lr=5e-4, betas=(0.5, 0.99), warmup_steps=50),
         description="Of neutraliser and animator.",
     )
 
@@ -80,13 +80,13 @@ class Settings(Reenactment):
     settings_class: Annotated[Literal["Settings"], tyro.conf.Suppress] = Field(
         "Settings", description="This class, for who reads the run's configuration."
     )
-    steps: Positive = Field(300, description="Optimiser steps.")
+    steps: Positive = Field(200, description="Optimiser steps.")
     global_batch: Positive = Field(
         8,
         description="Samples (a pair of frames and an edit) for each optimiser step, over all workers: the run's constant.",
     )
     optimizer: Optimizer = Field(
-        default_factory=lambda: Optimizer(lr=5e-4, betas=(0.5, 0.99), warmup_steps=20),
+        default_factory=lambda: Optimizer(lr=3e-4, betas=(0.5, 0.99), warmup_steps=20),
         description="Of neutraliser and animator.",
     )
     guidance: Guidance = Field(

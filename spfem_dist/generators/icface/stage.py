@@ -88,12 +88,14 @@ def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, 
     def begin() -> list[str]:
         if known.before is not None:
             take_over(networks, known.before)
+        else:
+            known.fit_texture()
         return losses.weigh(networks, feed.first_samples(run.validation.samples)) if losses.balance.pulling() else []
 
     def export(networks: Networks, folder: Path) -> None:
         priors.check_untouched()
         facts = described(run, settings, priors.sources, losses.balance.guiding)
-        save(folder, networks, known.face.units, len(known.people), settings, run.data, facts)
+        save(folder, networks, known.face, len(known.people), settings, run.data, facts)
 
     return Job(
         name,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spfem_dist.config import GuidedRun
-from spfem_dist.generators.face.recordings import Recorded, learnt_model, read_recordings, rests_of
+from spfem_dist.generators.face.recordings import (
+    Recorded,
+    fitted_texture,
+    learnt_model,
+    read_recordings,
+    rests_of,
+)
 from spfem_dist.generators.face.texture import ExpressionTexture, side_of
 from spfem_dist.generators.guided import pretrained_folder
 from spfem_dist.generators.load import local_copy
 from spfem_dist.generators.ned import saved
-from spfem_dist.generators.ned.motions import Face, Windows, fitted_texture
+from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.generators.ned.settings import Manipulation, Pretraining
 from spfem_dist.saved import CONFIG
 from spfem_dist.storage import open_filesystem
@@ -59,7 +66,11 @@ class Known:
     def fit_texture(self) -> None:
         """Learn the lines that expressions draw, from frames of the training part. A collective."""
         face = self.face
-        face.texture = fitted_texture(self.feed.source, self.recordings, face.model, face.maps, face.rests)
+
+        def coefficients(recorded: Recorded) -> np.ndarray:
+            return face.model.fit(recorded.landmarks, face.rests[recorded.speaker]).coefficients
+
+        face.texture = fitted_texture(self.feed.source, self.recordings, face.maps, coefficients)
 
     @cached_property
     def windows(self) -> Windows:

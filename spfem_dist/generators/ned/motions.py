@@ -17,12 +17,11 @@ from spfem_dist.emotions import SEVEN
 from spfem_dist.generators.face.maps import FaceMaps
 from spfem_dist.generators.face.model import FaceModel
 from spfem_dist.generators.face.recordings import Recorded
-from spfem_dist.generators.face.texture import ExpressionTexture, TextureFit, side_of
-from spfem_dist.streaming.loader import Source
+from spfem_dist.generators.face.texture import ExpressionTexture
 from spfem_dist.streaming.views import best_starts
 
-#: Frames of a window, and of a recording from which the expression texture learns.
-WINDOW, TEXTURE_FRAMES = 10, 5
+#: Frames of a window.
+WINDOW = 10
 
 
 @dataclass
@@ -49,29 +48,6 @@ class Face:
         """What is drawn with lies on `device`."""
         basis = torch.from_numpy(model.basis).float().to(device)
         return cls(model, FaceMaps(model).to(device), basis, texture.to(device), rests or {})
-
-
-def fitted_texture(
-    source: Source, recordings: Sequence[Recorded], model: FaceModel, maps: FaceMaps, rests: dict[str, np.ndarray]
-) -> ExpressionTexture:
-    """The expression texture of these recordings; each worker unwraps the frames of its own share of the speakers. A collective."""
-    together = torch.distributed.is_initialized()
-    rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
-    fit = TextureFit(maps, side_of(source.data.size))
-    for speaker in sorted({r.speaker for r in recordings})[rank::size]:
-        shown = []
-        for recorded in (r for r in recordings if r.speaker == speaker):
-            at = np.flatnonzero(recorded.valid)
-            at = np.unique(at[np.linspace(0, len(at) - 1, TEXTURE_FRAMES).round().astype(int)])
-            group = source.group(*recorded.place)
-            recording = next(r for r in group.recordings if r.name == recorded.name)
-            (frames,) = source.frames([(recorded.place, recording, at)])
-            landmarks = recorded.landmarks[at]
-            vertices = np.concatenate([landmarks, maps.anchors(landmarks)], 1)
-            coefficients = model.fit(recorded.landmarks, rests[speaker]).coefficients[at]
-            shown.append((frames.permute(0, 3, 1, 2), torch.from_numpy(vertices), torch.from_numpy(coefficients)))
-        fit.add_speaker(shown)
-    return fit.solve()
 
 
 class Windows:
