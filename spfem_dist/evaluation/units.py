@@ -102,7 +102,8 @@ def units_of_shards(
     if found:
         weights.ensure("face-mesh", console.print)
     reader = ShardReader(shards, cache_mb=0, retries=2)
-    noise = noise or (NOISE if found else EXACT)
+    if noise is None:
+        noise = NOISE if found else EXACT
     face = unit_face(MeshFinder.topology if found else reader.index.landmarks)
     places = _places(reader, most)
     guesses, truths, squares, seconds = [], [], [], 0.0
@@ -166,7 +167,7 @@ def units_of_films(source: Path, noise: float | None = None, console: Console | 
     console = console or Console(stderr=True)
     weights.ensure("face-mesh", console.print)
     paths = [source] if source.is_file() else [p for p in visible_files(source, []) if p.suffix.lower() in VIDEO]
-    noise, rows, failed = noise or NOISE, [], []
+    noise, rows, failed = NOISE if noise is None else noise, [], []
     with Progress(console, len(paths), "films") as progress:
         for path in paths:
             try:

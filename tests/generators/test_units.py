@@ -10,6 +10,7 @@ from scipy.stats import pearsonr
 from spfem_dist.corpora.heads import HeadsCorpus
 from spfem_dist.corpora.heads.expect import statistics
 from spfem_dist.emotions import SEVEN
+from spfem_dist.generators.face import unit_fit
 from spfem_dist.generators.face.units import unit_face
 from spfem_dist.head.asset import expected, head
 
@@ -75,6 +76,13 @@ def test_units_know_no_picture(recordings):
     torch.testing.assert_close(*units, atol=5e-3, rtol=0)
 
 
+def test_a_long_film_is_fitted_in_parts_as_it_is_in_one(recordings, monkeypatch):
+    face, mesh = unit_face("mesh478"), recordings[2][0][:23]
+    whole = face.fit(mesh).units
+    monkeypatch.setattr(unit_fit, "_CHUNK", 5)
+    torch.testing.assert_close(face.fit(mesh).units, whole, atol=1e-3, rtol=0)
+
+
 def test_points_that_are_lost_cost_little(recordings):
     rng = np.random.default_rng(0)
     mesh, _, true = recordings[4]
@@ -110,6 +118,8 @@ def test_one_frame_is_a_clip_and_none_is_not(recordings):
     ):
         with pytest.raises(ValueError, match=words):
             face.fit(wrong)
+    with pytest.raises(ValueError, match="above 0"):
+        face.fit(recordings[0][0][:1], noise=0.0)
     with pytest.raises(ValueError, match="unknown landmark order"):
         unit_face("mesh12")
 

@@ -114,8 +114,12 @@ def fit_frames(
     units, pose = usual.expand(len(points), -1).clone(), _first_pose(rest, points)
     within = torch.linalg.inv(face.within.double())
     smooth = face.step.double() ** -2
+    curvature = within + 2 * torch.diag(smooth)
     for _ in range(_FRAME_STEPS):
-        parts = []
+        here, steps = units.double(), []
+        # Each frame is drawn to the mean of its neighbours as they were a step ago: no equation joins frames, and parts of a clip do alone.
+        around = torch.cat([here[:1], here[:-1]]) + torch.cat([here[1:], here[-1:]])
+        pull = (here - usual) @ within + smooth * (2 * here - around)
         for first in range(0, len(points), _CHUNK):
             rows = slice(first, first + _CHUNK)
             shape = face.shape(units[rows], rest)
@@ -123,14 +127,11 @@ def fit_frames(
             root = _weights(residual, noise).sqrt()[..., None, None]
             by_units = torch.einsum("tlad,uld->tlau", by_place, face.units)
             own = (torch.cat([by_pose, by_units], -1) * root).flatten(1, 2)
-            parts.append(_own_equations(own, (residual[..., None] * root).flatten(1, 2)))
-        hessian, slope = (torch.cat(rows) for rows in zip(*parts, strict=True))
-        here = units.double()
-        # Each frame is drawn to the mean of its neighbours as they were a step ago: no equation joins frames.
-        around = torch.cat([here[:1], here[:-1]]) + torch.cat([here[1:], here[-1:]])
-        hessian[:, _POSE:, _POSE:] += within + 2 * torch.diag(smooth)
-        slope[:, _POSE:] += (here - usual) @ within + smooth * (2 * here - around)
-        step = _bounded_step(hessian, slope, here)
+            hessian, slope = _own_equations(own, (residual[..., None] * root).flatten(1, 2))
+            hessian[:, _POSE:, _POSE:] += curvature
+            slope[:, _POSE:] += pull[rows]
+            steps.append(_bounded_step(hessian, slope, here[rows]))
+        step = torch.cat(steps)
         units = (here + step[:, _POSE:]).float().clamp(0, 1)
         pose = pose.stepped(step[:, :_POSE].float())
     return units, pose

@@ -69,7 +69,7 @@ class UnitFace(HeadShape):
         """Person, pose and units of one clip's landmarks [T, L, 2] in pixels, finite, in the order of time; on their device.
 
         rest: [L, 3], the person's neutral face where it is known. noise: deviation of the landmarks, eye distances; 0.005 suits exact ones.
-        Raises ValueError for another number of points, no frame, or landmarks that are not finite.
+        Raises ValueError for another number of points, no frame, landmarks that are not finite, or a noise that is not positive.
         """
         points = torch.as_tensor(landmarks, dtype=torch.float32)
         if points.ndim != 3 or points.shape[1:] != (self.topology.points, 2) or len(points) == 0:
@@ -78,6 +78,8 @@ class UnitFace(HeadShape):
             )
         if not points.isfinite().all():
             raise ValueError("landmarks are not finite: leave out the frames in which no face was found")
+        if not noise > 0:
+            raise ValueError(f"noise is {noise}; it is a deviation in eye distances above 0, such as {NOISE}")
         face = self if self.mean.device == points.device else self.to(points.device)
         rest, usual, nearness = unit_fit.fit_person(face, points, rest, noise)
         units, pose = unit_fit.fit_frames(face, points, rest, usual, nearness, noise)
