@@ -290,12 +290,13 @@ def _alone_in(out: Path) -> Generator[None, None, None]:
 
 
 def _resolved(settings: PrepareSettings, console: Console) -> PrepareSettings:
-    """Absolute paths (Ray tasks work elsewhere), the finder that `auto` means; weights are fetched or end the call now."""
+    """Absolute paths (Ray tasks work elsewhere; `out` starts at SPFEM_HOME, as runs do), the finder that `auto` means; weights are fetched or end the call now."""
     settings = settings.model_copy()
     for name in ("root", "out", "warps"):
         path = getattr(settings, name)
         if path is not None:
-            setattr(settings, name, path.expanduser().resolve())
+            home = os.environ.get("SPFEM_HOME", "") if name == "out" else ""
+            setattr(settings, name, (Path(home) / path.expanduser()).resolve())
     if settings.warps is not None:
         import_paths(settings.warps)
     if settings.speech == "wav2vec2":

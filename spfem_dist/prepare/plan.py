@@ -49,7 +49,7 @@ class PrepareSettings(Section):
     )
     out: Path = Field(
         Path(f"shards/{rendered.DEFAULT}"),
-        description="Folder for the shards and index.json; on a cluster one that every node shares.",
+        description="Folder for the shards and index.json, relative to SPFEM_HOME or the current folder; on a cluster one that every node shares.",
     )
     fps: Annotated[float, Field(ge=5, le=100)] = Field(
         25.0, description="Frames per second of the stored videos; recordings of another rate are resampled."

@@ -146,6 +146,22 @@ def test_an_allocation_becomes_a_cluster_and_the_recipe_runs_on_it(slurm, tmp_pa
     assert not any(line.startswith("scontrol requeue") for line in lines)
 
 
+def test_rays_folder_goes_on_every_node_and_its_sockets_have_room(slurm, tmp_path):
+    start, calls = slurm
+    for long in (False, True):
+        scratch = tmp_path / ("a-folder-with-a-long-name" * 2) if long else Path("/tmp")
+        scratch.mkdir(exist_ok=True)
+        code, said = ended(start(*RECIPE, TMPDIR=str(scratch)))
+        assert code == 0, said
+    lines = calls.read_text().splitlines()
+    assert [line.split("--temp-dir ")[1].split()[0] for line in lines if line.startswith("ray start --head")] == [
+        "/tmp/ray-4242"
+    ] * 2
+    removed = [line for line in lines if line.startswith("srun") and line.endswith("rm -rf /tmp/ray-4242")]
+    assert len(removed) == 2
+    assert all("--nodes=3 --ntasks-per-node=1" in line for line in removed)
+
+
 def wait_for(path):
     deadline = time.time() + 120
     while not path.exists():

@@ -35,6 +35,16 @@ def test_the_synthetic_corpus_is_prepared(tmp_path):
     assert len(ShardIndex.load(tmp_path / "out").shards[0].groups[0].recordings) == 7
 
 
+def test_shards_lie_where_runs_look_for_them(tmp_path):
+    """In the container the current folder is the program's, and nobody may write there."""
+    here, home = tmp_path / "app", tmp_path / "home"
+    here.mkdir()
+    few = ["--identities", "1", "--synthetic-sentences", "1", "--local"]
+    well(command("spfem", "prepare", "synthetic", *few, cwd=here, SPFEM_HOME=str(home)))
+    assert ShardIndex.load(home / "shards" / "synthetic").corpus == "synthetic"
+    assert list(here.iterdir()) == []
+
+
 # --- recordings of the recorded corpora, filmed here --------------------------------------------------------------
 
 

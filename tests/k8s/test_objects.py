@@ -101,7 +101,7 @@ def test_a_fabric_sets_nccls_environment(fabric, expected):
     assert environment(worker)["NCCL_DEBUG"] == "INFO"
     assert environment(worker)["GLOO_SOCKET_IFNAME"] == "eth0"
     assert worker["resources"]["limits"]["rdma/ib"] == "8"
-    assert (worker["securityContext"]["capabilities"].get("add") == ["IPC_LOCK"]) == (fabric != "tcp")
+    assert "add" not in worker["securityContext"]["capabilities"], "refused in a restricted namespace"
     assert "rdma/ib" not in found["head"]["spec"]["containers"][0]["resources"]["limits"]
 
 
@@ -276,6 +276,52 @@ def test_mlflow_is_probed_by_a_name_that_it_knows():
     uri = environment(pods(rendered())["head"]["spec"]["containers"][0])["MLFLOW_TRACKING_URI"]
     assert uri == "http://demo-spfem-mlflow.ml.svc:5000"
     assert "demo-spfem-mlflow.ml.svc:*" in hosts.split(",")
+
+
+def mlflow_option(values, name):
+    [server] = one(rendered(values), "Deployment", "-mlflow")["spec"]["template"]["spec"]["containers"]
+    found = [word.removeprefix(f"--{name}=") for word in server["args"] if word.startswith(f"--{name}=")]
+    return found[0].split(",") if found else []
+
+
+@pytest.mark.parametrize(("secret", "scheme"), [("", "http"), ("cert", "https")])
+def test_the_page_behind_an_ingress_may_change_what_it_shows(secret, scheme):
+    from mlflow.server.security_utils import should_block_cors_request
+
+    ingress = {"enabled": True, "host": "mlflow.example.com", "className": "nginx", "tlsSecret": secret}
+    origins = mlflow_option(
+        {"mlflow": {"ingress": ingress, "allowedOrigins": ["https://lab.example.org"]}}, "cors-allowed-origins"
+    )
+    blocked = [
+        should_block_cors_request(origin, "POST", origins)
+        for origin in (f"{scheme}://mlflow.example.com", "https://lab.example.org", "https://elsewhere.example.com")
+    ]
+    assert blocked == [False, False, True]
+    assert mlflow_option({}, "cors-allowed-origins") == []
+
+
+def test_prometheus_may_ask_mlflow_by_the_pods_address():
+    import fnmatch
+
+    def known(host, values):
+        return any(fnmatch.fnmatch(host, allowed) for allowed in mlflow_option(values, "allowed-hosts"))
+
+    scraped = {"mlflow": {"metrics": True}}
+    for host in ("10.42.0.7:5000", "172.20.1.2:5000", "192.168.3.4:5000"):
+        assert known(host, scraped)
+        assert not known(host, {})
+    assert not known("8.8.8.8:5000", scraped)
+
+
+def test_an_image_that_was_loaded_by_hand_says_nothing_of_the_others():
+    """`pullPolicy: Never` is for the image that a laptop's kind was given; MLflow and PostgreSQL come from their registries."""
+    found = pods(rendered(preset("laptop")))
+    policies = {
+        container["image"].split("/")[-1].split(":")[0]: container["imagePullPolicy"]
+        for pod in found.values()
+        for container in pod["spec"]["containers"] + pod["spec"].get("initContainers", [])
+    }
+    assert policies == {"spfem": "Never", "mlflow": "IfNotPresent", "postgres": "IfNotPresent"}
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -166,9 +166,6 @@ spec:
       workingDir: {{ $values.image.workdir }}
       securityContext:
         {{- include "spfem.containerSecurity" .context | nindent 8 }}
-        {{- if $fabric }}
-          add: [IPC_LOCK]
-        {{- end }}
       resources:
         {{- $memory := include "spfem.podMemory" $node }}
         {{- $amount := dict "cpu" (toString $node.cpu) "memory" $memory "ephemeral-storage" $node.scratch }}
