@@ -222,6 +222,8 @@ FOREIGN = {
     "--set",
     "--generate",
     "--allowed-hosts",
+    "--batch",
+    "--signal",
 }
 
 
