@@ -1,7 +1,6 @@
 """One process at a time works on a run, and one that was taken for dead does no harm."""
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -93,28 +92,45 @@ def test_exactly_one_of_two_hundred_takes_the_place_of_a_dead_process(location):
     assert len(refusals) == STARTS - 1
 
 
-def hold_in_a_process(location, meet, over, answers):
-    os.environ["OMP_NUM_THREADS"] = "1"
-    holders, refusals = [], []
-    try_to_hold(location, meet, over, holders, refusals)
-    answers.put((holders, refusals))
+#: Forks so many processes that all try for the run at once; prints the number of those that hold it, and of those that are refused.
+FORKS = """
+import os, sys, time
+from spfem_dist.training.lock import RunConflict, RunLock
+import spfem_dist.s3
+
+location, starts = sys.argv[1], int(sys.argv[2])
+began, (answers, answer) = time.monotonic() + 3, os.pipe()
+for _ in range(starts):
+    if os.fork() == 0:
+        time.sleep(max(0, began - time.monotonic()))
+        try:
+            with RunLock(location).held():
+                os.write(answer, b"h")
+                time.sleep(600)  # ended by the parent
+        except RunConflict:
+            os.write(answer, b"r")
+        except BaseException as error:
+            os.write(answer, b"x")
+            print(error, file=sys.stderr, flush=True)
+        os._exit(0)
+told = b""
+while len(told) < starts:
+    told += os.read(answers, starts)
+print(told.count(b"h"), told.count(b"r"), flush=True)
+os.killpg(0, 9)
+"""
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize(("location", "starts"), [("folder", STARTS), ("S3", 20)], indirect=["location"])
+@pytest.mark.parametrize(
+    ("location", "starts"),
+    [("folder", STARTS), pytest.param("S3", 20, marks=pytest.mark.nightly)],
+    indirect=["location"],
+)
 def test_of_as_many_processes_exactly_one_holds_the_run(location, starts):
     """On S3 each has a client of its own, of which 200 are more than two cores can start together."""
-    forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["spfem_dist.training.lock", "spfem_dist.s3", "test_lock"])
-    meet, over, answers = forks.Barrier(starts), forks.Barrier(starts), forks.Queue()
-    crowd = [forks.Process(target=hold_in_a_process, args=(location, meet, over, answers)) for _ in range(starts)]
-    for one in crowd:
-        one.start()
-    told = [answers.get(timeout=400) for _ in crowd]
-    for one in crowd:
-        one.join(60)
-    assert [number for holders, _ in told for number in holders] == [1]
-    assert sum(len(refusals) for _, refusals in told) == starts - 1
+    line = [sys.executable, "-c", FORKS, location, str(starts)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, start_new_session=True)
+    assert done.stdout == f"1 {starts - 1}\n", done.stderr[-2000:]
 
 
 def leave_dead(location, **changes):
