@@ -47,13 +47,15 @@ class Data(Section):
     allow_other: Annotated[bool, Operational] = Field(
         False, description="Resume a run although the shards hold other data than it began with; tracking says so."
     )
-    size: Positive = Field(
+    size: Annotated[int, Field(ge=16, le=4096)] = Field(
         64, description="Side of the frames given to the networks, pixels; stored crops are resized to it."
     )
     frames_per_recording: Annotated[int, Field(ge=2)] = Field(
         6, description="Frames drawn from each recording of a sample."
     )
-    speech_window: Positive = Field(5, description="Speech feature rows around each frame (odd), in video frames.")
+    speech_window: Annotated[int, Field(ge=1, le=1001)] = Field(
+        5, description="Speech feature rows around each frame (odd), in video frames."
+    )
     minimum_gap: Positive = Field(5, description="Smallest distance between a frame and its negatives, frames.")
     maximum_warp_cost: float | None = Field(
         None, description="Pairs whose mean time-warp cost is above this are not drawn."

@@ -26,7 +26,7 @@ from spfem_dist.model_card import model_card
 from spfem_dist.rooms import kinds
 from spfem_dist.runs import read_configuration, run_of
 from spfem_dist.saved import refuse_not_finite, what_of, write_config
-from spfem_dist.storage import open_filesystem
+from spfem_dist.storage import open_filesystem, read_json
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.manifest import CheckpointStore, checkpoint_name, committed, fetched
 
@@ -197,7 +197,7 @@ def _dataset(config: dict[str, Any]) -> dict[str, str]:
 def _summary(location: str) -> dict[str, Any]:
     """The run's figures, where it was evaluated."""
     fs, root = open_filesystem(location)
-    return json.loads(fs.cat_file(f"{root}/summary.json")) if fs.exists(f"{root}/summary.json") else {}
+    return read_json(fs, f"{root}/summary.json") if fs.exists(f"{root}/summary.json") else {}
 
 
 def _check_loads(what: str, place: Path) -> None:

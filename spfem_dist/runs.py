@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from pydantic import create_model
 
 from spfem_dist import rooms
 from spfem_dist.config import GuidedRun, Run
-from spfem_dist.storage import open_filesystem
+from spfem_dist.storage import open_filesystem, read_json
 
 
 def read_configuration(location: str) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def read_configuration(location: str) -> dict[str, Any]:
         raise FileNotFoundError(
             f"no run.json in {location}: give the folder of a training run, for instance runs/cdrl-stage1"
         )
-    return json.loads(fs.cat_file(f"{root}/run.json"))
+    return read_json(fs, f"{root}/run.json")
 
 
 def read_run(location: str) -> Run:

@@ -8,6 +8,7 @@ mend (a missing object, refused credentials) is said at once. Messages name the 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
@@ -15,14 +16,17 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
 from spfem_dist.config import Storage
 from spfem_dist.errors import UnreachableStorage
+from spfem_dist.redact import redact
 
 log = logging.getLogger(__name__)
 
+_RESTORE = "bring a copy of it back; without a state.json a run goes on from its checkpoints, without a run.json under another name only"
 _TORCH_FULL = ("No space left on device", "iostream error", "file write failed", "inline_container.cc")
 
 _policy = Storage(patience_s=60.0)
@@ -47,16 +51,26 @@ def is_address(place: str | Path) -> bool:
 def open_filesystem(location: str) -> tuple[Any, str]:
     """The fsspec file system of `location` (a path, or `s3://bucket/prefix`) and the path in it, without a trailing slash.
 
-    S3's endpoint and credentials come from the standard AWS_* variables.
+    S3's endpoint and credentials come from the standard AWS_* variables. Raises ValueError that names the location, or the variable, where
+    there is no such storage.
     """
     if not location.startswith(("s3://", "s3a://")):
-        fs, path = url_to_fs(location)
+        try:
+            fs, path = url_to_fs(location)
+        except ImportError as error:
+            raise ValueError(
+                f"{redact(location)} needs a package that is not installed ({error}): install it, or use s3:// or a folder"
+            ) from None
+        except ValueError as error:
+            raise ValueError(
+                f"{redact(location)} is no storage that is known here ({error}): give s3://bucket/prefix or a folder"
+            ) from None
         return fs, path.rstrip("/") or "/"
     from spfem_dist.s3 import PatientS3  # a second to import, which a run on local folders need not spend
 
     fs = PatientS3(
         patience_s=_policy.patience_s,
-        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+        endpoint_url=_endpoint(),
         use_listings_cache=False,  # other processes write here too
         config_kwargs={
             "connect_timeout": min(10.0, _policy.timeout_s),
@@ -65,6 +79,37 @@ def open_filesystem(location: str) -> tuple[Any, str]:
         },
     )
     return fs, fs._strip_protocol(location).rstrip("/")
+
+
+def _endpoint() -> str | None:
+    """The address of an S3 that is not Amazon's, which a variable names; ValueError where that is none."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if said := os.environ.get(name):
+            try:
+                parts = urlsplit(said)
+                sound = (
+                    parts.scheme in ("http", "https")
+                    and bool(parts.hostname)
+                    and (parts.port is None or parts.port > 0)
+                )
+            except ValueError:  # a port or an IPv6 address that is none
+                sound = False
+            if not sound:
+                raise ValueError(f"{name} is {redact(said)!r}: give http://HOST:PORT or https://HOST, or unset it")
+            return said
+    return None
+
+
+def read_json(fs: Any, path: str, kind: type = dict) -> Any:
+    """The JSON object (or a list, by `kind`) in the file `path`; ValueError that names it where that is damaged, FileNotFoundError where
+    it is missing."""
+    try:
+        found = json.loads(fs.cat_file(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {_RESTORE}") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"{path} is damaged (it holds {json.dumps(found)[:40]}): {_RESTORE}")
+    return found
 
 
 def is_local(fs: Any) -> bool:

@@ -61,7 +61,9 @@ def refused(done, *phrases, code=1):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Every file but the lock, which counts the starts."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != "lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 # --- recordings ---------------------------------------------------------------------------------------------------

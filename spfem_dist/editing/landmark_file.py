@@ -11,6 +11,8 @@ from spfem_dist.editing.video import EditError
 TOPOLOGIES = {68: "ibug68", 468: "mesh468", 478: "mesh478"}
 #: A face of fewer pixels shows nothing that an edit could change.
 _SMALLEST_FACE = 8
+#: Eleven hours at 25 frames a second; the landmarks of so many take 4 GB.
+_MOST_FRAMES = 1_000_000
 
 
 def read_landmarks(path: Path) -> np.ndarray:
@@ -19,7 +21,9 @@ def read_landmarks(path: Path) -> np.ndarray:
     A frame whose points all lie in one place (zeros, as some write "no face") is unknown too.
     """
     try:
-        points = np.load(path, allow_pickle=False)
+        points = np.load(
+            path, mmap_mode="r", allow_pickle=False
+        )  # a header may claim more than there is, or memory holds
     except (OSError, ValueError, EOFError) as error:
         raise EditError(f"{path}: no landmarks can be read ({error}); write them with numpy.save") from error
     if (
@@ -31,6 +35,10 @@ def read_landmarks(path: Path) -> np.ndarray:
     ):
         found = f"{list(points.shape)} {points.dtype}" if isinstance(points, np.ndarray) else type(points).__name__
         raise EditError(f"{path}: landmarks are numbers of the shape [frames, 68, 468 or 478, 2], found {found}")
+    if len(points) > _MOST_FRAMES:
+        raise EditError(
+            f"{path}: landmarks of {len(points):,} frames; a film of more than {_MOST_FRAMES:,} is edited in parts"
+        )
     points = points.astype(np.float32)
     points[~np.isfinite(points)] = np.nan
     points[np.ptp(points, axis=1).max(1) == 0] = np.nan

@@ -21,7 +21,7 @@ from spfem_dist.evaluation.generator import BETTER, MEANING, ROWS
 from spfem_dist.evaluation.report import TEMPLATES, bar_text, headline, headlines, write_report, write_summary
 from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.evaluation.targets import Target
-from spfem_dist.storage import open_filesystem
+from spfem_dist.storage import open_filesystem, read_json
 from spfem_dist.tracking import tracker
 
 Figures = dict[str, Estimate]
@@ -206,10 +206,7 @@ def _forget(summary: Path, paths: Sequence[str]) -> None:
 
 def _track(run: Run, fs: Any, root: str, found: Evaluation, files: Sequence[Path]) -> None:
     """The figures over all clips as metrics, and summary, report and clips as artifacts."""
-    state: dict[str, Any] = {}
-    if fs.exists(f"{root}/state.json"):
-        with fs.open(f"{root}/state.json", "r") as f:
-            state = json.load(f)
+    state: dict[str, Any] = read_json(fs, f"{root}/state.json") if fs.exists(f"{root}/state.json") else {}
     following = tracker.attach(run, state.get("mlflow_run") or "")
     following.metrics(headlines(found.figures), int(state.get("samples", 0)))
     for file in files:

@@ -22,7 +22,7 @@ from spfem_dist.evaluation.paired import BASELINE, Effect, Scores, effects, inte
 from spfem_dist.evaluation.report import TEMPLATES
 from spfem_dist.evaluation.retrieval import Estimate
 from spfem_dist.files import write_whole
-from spfem_dist.storage import open_filesystem
+from spfem_dist.storage import open_filesystem, read_json
 
 #: Figures of the tables; the JSON has all of them.
 SHOWN = (
@@ -124,8 +124,7 @@ def _over_seeds(runs: Mapping[tuple[str, int], str], scores: Scores) -> list[Eff
 def _summary(location: str) -> dict[str, Any]:
     """What a scored run's summary says of stage 2, by row."""
     fs, root = open_filesystem(location)
-    with fs.open(f"{root}/summary.json", "r") as f:
-        return json.load(f).get("stage2", {})
+    return read_json(fs, f"{root}/summary.json").get("stage2", {})
 
 
 def _rows(location: str) -> dict[str, dict[str, float]]:

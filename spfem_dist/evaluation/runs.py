@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 import time
@@ -32,7 +31,7 @@ from spfem_dist.runs import read_run
 from spfem_dist.saved import is_saved
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.shares import share_of
-from spfem_dist.storage import open_filesystem
+from spfem_dist.storage import open_filesystem, read_json
 from spfem_dist.streaming.loader import Source, fixed_batches, whole_recordings
 from spfem_dist.tracking import tracker
 
@@ -163,11 +162,8 @@ def write_down(
     """summary.json and report.html in the run folder; the figures as metrics and both files as artifacts in MLflow."""
     fs, root = open_filesystem(location)
 
-    def read(name: str, default: Any) -> Any:
-        if not fs.exists(f"{root}/{name}"):
-            return default
-        with fs.open(f"{root}/{name}", "r") as f:
-            return json.load(f)
+    def read(name: str, default: list[Any] | dict[str, Any]) -> Any:
+        return read_json(fs, f"{root}/{name}", type(default)) if fs.exists(f"{root}/{name}") else default
 
     index = source.reader.index
     facts = {

@@ -118,6 +118,9 @@ def plan(arguments: Sequence[str]) -> int:
     options: Plan[Run] = _options(Plan, made, rest, "spfem plan")
     assert stage is not None
     run = options.run.absolute()
+    for flag, numbers in (("--workers", options.workers), ("--per-worker", (options.per_worker,))):
+        if any(number is not None and number < 1 for number in numbers):
+            raise ValueError(f"{flag} {' '.join(map(str, numbers))}: give numbers of 1 or more")
     constants = _constants(options, run, arguments[0])
     per_node = options.per_node or _per_node(constants)
     console = Console(stderr=options.json)

@@ -8,19 +8,20 @@ from typing import Any
 
 import torch
 
-from spfem_dist.config import JobSettings, Run
+from spfem_dist.config import Data, JobSettings, Run
 from spfem_dist.corpora.splits import Split
 from spfem_dist.records import Batch
 from spfem_dist.shard_format import GroupEntry
 from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches, reader_of
 from spfem_dist.streaming.order import Order
-from spfem_dist.streaming.views import View
+from spfem_dist.streaming.views import View, serves_content
 
 
 def check_groups(run: Run, view: View, landmarks: bool = False) -> None:
     """Raise ValueError where the training part of the shards has no group that `view` can draw from, no landmarks where wanted, or a
-    speaker that `data.speakers` names is not in the shards.
+    speaker that `data.speakers` names is not in the shards; where every recording is too short for `data.minimum_gap` and the view
+    wants negatives so far away.
 
     Reads the index alone.
     """
@@ -32,6 +33,14 @@ def check_groups(run: Run, view: View, landmarks: bool = False) -> None:
                 f"data.speakers names {', '.join(absent)}, of whom these shards have no recording; they have {', '.join(sorted(there))}"
             )
     Order(index, lambda g: split.accepts("train", g.speaker, g.sentence), serves=view.serves)
+    longest = max(
+        recording.frames for shard in index.shards for entry in shard.groups for recording in entry.recordings
+    )
+    if view.serves is serves_content and longest <= run.data.minimum_gap:
+        raise ValueError(
+            f"data.minimum_gap is {run.data.minimum_gap} frames, and the longest recording of these shards has {longest}: no frame would "
+            f"have a negative, and nothing would be learnt. Give less, such as the default of {Data().minimum_gap}"
+        )
 
 
 class JobData:

@@ -90,6 +90,11 @@ class ShardReader:
             )
         if [(r.name, r.frames) for r in found.recordings] != [(r.name, r.frames) for r in entry.recordings]:
             raise DamagedShard(f"{place.name}: recordings of group {entry.key} are not those the index lists")
+        if widths := {r.features.shape[1] for r in found.recordings} - {self.index.feature_dim}:
+            raise DamagedShard(
+                f"{place.name}: group {entry.key} has {widths.pop()} speech features a frame where the index says "
+                f"{self.index.feature_dim}: the index is not this shard's; run `spfem prepare` again"
+            )
         return found
 
     def count_bad(self, shard: int, group: int, error: Exception, of: int | None = None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from spfem_dist.config import Run
 from spfem_dist.files import write_whole
 from spfem_dist.stage import Stage
-from spfem_dist.storage import open_filesystem
+from spfem_dist.storage import open_filesystem, read_json
 from spfem_dist.training.launch import finished
 
 
@@ -36,8 +36,7 @@ def training(kind: str, run: Run, stage: Stage, local: bool) -> Part:
         for name in stage.jobs(run):
             if not fs.exists(f"{root}/{name}/state.json"):
                 return False
-            with fs.open(f"{root}/{name}/state.json", "r") as f:
-                state = json.load(f)
+            state = read_json(fs, f"{root}/{name}/state.json")
             if state.get("status") != "finished" or state.get("step", 0) < getattr(run, name).steps:
                 return False
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import psutil
 from rich.console import Console
 
 from spfem_dist.config import Run
@@ -17,6 +18,9 @@ from spfem_dist.tracking import store as tracking
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.screen import Screen
 
+#: Memory of the largest machine that a worker may be on, bytes.
+_LARGEST = 2**42
+
 
 def check(run: Run, stage: Stage, on_ray: bool = False) -> None:
     """Raise what would keep a job of `run` from starting: shards, split, groups to learn from, priors, weights, tracking, and
@@ -25,6 +29,7 @@ def check(run: Run, stage: Stage, on_ray: bool = False) -> None:
     The synthetic shards that recipes name may be absent: `shards` makes them. Seconds at most, and no Ray.
     """
     if stage.reads_shards:
+        check_memory(run, on_ray)
         Split.of(run.data)
         if not to_be_made(run):
             ShardReader.of(run.data)  # raises MissingShard with the command that makes them
@@ -33,6 +38,23 @@ def check(run: Run, stage: Stage, on_ray: bool = False) -> None:
         refuse_dead_address()
     if not (stage.reads_shards and to_be_made(run)):
         check_jobs(run, stage)
+
+
+def check_memory(run: Run, on_ray: bool = False) -> None:
+    """Raise ValueError for a micro-batch whose frames alone, as bytes, this machine could not hold; `on_ray`, where others may work, any.
+
+    Four frames a sample are the least that any job draws, and twice `data.frames_per_recording` the least of those that draw so many.
+    """
+    room = _LARGEST if on_ray else psutil.virtual_memory().total
+    for name, job in run.jobs().items():
+        samples = min(job.micro_batch or job.global_batch, -(-job.global_batch // run.scaling.most))
+        frames = max(4 * samples, 2 * run.data.frames_per_recording)
+        need = frames * 3 * run.data.size**2
+        if need > room:
+            raise ValueError(
+                f"{name}: a micro-batch of {samples:,} samples needs {need / 1e9:,.0f} GB for its frames alone, and there are "
+                f"{room / 1e9:,.0f}: lower --{name}.micro-batch, --{name}.global-batch, --data.frames-per-recording or --data.size"
+            )
 
 
 def check_tracking(run: Run) -> None:

@@ -22,7 +22,7 @@ from spfem_dist.files import write_whole
 from spfem_dist.job_settings import is_operational
 from spfem_dist.redact import without_credentials
 from spfem_dist.stage import Stage
-from spfem_dist.storage import is_local, open_filesystem
+from spfem_dist.storage import is_local, open_filesystem, read_json
 from spfem_dist.tracking.store import flatten
 from spfem_dist.training.lock import RunConflict, RunLock
 from spfem_dist.training.manifest import LAST
@@ -104,12 +104,11 @@ class RunFolder:
         return bool(self.fs.glob(f"{self.root}/*/{LAST}"))
 
     def read(self, name: str, default: Any = None) -> Any:
-        """The JSON file `name` of this folder, or `default` where it is missing."""
-        path = f"{self.root}/{name}"
-        if not self.fs.exists(path):
+        """The JSON object in the file `name` of this folder, or `default` where it is missing. Raises ValueError where it is damaged."""
+        try:
+            return read_json(self.fs, f"{self.root}/{name}")
+        except FileNotFoundError:
             return default
-        with self.fs.open(path, "r") as f:
-            return json.load(f)
 
     def write(self, name: str, value: Any) -> None:
         """Write `value` as the JSON file `name`, whole or not at all."""

@@ -194,6 +194,13 @@ def test_another_container_of_the_same_hosts_name_is_watched_too(tmp_path, quick
         assert time.monotonic() - began >= module.STALE_AFTER_S
 
 
+def test_an_empty_lock_is_one_whose_holder_died(tmp_path, quick):
+    (tmp_path / "lock").mkdir()
+    (tmp_path / "lock" / "000001.json").touch()
+    with RunLock(str(tmp_path)).held() as number:
+        assert number == 2
+
+
 def test_a_heart_goes_on_beating_after_a_beat_that_failed(tmp_path, quick, monkeypatch):
     write, failures = RunLock._write, iter([OSError("the disk is full"), ValueError("and another")])
 
