@@ -115,6 +115,22 @@ def test_nothing_but_named_identities_reaches_the_metadata_service():
     assert all(block["except"] == ["169.254.0.0/16"] for block in wide)
 
 
+def test_everywhere_of_ipv6_is_an_address_and_leaves_link_local_ones_out():
+    everywhere = {"cidrs": ["::/0"]}
+    objects = rendered({"networkPolicy": {"storage": everywhere, "dns": {"cidrs": ["fd00:10::a/128"]}}})
+    blocks = [
+        peer["ipBlock"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        for rule in policy["spec"].get("egress", [])
+        for peer in rule["to"]
+        if "ipBlock" in peer
+    ]
+    wide = [block for block in blocks if block["cidr"] == "::/0"]
+    assert wide
+    assert all("fe80::/10" in block["except"] for block in wide)
+    assert {"cidr": "fd00:10::a/128"} in blocks
+
+
 @pytest.mark.parametrize("autoscaling", [True, False])
 def test_only_an_autoscaling_head_reaches_the_api_server(autoscaling):
     values = {

@@ -152,6 +152,7 @@ def test_secrets_are_only_referred_to():
         {
             "storage": {"s3": {"existingSecret": CANARY}},
             "ray": {"auth": {"existingSecret": CANARY}, "envFromSecrets": [CANARY]},
+            "mlflow": {"database": {"cidrs": ["10.0.0.0/8"]}},
         },
     )
     places: list[str] = []
@@ -276,6 +277,14 @@ def test_mlflow_is_probed_by_a_name_that_it_knows():
     uri = environment(pods(rendered())["head"]["spec"]["containers"][0])["MLFLOW_TRACKING_URI"]
     assert uri == "http://demo-spfem-mlflow.ml.svc:5000"
     assert "demo-spfem-mlflow.ml.svc:*" in hosts.split(",")
+
+
+def test_helms_test_asks_the_doctor_without_a_shells_quotes():
+    values = {"mode": "RayCluster", "mlflow": {"enabled": False, "externalUri": ""}}
+    pod = next(item for item in of_kind(rendered(values), "Pod") if "helm.sh/hook" in item["metadata"]["annotations"])
+    (doctor,) = [c["args"] for c in pod["spec"]["containers"] if c["name"] == "cluster"]
+    assert doctor[doctor.index("--tracking.uri") + 1] == ""
+    assert not [word for word in doctor if "'" in word]
 
 
 def mlflow_option(values, name):

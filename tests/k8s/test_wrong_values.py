@@ -36,6 +36,10 @@ WRONG = [
     (dotted("storage.volume.accessMode", "ReadOnlyMany"), "accessMode"),
     (dotted("storage.s3.endpoint", "store:9000"), "endpoint"),
     (dotted("ray.version", "nightly"), "version"),
+    (
+        merged(dotted("mlflow.database.existingSecret", "db"), dotted("postgresql.enabled", False)),
+        "mlflow.database.cidrs",
+    ),
     (dotted("ray.auth.mode", "none"), "mode"),
     (dotted("ray.head.memory", "16GB"), "memory"),
     (dotted("ray.head.sharedMemory", "0.5Gi"), "sharedMemory"),

@@ -1,3 +1,9 @@
+{{/* Everywhere is not where a node's identity is handed out: link-local addresses stay shut. */}}
+{{- define "spfem.outside" -}}
+{{- $shut := get (dict "0.0.0.0/0" (list "169.254.0.0/16") "::/0" (list "fe80::/10" "fd00:ec2::/32" "fd20:ce::/32")) . -}}
+{cidr: {{ . | quote }}{{ with $shut }}, except: {{ toJson . }}{{ end }}}
+{{- end }}
+
 {{/* The pods of the Ray cluster, head and workers. */}}
 {{- define "spfem.rayPods" -}}
 matchLabels: {app.kubernetes.io/instance: {{ .Release.Name }}}
@@ -9,7 +15,7 @@ matchExpressions:
 {{- define "spfem.storageEgress" -}}
 - to:
     {{- range .Values.networkPolicy.storage.cidrs }}
-    - ipBlock: {cidr: {{ . }}{{ if eq . "0.0.0.0/0" }}, except: [169.254.0.0/16]{{ end }}}
+    - ipBlock: {{ include "spfem.outside" . }}
     {{- end }}
   ports:
     {{- range .Values.networkPolicy.storage.ports }}
@@ -17,7 +23,7 @@ matchExpressions:
     {{- end }}
 {{- range .Values.networkPolicy.identity }}
 - to:
-    - ipBlock: {cidr: {{ .cidr }}}
+    - ipBlock: {cidr: {{ .cidr | quote }}}
   ports:
     - {port: {{ .port }}, protocol: TCP}
 {{- end }}
