@@ -56,13 +56,14 @@ def test_a_killed_run_started_again_repeats_the_losses_exactly(room, toy, traine
     assert losses(tmp_path, room.kind) == losses(trained(room), room.kind)
 
 
-@pytest.mark.parametrize("stage", [3, *(pytest.param(stage, marks=pytest.mark.nightly) for stage in (0, 1, 2))])
+@pytest.mark.parametrize("stage", [2, *(pytest.param(stage, marks=pytest.mark.nightly) for stage in (0, 1, 3))])
 @pytest.mark.parametrize("room", [room for room in ROOMS if room.kind != "ned"], ids=lambda room: room.kind)
 def test_two_workers_repeat_the_losses_of_one_process(room, stage, toy, tmp_path):
     """NED's own test says it with its pre-training."""
     alone, together = tmp_path / "one", tmp_path / "two"
-    well(room.train(toy, alone, *EXACT))
-    well(room.train(toy, together, *EXACT, "--zero.stage", str(stage), workers=2))
+    penalty = [f"--{room.kind}.gradient-penalty", "0"] if stage == 3 else []
+    well(room.train(toy, alone, *EXACT, *penalty))
+    well(room.train(toy, together, *EXACT, *penalty, "--zero.stage", str(stage), workers=2))
     assert losses(together, room.kind) == pytest.approx(losses(alone, room.kind), abs=1e-4)
 
 

@@ -13,7 +13,7 @@ from spfem_dist.generators.face.texture import lit
 from spfem_dist.generators.icface.networks import SIZES, Critic, Known, Reenactor, build_networks, halvings, neutral
 from spfem_dist.generators.icface.pairs import Face
 from spfem_dist.generators.icface.settings import Settings
-from spfem_dist.generators.icface.stage import guided_job
+from spfem_dist.generators.icface.stage import Stage, guided_job
 from spfem_dist.generators.icface.units import CONDITION, NAMES, POSE, LandmarkUnits, learnt_units
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.priors.frozen import frozen_priors
@@ -315,6 +315,15 @@ def test_a_step_never_asks_the_host_once_its_batch_is_there(guided):
             torch.stack(list(found.values())).sum().backward()
         names |= set(found)
     assert {"icface/picture", "icface/gradient", "guidance/ccrl/content", "guidance/cerl/emotion"} <= names
+
+
+def test_zero_three_with_a_gradient_penalty_is_refused_before_it_starts(toy):
+    run = run_of(ICFACE, toy)
+    run.zero.stage = 3
+    with pytest.raises(ValueError, match=r"give --zero\.stage 2, or --icface\.gradient-penalty 0"):
+        Stage().check(run, "icface")
+    run.icface.gradient_penalty = 0
+    Stage().check(run, "icface")
 
 
 # --- learning -----------------------------------------------------------------------------------------------------

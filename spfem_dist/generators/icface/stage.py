@@ -51,10 +51,15 @@ class Stage:
 
     def check(self, run: Run, name: str) -> None:
         """Raise what would keep ICface from training: no landmarks, no groups to draw from, priors that are not here, a side that the
-        discriminator cannot take."""
+        discriminator cannot take, ZeRO-3 with a gradient penalty."""
         run, settings = _checked(run, name)
         check_groups(run, MOTION, landmarks=True)
         halvings(run.data.size)
+        if run.zero.stage == 3 and settings.gradient_penalty:
+            raise ValueError(
+                f"{name}.gradient_penalty wants the discriminator's weights once more in a step, which ZeRO-3 has given back by then: give "
+                f"--zero.stage 2, or --{name}.gradient-penalty 0"
+            )
         if not isinstance(settings, Settings):
             return
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
