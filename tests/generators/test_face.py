@@ -19,12 +19,16 @@ def corpus():
 
 
 @pytest.fixture(scope="module")
-def learnt(corpus):
-    clips = [
+def clips(corpus):
+    return [
         TrainingClip(c.speaker, c.emotion == Emotion.NEUTRAL, corpus.render(c).landmarks)
         for c in corpus.clips()
         if c.speaker != "S04"
     ]
+
+
+@pytest.fixture(scope="module")
+def learnt(clips):
     return learn_face_model(clips, IBUG68)
 
 
@@ -40,6 +44,20 @@ def test_coefficients_and_back_give_the_landmarks(corpus, learnt):
     shapes, _ = model.seen_from_the_front(seen.astype(np.float64))
     left = shapes - fit.rest - model.shift(fit.coefficients)
     assert np.abs(left).max() < 0.03, "what the model does not explain of an unseen person, in eye distances"
+
+
+def test_every_nth_of_very_many_frames_gives_nearly_the_same_model(corpus, clips, learnt, monkeypatch):
+    frames = sum(len(clip.landmarks) for clip in clips)
+    monkeypatch.setattr("spfem_dist.generators.face.model._MOST_POINTS", 68 * frames // 3)
+    thinned, _ = learn_face_model(clips, IBUG68)
+    seen = recording(corpus, emotion=Emotion.SURPRISED).landmarks
+    left = []
+    for model in (learnt[0], thinned):
+        fit = model.fit(seen)
+        shapes, _ = model.seen_from_the_front(seen.astype(np.float64))
+        left.append(np.abs(shapes - fit.rest - model.shift(fit.coefficients)).mean())
+    assert not np.array_equal(thinned.basis, learnt[0].basis)
+    assert left[1] < 1.3 * left[0]
 
 
 def test_the_jaw_is_the_mouths_opening(corpus, learnt):

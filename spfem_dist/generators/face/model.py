@@ -11,8 +11,9 @@ model can take its place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ EXPRESSION, COEFFICIENTS = 50, 51
 _DIRECTIONS = 64
 #: Variance of a rest shape that no training speaker showed, in eye distances squared.
 _UNSEEN = 1e-5
+#: Points of all frames from which a model is learnt at once: 16 bytes each, in about eight arrays.
+_MOST_POINTS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -189,11 +192,14 @@ def learn_face_model(clips: Iterable[TrainingClip], order: Topology) -> tuple[Fa
     """The model of these clips, and the rest shape [L, 2] of each speaker.
 
     Rest is a speaker's mean over neutral clips (over all of them where there is none). What moves away from rest is the jaw (the
-    regression on the mouth's opening) and the principal components of what the jaw leaves. Raises ValueError without clips.
+    regression on the mouth's opening) and the principal components of what the jaw leaves. Of very many frames every n-th counts.
+    Raises ValueError without clips.
     """
     clips = list(clips)
     if not clips:
         raise ValueError("a face model needs landmarks of at least one clip: prepare the shards with --faces mesh")
+    step = math.ceil(order.points * sum(len(clip.landmarks) for clip in clips) / _MOST_POINTS)
+    clips = [replace(clip, landmarks=clip.landmarks[::step]) for clip in clips]
     everything = np.concatenate([clip.landmarks for clip in clips]).astype(np.float64)
     mean = _procrustes_mean(everything, order)
     depth = _learnt_depth([clip.landmarks.astype(np.float64) for clip in clips], mean, order)
