@@ -1,7 +1,7 @@
 """A generator for recorded films that has seen no recorded face: corpus, priors, judges, NED and its scores, on rendered 3-D heads.
 
     python recipes/heads.py                              # 64 heads at 128 pixels: a night on 2 cores, an hour with a GPU
-    python recipes/heads.py --size 64                    # at 64 pixels: two hours on 2 cores
+    python recipes/heads.py --size 64                    # at 64 pixels: an hour and a half on 2 cores
     python recipes/heads.py --pretraining-only --size 64 --identities 24 --sentences 3 --steps 800 --local  # the package's own weights, in 15 minutes
     spfem edit talk.mp4 --emotion happy --generator heads-model
 

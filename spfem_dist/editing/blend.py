@@ -27,7 +27,7 @@ def blend(picture: Picture, region: Region, flow: np.ndarray, residual: np.ndarr
     """
     moves, paints = bool(flow.any()), bool(residual.any() and mask.any())
     height, width = picture.y.shape
-    x0, y0, x1, y1 = covered(region, width, height)
+    x0, y0, x1, y1 = box_of(region, width, height)
     if not (moves or paints) or x0 >= x1 or y0 >= y1:
         return picture
     planes = [picture.y, picture.u, picture.v]
@@ -99,7 +99,7 @@ def _added(plane: np.ndarray, box: tuple[slice, slice], change: np.ndarray) -> n
     return result
 
 
-def covered(region: Region, width: int, height: int, margin: int = 0) -> tuple[int, int, int, int]:
+def box_of(region: Region, width: int, height: int, margin: int = 0) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1 of the picture's part that the crop covers, at even pixels as colour is stored for pairs of them.
 
     margin: so many pixels more on each side, an even number.

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from spfem_dist.editing.blend import blend, covered
+from spfem_dist.editing.blend import blend, box_of
 from spfem_dist.editing.face import Followed, follow
 from spfem_dist.editing.film import Film
 from spfem_dist.editing.motion import shown_by_moving
@@ -185,7 +185,7 @@ def _beside(cover: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _crop(picture: Picture, region: Region, size: int) -> np.ndarray:
     """The face of `picture` as `cut_face` gives it; of the rest of the picture no colours are computed."""
     height, width = picture.y.shape
-    x0, y0, x1, y1 = covered(region, width, height, _MARGIN)
+    x0, y0, x1, y1 = box_of(region, width, height, _MARGIN)
     if x0 >= x1 or y0 >= y1:  # all of it lies outside, and the picture's edge goes on there
         return cut_face(picture.rgb(), region, size)
     inside = dataclasses.replace(region, x=region.x - x0, y=region.y - y0)

@@ -99,6 +99,7 @@ def test_a_corpus_is_prepared(prepared, corpus, groups):
     assert (prepared(corpus) / "rejects.csv").read_text() == "path,reason,detail\n"
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="real clips are not beside the repository")
 def test_real_clips_train_priors_and_a_generator_that_edits_them(tmp_path):
     out = tmp_path / "shards"

@@ -11,6 +11,7 @@ SMALL = ("--size", "64", "--identities", "2", "--sentences", "1", "--local")
 PLACES = ("--runs", "runs", "--shards", "shards/heads", "--out", "model")
 
 
+@pytest.mark.nightly
 def test_the_packages_weights_are_made_by_one_command(tmp_path):
     recipe = ROOT / "recipes" / "heads.py"
     arguments = ("python", recipe, "--pretraining-only", "--steps", "2", *SMALL, *PLACES)

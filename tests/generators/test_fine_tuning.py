@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from spfem_dist.generators.load import SHIPPED_FOLDER, load_generator
 
 RECIPE = ROOT / "recipes" / "cdrl_stage2.py"
+pytestmark = pytest.mark.nightly  # renders heads first
 TUNED = (
     "--local",
     "--pretrained",

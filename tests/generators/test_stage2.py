@@ -216,6 +216,7 @@ def test_every_prior_pulls_as_hard_as_the_settings_say_on_held_out_speakers(guid
 # --- pre-training -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly  # in small: test_every_room.py
 def test_a_run_goes_on_from_the_pretraining_of_another(toy, tmp_path):
     well(alone(toy, tmp_path, *PRETRAINED, "--ned.steps", "1", "--validation.every-steps", "0"))
     shared, before = tmp_path / "r", tmp_path / "other"
