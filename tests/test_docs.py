@@ -89,6 +89,7 @@ RUN_BY = {
     ),
     "spfem demo": "tests/browser/test_demo_page.py::test_a_dropped_film_is_edited_and_taken",
     "python recipes/heads.py": "tests/e2e/test_heads_recipe.py::test_priors_guide_the_generator_of_heads",
+    "python recipes/heads.py --size 64": "tests/e2e/test_heads_recipe.py::test_priors_guide_the_generator_of_heads",
     "python recipes/heads.py --pretraining-only --size 64 --identities 24 --sentences 3 --steps 800 --local": (
         "tests/e2e/test_heads_recipe.py::test_the_packages_weights_are_made_by_one_command"
     ),

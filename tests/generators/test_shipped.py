@@ -44,7 +44,13 @@ def test_it_is_small_and_says_where_it_comes_from():
     files = [file for file in FOLDER.iterdir() if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 8e6, "bytes"
     card = (FOLDER / "README.md").read_text()
-    for part in ("python recipes/heads.py --pretraining-only", "seed 0", "rendered by this project", "Apache-2.0", "people who agreed"):
+    for part in (
+        "python recipes/heads.py --pretraining-only",
+        "seed 0",
+        "rendered by this project",
+        "Apache-2.0",
+        "people who agreed",
+    ):
         assert part in card
     for file in ("README.md", "config.json"):
         assert not re.search(r"/(home|tmp|root|work|Users)/", (FOLDER / file).read_text())
