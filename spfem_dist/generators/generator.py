@@ -19,8 +19,11 @@ from typing import Protocol
 import numpy as np
 
 from spfem_dist import rooms
-from spfem_dist.emotions import Emotion
+from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.rendered import Rendered
+
+#: Shortest clip that can be driven, frames: below it there is no motion to speak of.
+SHORTEST = 3
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,28 @@ class Generator(Protocol):
         picture; None: `size`. A generator that moves nothing gives a flow of any side.
         """
         ...
+
+
+def refuse_unknown(emotion: Emotion | None, reference: Face | None) -> None:
+    """Raises ValueError where a clip is asked to become nothing, or an emotion that generators do not know."""
+    if emotion is None and reference is None:
+        raise ValueError("an edit needs an emotion, a reference clip, or both")
+    if emotion is not None and emotion not in SEVEN:
+        raise ValueError(f"emotion {emotion}: this generator knows {', '.join(SEVEN)}")
+
+
+def landmarks_of(face: Face, which: str, topology: str, size: int) -> np.ndarray:
+    """The face's landmarks in pixels of a generator of `size` that was trained on `topology`: float32 [T, L, 2].
+
+    which: what the error calls the clip. Raises ValueError for landmarks of another order, and for a clip that is too short.
+    """
+    if face.topology not in (topology, "synthetic" if topology == "ibug68" else topology):
+        raise ValueError(f"the {which} has {face.topology} landmarks, this generator was trained on {topology}")
+    if len(face.landmarks) < SHORTEST:
+        raise ValueError(
+            f"the {which} has {len(face.landmarks)} frames; at least {SHORTEST} are needed: give a longer clip"
+        )
+    return (face.landmarks * (size / face.size)).astype(np.float32)
 
 
 def find(kind: str) -> ModuleType:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from spfem_dist.config import GuidedRun
-from spfem_dist.generators.load import PRETRAINING, SHIPPED, SHIPPED_FOLDER
+from spfem_dist.config import GuidedRun, Run
+from spfem_dist.generators.load import PRETRAINING, SHIPPED, SHIPPED_FOLDER, local_copy
 from spfem_dist.job_settings import Guidance, JobSettings
 from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import EditedFrames
-from spfem_dist.saved import CONFIG
+from spfem_dist.records import Batch
+from spfem_dist.saved import CONFIG, read_config
 from spfem_dist.storage import open_filesystem
 
 #: A prior whose gradient is shorter than this at every held-out edit wants nothing of them: its share stays its weight.
 LEAST = 1e-6
+
+Parts = TypeVar("Parts")
+Made = TypeVar("Made")
 
 
 def pretrained_folder(run: GuidedRun, pretraining: type[JobSettings]) -> str:
@@ -40,6 +45,53 @@ def pretrained_folder(run: GuidedRun, pretraining: type[JobSettings]) -> str:
         return f"{run.pretrained.rstrip('/')}/{PRETRAINING if PRETRAINING in jobs else jobs[0]}/model"
     own = next((name for name, job in run.jobs().items() if isinstance(job, pretraining)), "")
     return f"{run.folder()}/{own}/model" if own else ""
+
+
+def jobs_of(run: Run, pretraining: type[JobSettings]) -> list[str]:
+    """The run's jobs: the pre-training, unless the run names another's, and the generator."""
+    given = isinstance(run, GuidedRun) and run.pretrained
+    return [name for name, job in run.jobs().items() if not (given and isinstance(job, pretraining))]
+
+
+def exported_before(
+    run: GuidedRun, settings: JobSettings, pretraining: type[JobSettings], load: Callable[[Path], Parts]
+) -> Parts | None:
+    """What the pre-training of the run, or of the run that it names, exported, as `load` reads its folder; None where there is none (yet)."""
+    location = "" if isinstance(settings, pretraining) else pretrained_folder(run, pretraining)
+    if not location:
+        return None
+    fs, root = open_filesystem(location)
+    if not fs.exists(f"{root}/{CONFIG}"):
+        return None
+    with local_copy(location) as folder:
+        return load(folder)
+
+
+def check_pretraining(
+    run: GuidedRun,
+    name: str,
+    settings: JobSettings,
+    pretraining: type[JobSettings],
+    fields: Sequence[str] = ("network",),
+) -> None:
+    """Raise ValueError where the job `name` cannot go on from what `--pretrained` names, or from the run's own pre-training.
+
+    fields: of the settings, which say how the networks are built.
+    """
+    own = next((job for job in run.jobs().values() if isinstance(job, pretraining)), None)
+    if run.pretrained:
+        with local_copy(pretrained_folder(run, pretraining)) as folder:
+            config = read_config(folder, "generator")
+        if config["kind"] != settings.kind:
+            raise ValueError(f"--pretrained {run.pretrained} is a {config['kind']}: give a run of this recipe")
+        check_agreement(name, settings, config["settings"], run.pretrained, fields)
+        if (size := config["size"]) != run.data.size:
+            raise ValueError(
+                f"--pretrained {run.pretrained} was trained on faces of {size} pixels, data.size is {run.data.size}: give --data.size "
+                f"{size}, or another pre-training"
+            )
+    elif own is not None:
+        check_agreement(name, settings, own.model_dump(), "this run", fields)
 
 
 def check_agreement(
@@ -83,6 +135,28 @@ def window_of(guidance: Guidance, priors: FrozenPriors, frames: int) -> int:
             f"{longest} or more"
         )
     return longest
+
+
+class Kept(Generic[Made]):
+    """What was made of the last `most` batches, so that the phases of a step make it once."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self._made: OrderedDict[int, tuple[Batch, Made]] = OrderedDict()
+
+    def of(self, batch: Batch, make: Callable[[], Made]) -> Made:
+        """What `make` made of this very batch, made now where it was not."""
+        if (kept := self._made.get(id(batch))) is not None and kept[0] is batch:
+            return kept[1]
+        made = make()
+        self._made[id(batch)] = (batch, made)
+        while len(self._made) > self.most:
+            self._made.popitem(last=False)
+        return made
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._made.clear()
 
 
 class Balance:

@@ -62,8 +62,8 @@ def _model_states(folder: Path) -> Path:
 
 def _state_as_stage3(folder: Path) -> None:
     """ZeRO-3 looks for its step and settings in another place than ZeRO-1 and -2, and for a model file of another name."""
-    state = _load(folder / "zero" / "optimizer_state.pt")
-    step = _load(next(iter(sorted((folder / "zero").glob("*/step.pt")))))
+    state = load_states(folder / "zero" / "optimizer_state.pt")
+    step = load_states(next(iter(sorted((folder / "zero").glob("*/step.pt")))))
     state["optimizer_state_dict"] = {"state": {0: {"step": step}}, "param_groups": state["param_groups"]}
     torch.save(state, folder / "zero" / "optimizer_state.pt")
     shutil.copyfile(_model_states(folder), folder / "zero_pp_rank_0_mp_rank_00_model_states.pt")
@@ -74,17 +74,18 @@ def _state_as_stage2(folder: Path) -> None:
     another name."""
     import deepspeed
 
-    state = _load(folder / "zero" / "optimizer_state.pt")
+    state = load_states(folder / "zero" / "optimizer_state.pt")
     step = state["optimizer_state_dict"]["state"][0]["step"]
     torch.save(state | {"ds_version": deepspeed.__version__}, folder / "zero" / "optimizer_state.pt")
     for path in sorted((folder / "zero").glob("*/*.pt")):
-        torch.save({"param": _load(path), "cat_dim": 0}, path)
+        torch.save({"param": load_states(path), "cat_dim": 0}, path)
     for parameter in {path.parent for path in (folder / "zero").glob("*/fp32.pt")}:
         torch.save(step, parameter / "step.pt")
     shutil.copyfile(_model_states(folder), folder / "mp_rank_00_model_states.pt")
 
 
-def _load(path: Path) -> Any:
+def load_states(path: Path) -> Any:
+    """What a file of a DeepSpeed checkpoint holds: tensors, and the few classes of DeepSpeed that lie beside them."""
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
 

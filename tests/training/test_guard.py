@@ -12,6 +12,7 @@ from toy_runs import losses, state, together
 from spfem_dist.exporting import whole_weights
 from spfem_dist.saved import not_finite
 from spfem_dist.training.manifest import CheckpointStore, committed
+from spfem_dist.training.universal import load_states
 
 #: Samples of the step after which the second checkpoint is due, and of the last step.
 AT_A_CHECKPOINT, LAST = 88, 159
@@ -50,7 +51,7 @@ def all_finite(job: Path) -> bool:
         if not_finite(whole_weights(job / name, "first", stage)):
             return False
         for shard in (job / name).rglob("*optim_states.pt"):
-            if any(not torch.isfinite(t).all() for t in tensors(torch.load(shard, weights_only=False))):
+            if any(not torch.isfinite(t).all() for t in tensors(load_states(shard))):
                 return False
     return not any(not_finite(load_file(file)) for file in job.glob("model/*.safetensors"))
 

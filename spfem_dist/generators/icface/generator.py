@@ -9,17 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.emotions import Emotion
 from spfem_dist.generators.face.maps import grid_of, warped
 from spfem_dist.generators.generator import Face as Shown
-from spfem_dist.generators.generator import Motion
+from spfem_dist.generators.generator import Motion, landmarks_of, refuse_unknown
 from spfem_dist.generators.icface.pairs import Face, edited_values, known_changes, shapes
 from spfem_dist.generators.icface.units import Measured
 from spfem_dist.generators.rendered import Rendered
 from spfem_dist.nets.frozen import freeze
-
-#: Shortest clip that can be driven, frames: below it there is no motion to speak of.
-SHORTEST = 3
 
 
 class TrainedICface:
@@ -46,10 +43,7 @@ class TrainedICface:
 
         The source's units keep their timing; those that words do not move take on the level of the emotion.
         """
-        if emotion is None and reference is None:
-            raise ValueError("an edit needs an emotion, a reference clip, or both")
-        if emotion is not None and emotion not in SEVEN:
-            raise ValueError(f"emotion {emotion}: this generator knows {', '.join(SEVEN)}")
+        refuse_unknown(emotion, reference)
         landmarks = self._own(source, "source")
         measured = self.units.measured(landmarks, neutral=True)
         levels = []
@@ -96,12 +90,4 @@ class TrainedICface:
 
     def _own(self, face: Shown, which: str) -> np.ndarray:
         """The face's landmarks in pixels of this generator's size."""
-        if face.topology not in (self.topology, "synthetic" if self.topology == "ibug68" else self.topology):
-            raise ValueError(
-                f"the {which} has {face.topology} landmarks, this generator was trained on {self.topology}"
-            )
-        if len(face.landmarks) < SHORTEST:
-            raise ValueError(
-                f"the {which} has {len(face.landmarks)} frames; at least {SHORTEST} are needed: give a longer clip"
-            )
-        return (face.landmarks * (self.size / face.size)).astype(np.float32)
+        return landmarks_of(face, which, self.topology, self.size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,20 +10,18 @@ import torch
 from torch import Tensor
 
 from spfem_dist.config import GuidedRun, Run
-from spfem_dist.generators.guided import Balance, check_agreement, described, pretrained_folder, window_of
+from spfem_dist.generators.guided import Balance, Kept, check_pretraining, described, jobs_of, window_of
 from spfem_dist.generators.icface import objectives
 from spfem_dist.generators.icface.known import Known, take_over
 from spfem_dist.generators.icface.networks import build_networks, halvings
 from spfem_dist.generators.icface.pairs import Prepared, prepare
 from spfem_dist.generators.icface.saved import save
 from spfem_dist.generators.icface.settings import Pretraining, Reenactment, Settings
-from spfem_dist.generators.load import local_copy
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.pictures import grid, tile
 from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
-from spfem_dist.saved import read_config
 from spfem_dist.stage import Job, Losses, Networks, Phase
 from spfem_dist.streaming.feed import JobData, check_groups
 from spfem_dist.streaming.loader import Source
@@ -39,8 +36,7 @@ class Stage:
 
     def jobs(self, run: Run) -> list[str]:
         """The pre-training, unless the run names another's, and the generator."""
-        given = isinstance(run, GuidedRun) and run.pretrained
-        return [name for name, job in run.jobs().items() if not (given and isinstance(job, Pretraining))]
+        return jobs_of(run, Pretraining)
 
     def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """The job `name` with its training stream and held-out samples, as worker `rank` of `size` sees it."""
@@ -65,20 +61,7 @@ class Stage:
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
         priors.check_weights(settings.guidance, f"--{name}.guidance")
         window_of(settings.guidance, priors, run.data.frames_per_recording)
-        own = next((job for job in run.jobs().values() if isinstance(job, Pretraining)), None)
-        if run.pretrained:
-            with local_copy(pretrained_folder(run, Pretraining)) as folder:
-                config = read_config(folder, "generator")
-            if config["kind"] != settings.kind:
-                raise ValueError(f"--pretrained {run.pretrained} is a {config['kind']}: give a run of this recipe")
-            check_agreement(name, settings, config["settings"], run.pretrained)
-            if (size := config["size"]) != run.data.size:
-                raise ValueError(
-                    f"--pretrained {run.pretrained} was trained on faces of {size} pixels, data.size is {run.data.size}: give --data.size "
-                    f"{size}, or another pre-training"
-                )
-        elif own is not None:
-            check_agreement(name, settings, own.model_dump(), "this run")
+        check_pretraining(run, name, settings, Pretraining)
 
 
 def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
@@ -129,7 +112,7 @@ class ICfaceLosses:
         self.balance = Balance(guided.guidance, priors, guided.content_pull, guided.emotion_pull)
         self.edits = isinstance(settings, Settings)
         self.edited = window_of(guided.guidance, priors, known.run.data.frames_per_recording)
-        self._kept: OrderedDict[int, tuple[Batch, Prepared]] = OrderedDict()
+        self._kept = Kept[Prepared](micro_batches)
 
     def phases(self) -> tuple[Phase, ...]:
         """The order in which the networks learn within one step: who makes, then who judges what was made."""
@@ -155,14 +138,8 @@ class ICfaceLosses:
 
     def prepared(self, networks: Networks, batch: Batch) -> Prepared:
         """The batch's pairs and edits, made once for both phases."""
-        if (kept := self._kept.get(id(batch))) is not None and kept[0] is batch:
-            return kept[1]
         dtype = next(networks["reenactor"].parameters()).dtype
-        made = prepare(batch, self.known.face, dtype, self.edited)
-        self._kept[id(batch)] = (batch, made)
-        while len(self._kept) > self.micro_batches:
-            self._kept.popitem(last=False)
-        return made
+        return self._kept.of(batch, lambda: prepare(batch, self.known.face, dtype, self.edited))
 
     def of_reenactor(self, networks: Networks, batch: Batch) -> Losses:
         """Phase 1: neutraliser and animator, which the priors reach through the edited picture."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.face.maps import grid_of, warped
 from spfem_dist.generators.generator import Face as Shown
-from spfem_dist.generators.generator import Motion
+from spfem_dist.generators.generator import Motion, landmarks_of, refuse_unknown
 from spfem_dist.generators.ned.motions import WINDOW, Face
 from spfem_dist.generators.ned.windows import made_scene
 from spfem_dist.generators.rendered import Rendered
@@ -19,8 +19,6 @@ from spfem_dist.nets.frozen import freeze
 
 #: Fall-off of a frame's weight towards a window's ends (sigma, frames).
 SIGMA = 2.0
-#: Shortest clip that can be driven, frames: below it there is no motion to speak of.
-SHORTEST = 3
 #: Windows that are edited at once: a film's memory does not grow with the recurrent layers' inner numbers.
 AT_ONCE = 512
 
@@ -52,10 +50,7 @@ class TrainedNED:
         self, source: Shown, emotion: Emotion | None = None, reference: Shown | None = None, strength: float = 1.0
     ) -> Motion:
         """See `Generator.drive`. With an emotion and a reference, the style is half way between both."""
-        if emotion is None and reference is None:
-            raise ValueError("an edit needs an emotion, a reference clip, or both")
-        if emotion is not None and emotion not in SEVEN:
-            raise ValueError(f"emotion {emotion}: this generator knows {', '.join(SEVEN)}")
+        refuse_unknown(emotion, reference)
         landmarks = self._own(source, "source")
         fit = self.model.fit(landmarks, neutral=True)
         styles = []
@@ -103,15 +98,7 @@ class TrainedNED:
 
     def _own(self, face: Shown, which: str) -> np.ndarray:
         """The face's landmarks in pixels of this generator's size."""
-        if face.topology not in (self.topology, "synthetic" if self.topology == "ibug68" else self.topology):
-            raise ValueError(
-                f"the {which} has {face.topology} landmarks, this generator was trained on {self.topology}"
-            )
-        if len(face.landmarks) < SHORTEST:
-            raise ValueError(
-                f"the {which} has {len(face.landmarks)} frames; at least {SHORTEST} are needed: give a longer clip"
-            )
-        return (face.landmarks * (self.size / face.size)).astype(np.float32)
+        return landmarks_of(face, which, self.topology, self.size)
 
     def _windows(self, coefficients: np.ndarray) -> Tensor:
         """Every window of WINDOW frames [N, WINDOW, 51]; a shorter clip repeats its last frame."""

@@ -17,13 +17,10 @@ from spfem_dist.generators.face.recordings import (
     rests_of,
 )
 from spfem_dist.generators.face.texture import ExpressionTexture, side_of
-from spfem_dist.generators.guided import pretrained_folder
-from spfem_dist.generators.load import local_copy
+from spfem_dist.generators.guided import exported_before
 from spfem_dist.generators.ned import saved
 from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.generators.ned.settings import Manipulation, Pretraining
-from spfem_dist.saved import CONFIG
-from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.feed import JobData
 
 
@@ -36,14 +33,7 @@ class Known:
     @cached_property
     def before(self) -> saved.Parts | None:
         """What the pre-training of the run, or of the run that it names, exported; None where there is none (yet)."""
-        location = pretrained_folder(self.run, Pretraining) if not isinstance(self.settings, Pretraining) else ""
-        if not location:
-            return None
-        fs, root = open_filesystem(location)
-        if not fs.exists(f"{root}/{CONFIG}"):
-            return None
-        with local_copy(location) as folder:
-            return saved.load_parts(folder)
+        return exported_before(self.run, self.settings, Pretraining, saved.load_parts)
 
     @cached_property
     def recordings(self) -> list[Recorded]:
