@@ -68,12 +68,18 @@ class GroupEntry(_Entry):
     recordings: list[RecordingEntry]
 
 
-class ShardEntry(_Entry):
-    """One tar: its size and sha256 in bytes, and its groups in order."""
+class StoredFile(_Entry):
+    """A file beside the index, as it must be: its size in bytes and its sha256."""
 
-    name: Annotated[str, Field(pattern=_SHARD_NAME)]
+    name: str
     bytes: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ShardEntry(StoredFile):
+    """One tar and its groups in order."""
+
+    name: Annotated[str, Field(pattern=_SHARD_NAME)]
     groups: list[GroupEntry]
 
     @model_validator(mode="after")
@@ -84,13 +90,13 @@ class ShardEntry(_Entry):
         return self
 
 
-class ShardIndex(_Entry):
-    """`index.json`: what a folder of shards holds. `digest` is the data set's identity (see `shards_digest`).
+class IndexFacts(_Entry):
+    """What an index says of all its shards. `digest` is the data set's identity (see `shards_digest`).
 
     style: how much the speakers of a rendered corpus show emotions in a way of their own; not written where it is 0.
     """
 
-    format: Literal["spfem-shards/1"] = INDEX_FORMAT
+    format: str
     corpus: str
     fps: Annotated[float, Field(gt=0)]
     size: Annotated[int, Field(ge=1)]
@@ -99,11 +105,17 @@ class ShardIndex(_Entry):
     landmarks: str
     style: Annotated[float, Field(ge=0)] = 0.0
     digest: str
+
+
+class ShardIndex(IndexFacts):
+    """`index.json`: what a folder of shards holds. Of very many shards the list is a table beside it (`shard_table.open_index` reads both)."""
+
+    format: Literal["spfem-shards/1"] = INDEX_FORMAT
     shards: list[ShardEntry]
 
     @classmethod
     def load(cls, source: str | Path | bytes) -> ShardIndex:
-        """The index in `source`: a folder of shards, the index file itself, or its bytes.
+        """The index in `source`: a folder of shards, the index file itself, or its bytes; none whose shards are in a table.
 
         Raises FileNotFoundError where there is none and DamagedShard where it is not a valid index.
         """
@@ -138,7 +150,12 @@ class ShardIndex(_Entry):
 
 def shards_digest(shards: Iterable[ShardEntry]) -> str:
     """sha256 over the shards' sha256 in order: equal exactly when all tars are equal."""
-    return hashlib.sha256("\n".join(s.sha256 for s in shards).encode()).hexdigest()
+    return digest_of(s.sha256 for s in shards)
+
+
+def digest_of(sha256s: Iterable[str]) -> str:
+    """`shards_digest` of shards with these sha256."""
+    return hashlib.sha256("\n".join(sha256s).encode()).hexdigest()
 
 
 # --- one group as tar members -------------------------------------------------------------------------------------

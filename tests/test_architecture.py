@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "spfem_dist"
 TIERS = (
     "backoff console emotions errors files pictures ray_address redact rooms saved",
     "config faults.grammar job_settings",
-    "archives corpora cropping head inventory known_weights nets npm presets records runs s3 shard_format shares stage storage weights",
+    "archives corpora cropping head inventory known_weights nets npm presets records runs s3 shard_format shard_table shares stage storage weights",
     "corpora.heads.finish prepare",
     "streaming",
     "tracking",

@@ -29,3 +29,12 @@ def test_a_short_benchmark_compares_both_sides(name):
     facts = json.loads(done.out.strip().splitlines()[-1])
     assert facts["benchmark"] == name
     assert facts["ratio"] == pytest.approx(facts["ours_s"] / facts["plain_s"])
+
+
+@pytest.mark.nightly
+def test_a_table_of_shards_is_opened_faster_than_a_list_of_fewer():
+    done = well(command("python", "benchmarks/index.py", "--smoke"))
+    listed, tabled = (json.loads(line) for line in done.out.splitlines() if line.startswith("{"))
+    assert tabled["shards"] == 10 * listed["shards"]
+    assert tabled["load_s"] < listed["load_s"]
+    assert tabled["samples_per_epoch"] == 4 * tabled["groups"]

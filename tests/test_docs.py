@@ -149,6 +149,9 @@ RUN_BY = {
     ),
     "spfem export runs/cdrl-stage1 --out priors": f"{EXPORT}::test_a_stage_one_run_gives_a_folder_for_each_prior",
     "spfem export runs/cdrl-stage2 --out s3://bucket/model": f"{EXPORT}::test_a_run_in_a_bucket_is_exported",
+    "python benchmarks/index.py": (
+        "tests/test_benchmarks.py::test_a_table_of_shards_is_opened_faster_than_a_list_of_fewer"
+    ),
     "spfem doctor recipes/cdrl_stage1.py": (
         "tests/doctor/test_doctor.py::test_the_doctor_looks_at_this_machine_through_a_recipes_flags"
     ),

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spfem_dist.config import Data
+    from spfem_dist.shard_format import GroupEntry
 
 PARTS = ("train", "validation", "test")
 
@@ -37,6 +38,10 @@ class Part:
         return (self.speakers is None or speaker in self.speakers) and (
             self.sentences is None or sentence in self.sentences
         )
+
+    def __call__(self, entry: GroupEntry) -> bool:
+        """Whether the group of this entry belongs to the part."""
+        return self.accepts(entry.speaker, entry.sentence)
 
     def overlaps(self, other: Part) -> bool:
         """Whether some group could belong to both parts."""

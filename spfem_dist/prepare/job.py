@@ -39,6 +39,7 @@ from spfem_dist.prepare.shards import write_shard
 from spfem_dist.ray_address import authenticate, refuse_dead_address, start_here
 from spfem_dist.records import Reject
 from spfem_dist.shard_format import INDEX_NAME, ShardEntry, ShardIndex, shards_digest
+from spfem_dist.shard_table import save_index
 
 REJECTS_NAME = "rejects.csv"
 SPLIT_NAME = "split.json"
@@ -109,7 +110,7 @@ def run(settings: PrepareSettings, console: Console | None = None) -> PrepareSum
         rejects += [reject for part in parts for reject in part.rejects]
         _write_rejects(settings.out, rejects)
         index = _index(parts, settings, rejects)
-        index.save(settings.out)
+        save_index(index, settings.out)
         if settings.corpus == "folder":
             _write_split(index, settings, console)
     summary = PrepareSummary(index, len(plans) - len(todo), len(todo), time.monotonic() - started, rejects)

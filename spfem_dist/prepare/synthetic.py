@@ -81,7 +81,11 @@ def make(shards: str, console: Console, on_ray: bool = False) -> None:
             job.run(PrepareSettings(corpus="synthetic", out=Path(folder), seed=seed, local=True), console)
             fs, root = open_filesystem(shards)
             # The index last: it says that all is there.
-            for file in [*sorted(Path(folder).glob("*.tar")), Path(folder) / INDEX_NAME]:
+            for file in [
+                *sorted(Path(folder).glob("*.tar")),
+                *Path(folder).glob("*.arrows"),
+                Path(folder) / INDEX_NAME,
+            ]:
                 fs.put_file(str(file), f"{root}/{file.name}")
 
 

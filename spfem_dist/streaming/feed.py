@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from spfem_dist.config import Data, JobSettings, Run
-from spfem_dist.corpora.splits import Split
+from spfem_dist.corpora.splits import Part, Split
 from spfem_dist.records import Batch
-from spfem_dist.shard_format import GroupEntry
 from spfem_dist.shares import Share, held_out_share, share_of
+from spfem_dist.streaming.accepted import Accepted, longest_recording, speakers_of
 from spfem_dist.streaming.loader import Loader, Source, fixed_batches, reader_of
 from spfem_dist.streaming.order import Order
 from spfem_dist.streaming.views import View, serves_content
@@ -27,15 +27,13 @@ def check_groups(run: Run, view: View, landmarks: bool = False) -> None:
     """
     split, index = Split.of(run.data), reader_of(run.data, landmarks).index
     if run.data.speakers:
-        there = {entry.speaker for shard in index.shards for entry in shard.groups}
+        there = speakers_of(index)
         if absent := sorted((split.part("train").speakers or set()) - there):
             raise ValueError(
                 f"data.speakers names {', '.join(absent)}, of whom these shards have no recording; they have {', '.join(sorted(there))}"
             )
-    Order(index, lambda g: split.accepts("train", g.speaker, g.sentence), serves=view.serves)
-    longest = max(
-        recording.frames for shard in index.shards for entry in shard.groups for recording in entry.recordings
-    )
+    Order(index, split.part("train"), serves=view.serves)
+    longest = longest_recording(index)
     if view.serves is serves_content and longest <= run.data.minimum_gap:
         raise ValueError(
             f"data.minimum_gap is {run.data.minimum_gap} frames, and the longest recording of these shards has {longest}: no frame would "
@@ -68,9 +66,9 @@ class JobData:
         self.share = share_of(settings.global_batch, rank, size, settings.micro_batch)
         self._loaders: list[Loader] = []
 
-    def part(self, which: str) -> Callable[[GroupEntry], bool]:
+    def part(self, which: str) -> Part:
         """Whether a group belongs to the split's part `which`: train, validation or test."""
-        return lambda entry: self.split.accepts(which, entry.speaker, entry.sentence)
+        return self.split.part(which)
 
     def batches(self, start_sample: int) -> Iterator[tuple[Batch, float]]:
         """Endless (micro-batch, seconds waited for it) of this worker's share, from that global sample on."""
@@ -94,9 +92,8 @@ class JobData:
         largest = share_of(self.settings.global_batch, self.size - 1, self.size, self.settings.micro_batch).micro_batch
         return [batch.to(self.device) for batch in self._fixed(part, share_of(count, 0, 1, largest))]
 
-    def _serves(self, accept: Callable[[GroupEntry], bool]) -> bool:
-        groups = (g for shard in self.source.reader.index.shards for g in shard.groups)
-        return any(accept(entry) and self.view.serves(entry) for entry in groups)
+    def _serves(self, part: Part) -> bool:
+        return len(Accepted.of(self.source.reader.index, part, self.view.serves).groups) > 0
 
     def _fixed(self, part: str, share: Share) -> list[Batch]:
         return fixed_batches(

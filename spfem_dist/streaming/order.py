@@ -8,19 +8,17 @@ stay within a handful of shards for a long while and still mix.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from spfem_dist.inventory import lacking_pairs, speakers_by_emotion
+from spfem_dist.inventory import lacking_pairs
 from spfem_dist.shard_format import GroupEntry, ShardIndex
+from spfem_dist.streaming.accepted import Accept, Accepted, said_by, speakers_of
 
-Accept = Callable[[GroupEntry], bool]
-
-#: Epochs whose permutation is kept (a validation and a prefetch may straddle two).
-_KEPT_EPOCHS = 3
+#: Epochs whose order of shards is kept (a prefetch may straddle two), and mixed blocks (a worker is within one or two).
+_KEPT_EPOCHS, _KEPT_BLOCKS = 3, 64
 
 
 @dataclass(frozen=True)
@@ -78,73 +76,67 @@ class Order:
         serves: Accept | None = None,
     ):
         self.seed, self.draws_per_group, self.block = seed, draws_per_group, block
-        self._groups_of: list[np.ndarray] = []
-        split_refused = view_refused = recordings = frames = group_bytes = shard_bytes = 0
-        for shard in index.shards:
-            kept = []
-            for number, entry in enumerate(shard.groups):
-                if accept is not None and not accept(entry):
-                    split_refused += 1
-                elif serves is not None and not serves(entry):
-                    view_refused += 1
-                else:
-                    kept.append(number)
-                    recordings += len(entry.recordings)
-                    frames += sum(r.frames for r in entry.recordings)
-                    group_bytes += entry.bytes
-            self._groups_of.append(np.array(kept, dtype=np.int64))
-            shard_bytes += shard.bytes if kept else 0
-        self._accepted = [(s, int(g)) for s, groups in enumerate(self._groups_of) for g in groups]
-        self._rank = {place: n for n, place in enumerate(self._accepted)}
-        self._entries = [shard.groups for shard in index.shards]
-        self._said_by: dict[str, list[tuple[int, int]]] = {}
-        for place in self._accepted:
-            self._said_by.setdefault(self._entry(place).speaker, []).append(place)
-        used = [s for s, groups in enumerate(self._groups_of) if len(groups)]
-        self._used = np.array(used, dtype=np.int64)
-        total = sum(len(shard.groups) for shard in index.shards)
-        if not self._accepted:
-            speakers = list(speakers_by_emotion(index))
+        found = Accepted.of(index, accept, serves)
+        self.groups = len(found.groups)
+        if not self.groups:
+            speakers = sorted(speakers_of(index))
             named = f"{', '.join(speakers[:6])}{', ...' * (len(speakers) > 6)}"
-            fix = lacking_pairs(index) if view_refused else ""
+            fix = lacking_pairs(index) if found.refused_by_view else ""
             fix = fix or f"check data.split: the shards' speakers are {named}; data.split none uses all of them"
             raise ValueError(
-                f"none of the {total} utterance groups of these {index.corpus} shards can be used: {split_refused} are "
-                f"outside the split, {view_refused} lack the recordings that samples are drawn from; {fix}"
+                f"none of the {found.total} utterance groups of these {index.corpus} shards can be used: {found.refused_by_split} "
+                f"are outside the split, {found.refused_by_view} lack the recordings that samples are drawn from; {fix}"
             )
-        self.groups = len(self._accepted)
+        self._index, self._accepted = index, found
+        self._sizes = np.diff(found.first)
+        self._used = np.flatnonzero(self._sizes)
         self.samples_per_epoch = self.groups * draws_per_group
-        self.bytes_per_epoch = group_bytes
+        self.bytes_per_epoch = found.group_bytes
         self.coverage = Coverage(
-            shards=len(index.shards),
-            shards_used=len(used),
-            groups=total,
+            shards=found.shards,
+            shards_used=len(self._used),
+            groups=found.total,
             accepted=self.groups,
-            refused_by_split=split_refused,
-            refused_by_view=view_refused,
-            recordings=recordings,
-            frames=frames,
-            group_bytes=group_bytes,
-            shard_bytes=shard_bytes,
+            refused_by_split=found.refused_by_split,
+            refused_by_view=found.refused_by_view,
+            recordings=found.recordings,
+            frames=found.frames,
+            group_bytes=found.group_bytes,
+            shard_bytes=found.shard_bytes,
             samples_per_epoch=self.samples_per_epoch,
         )
-        self._epochs: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
+        # Threads ask side by side; an answer that two of them make is the same twice.
+        self._epoch = lru_cache(_KEPT_EPOCHS)(self._arranged)
+        self._mixed = lru_cache(_KEPT_BLOCKS)(self._mix)
 
     def sample(self, k: int) -> SampleRef:
-        """Global sample `k` (>= 0, runs on across epochs). O(1) once its epoch's permutation is there."""
+        """Global sample `k` (>= 0, runs on across epochs), from its epoch's order of shards and its own block alone."""
         if k < 0:
             raise ValueError(f"sample number {k} is negative: samples are counted from 0")
         epoch, place = divmod(k, self.samples_per_epoch)
-        shard, group, draw = self._epoch(epoch)[place]
-        return SampleRef(k, epoch, int(shard), int(group), int(draw), sample_seed(self.seed, k))
+        block, within = self._block(epoch, place)
+        places = self._mixed(epoch, block)
+        shard, group = places[within]
+        return SampleRef(
+            k, epoch, int(shard), int(group), within * self.draws_per_group // len(places), sample_seed(self.seed, k)
+        )
+
+    def shards_of(self, samples: range) -> np.ndarray:
+        """int64 [len(samples)]: the shard of each of these consecutive samples."""
+        found, k = [], samples.start
+        while k < samples.stop:
+            epoch, place = divmod(k, self.samples_per_epoch)
+            block, within = self._block(epoch, place)
+            found.append(self._mixed(epoch, block)[within : within + samples.stop - k, 0])
+            k += len(found[-1])
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def substitute(self, ref: SampleRef, attempt: int) -> SampleRef:
         """The group to take in place of `ref`'s when that one and `attempt - 1` substitutes could not be used.
 
         The next accepted group in index order; sample number and seed stay. Attempt 0 is `ref` itself.
         """
-        shard, group = self._accepted[(self._rank[(ref.shard, ref.group)] + attempt) % self.groups]
+        shard, group = self._accepted.place((self._accepted.number(ref.shard, ref.group) + attempt) % self.groups)
         return SampleRef(ref.sample, ref.epoch, shard, group, ref.draw, ref.seed)
 
     def companion(self, ref: SampleRef, serves: Accept) -> SampleRef | None:
@@ -155,7 +147,7 @@ class Order:
         here = self._entry((ref.shard, ref.group))
         others = [
             place
-            for place in self._said_by[here.speaker]
+            for place in map(self._accepted.place, self._said_by[here.speaker].tolist())
             if self._entry(place).sentence != here.sentence and serves(self._entry(place))
         ]
         near = [place for place in others if place[0] == ref.shard] or others
@@ -164,45 +156,52 @@ class Order:
         shard, group = near[_number(ref.seed, len(near))]
         return SampleRef(ref.sample, ref.epoch, shard, group, ref.draw, ref.seed)
 
+    @cached_property
+    def _said_by(self) -> dict[str, np.ndarray]:
+        return said_by(self._index, self._accepted)
+
     def _entry(self, place: tuple[int, int]) -> GroupEntry:
-        return self._entries[place[0]][place[1]]
+        return self._index.shards[place[0]].groups[place[1]]
 
     def block_of(self, k: int) -> list[int]:
         """The shards that are mixed where sample `k` comes from."""
-        shards = self._shard_order(k // self.samples_per_epoch)
-        first = shards.index(self.sample(k).shard) // self.block * self.block
-        return shards[first : first + self.block]
+        epoch, place = divmod(k, self.samples_per_epoch)
+        return self._block_shards(epoch, self._block(epoch, place)[0])
 
     def shards_after(self, k: int) -> list[int]:
         """The shards of the block that follows sample `k`'s (the next epoch's first after the last)."""
-        epoch = k // self.samples_per_epoch
-        shards = self._shard_order(epoch)
-        after = (shards.index(self.sample(k).shard) // self.block + 1) * self.block
-        return shards[after : after + self.block] or self._shard_order(epoch + 1)[: self.block]
+        epoch, place = divmod(k, self.samples_per_epoch)
+        return self._block_shards(epoch, self._block(epoch, place)[0] + 1) or self._block_shards(epoch + 1, 0)
 
-    def _shard_order(self, epoch: int) -> list[int]:
-        return [int(s) for s in self._used[_permutation(len(self._used), self.seed, epoch, 0)]]
+    def _arranged(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(the shards in the epoch's order, the first sample of each block and the end of the last)."""
+        shards = self._used[_permutation(len(self._used), self.seed, epoch, 0)]
+        sizes = np.add.reduceat(self._sizes[shards], np.arange(0, len(shards), self.block))
+        return shards, np.concatenate([[0], np.cumsum(sizes * self.draws_per_group)])
 
-    def _epoch(self, epoch: int) -> np.ndarray:
-        """int64 [samples_per_epoch, 3]: shard, group, draw of every sample of the epoch."""
-        with self._lock:
-            if epoch not in self._epochs:
-                while len(self._epochs) >= _KEPT_EPOCHS:
-                    del self._epochs[next(iter(self._epochs))]
-                self._epochs[epoch] = self._permute(epoch)
-            return self._epochs[epoch]
+    def _block(self, epoch: int, place: int) -> tuple[int, int]:
+        """(number of the block, place within it) of a place in the epoch."""
+        firsts = self._epoch(epoch)[1]
+        block = int(np.searchsorted(firsts, place, side="right")) - 1
+        return block, place - int(firsts[block])
 
-    def _permute(self, epoch: int) -> np.ndarray:
-        shards, rows = self._shard_order(epoch), []
-        for first in range(0, len(shards), self.block):
-            chosen = shards[first : first + self.block]
-            places = np.concatenate(
-                [np.stack([np.full(len(self._groups_of[s]), s), self._groups_of[s]], axis=1) for s in chosen]
-            )
-            for draw in range(self.draws_per_group):
-                mixed = places[_permutation(len(places), self.seed, epoch, 1, first, draw)]
-                rows.append(np.concatenate([mixed, np.full((len(mixed), 1), draw)], axis=1))
-        return np.concatenate(rows)
+    def _block_shards(self, epoch: int, block: int) -> list[int]:
+        return self._epoch(epoch)[0][block * self.block :][: self.block].tolist()
+
+    def _mix(self, epoch: int, block: int) -> np.ndarray:
+        """int64 [samples of the block, 2]: shard and group of each, one pass over the block's groups after the other."""
+        places = np.concatenate(
+            [
+                np.stack(
+                    [np.full(self._sizes[s], s), self._accepted.groups[self._accepted.first[s] :][: self._sizes[s]]],
+                    axis=1,
+                )
+                for s in self._block_shards(epoch, block)
+            ]
+        )
+        first = block * self.block
+        passes = range(self.draws_per_group)
+        return np.concatenate([places[_permutation(len(places), self.seed, epoch, 1, first, draw)] for draw in passes])
 
 
 def sample_seed(seed: int, k: int) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from spfem_dist.config import Data
 from spfem_dist.records import UtteranceGroup
-from spfem_dist.shard_format import DamagedShard, GroupEntry, ShardIndex, decode_group, members_of
+from spfem_dist.shard_format import INDEX_NAME, DamagedShard, GroupEntry, decode_group, members_of
+from spfem_dist.shard_table import number_of_groups, open_index
 from spfem_dist.streaming.store import LocalStore, RemoteStore
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class ShardReader:
         self.store: LocalStore | RemoteStore = (
             RemoteStore(root, cache, cache_mb, retries, verify) if "://" in root else LocalStore(root)
         )
-        self.index = ShardIndex.load(self.store.index())
-        self.groups = sum(len(shard.groups) for shard in self.index.shards)
+        self.index = open_index(self.store.index(), f"{root}/{INDEX_NAME}", self.store.table)
+        self.groups = number_of_groups(self.index)
         self.bad: list[BadGroup] = []
         self._bad_places: dict[tuple[int, int], Exception] = {}
         self._lock = threading.Lock()

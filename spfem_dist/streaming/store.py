@@ -20,7 +20,7 @@ from spfem_dist.backoff import pauses
 from spfem_dist.errors import RefusedStorage, UnreachableStorage
 from spfem_dist.files import cache_folder, file_sha256, whole_file
 from spfem_dist.redact import redact
-from spfem_dist.shard_format import INDEX_NAME, DamagedShard, ShardEntry
+from spfem_dist.shard_format import INDEX_NAME, DamagedShard, ShardEntry, StoredFile
 from spfem_dist.storage import open_filesystem
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,15 @@ class LocalStore:
                 f"no shard index at {path}: write shards with `spfem prepare CORPUS ROOT --out {self.root}`, or point "
                 "data.shards at the folder that holds index.json"
             ) from None
+
+    def table(self, table: StoredFile) -> Path:
+        """The file of the index's table; MissingShard or DamagedShard where it is not there, or has another size."""
+        path = self.root / table.name
+        if not path.is_file():
+            raise MissingShard(f"{path} is missing, which {self.root / INDEX_NAME} names: copy it back")
+        if path.stat().st_size != table.bytes:
+            raise DamagedShard(f"{path} has {path.stat().st_size} bytes of {table.bytes}: copy it again")
+        return path
 
     def read(self, shard: ShardEntry, offset: int, size: int) -> bytes:
         """`size` bytes of `shard` from `offset`; MissingShard or DamagedShard where they are not there."""
@@ -87,6 +96,10 @@ class RemoteStore:
         path = f"{self.path}/{INDEX_NAME}"
         return self._attempt(INDEX_NAME, lambda: self.fs.cat_file(path))
 
+    def table(self, table: StoredFile) -> Path:
+        """The local file of the index's table, fetched once for all processes of this node."""
+        return self.fetch(table)
+
     def read(self, shard: ShardEntry, offset: int, size: int) -> bytes:
         """`size` bytes of `shard` from `offset`; MissingShard, UnreachableStorage or DamagedShard."""
         if shard.bytes > self.limit:
@@ -112,7 +125,7 @@ class RemoteStore:
             f"(now {self.limit >> 20} MiB, shared by all workers of a node)"
         )
 
-    def fetch(self, shard: ShardEntry) -> Path:
+    def fetch(self, shard: StoredFile) -> Path:
         """The local file of `shard`, fetched if it is not there yet."""
         path = self._own / f"{shard.sha256[:16]}-{shard.name}"
         if path.exists():
@@ -131,7 +144,7 @@ class RemoteStore:
                 self._evict(keep=path)
         return path
 
-    def _lock_of(self, shard: ShardEntry) -> IO[str]:
+    def _lock_of(self, shard: StoredFile) -> IO[str]:
         try:
             self._own.mkdir(parents=True, exist_ok=True)
             return open(self._own / f".{shard.name}.lock", "w")
@@ -146,7 +159,7 @@ class RemoteStore:
             f"(now {self.limit >> 20}) or point data.cache at a larger disk"
         )
 
-    def _fetch_once(self, shard: ShardEntry, path: Path) -> None:
+    def _fetch_once(self, shard: StoredFile, path: Path) -> None:
         with whole_file(path) as temporary:
             self.fs.get_file(f"{self.path}/{shard.name}", str(temporary))
             found = temporary.stat().st_size
@@ -223,7 +236,7 @@ class RemoteStore:
 
     def _sweep(self) -> None:
         """Remove what fetches left that were killed: nobody holds the locks of their shards."""
-        for part in self.folder.glob("*/.*.tar.*.part"):
+        for part in self.folder.glob("*/.*.part"):
             shard = part.name.split("-", 1)[-1].rsplit(".", 2)[0]
             with suppress(OSError), open(part.with_name(f".{shard}.lock"), "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

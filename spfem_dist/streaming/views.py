@@ -50,7 +50,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class View:
-    """A way to draw samples. serves: whether a group can be drawn from, by its index entry alone. choose: the draw.
+    """A way to draw samples. serves: whether a group can be drawn from, by the emotions in its index entry alone. choose: the draw.
 
     companion: where samples take something of another sentence of the same speaker, which groups have it; `choose` is then given
     that group too, or None where the speaker has no such group.

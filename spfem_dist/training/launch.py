@@ -96,12 +96,15 @@ def main(recipe: Callable[[], Run], stage: Stage, arguments: list[str] | None = 
 
 def _remark(run: Run) -> None:
     """Say what is odd about shards in a folder (those in S3 are looked at by the dry run); what is wrong with them is said later."""
-    from spfem_dist.shard_format import DamagedShard, ShardIndex
+    from spfem_dist.shard_format import DamagedShard
+    from spfem_dist.shard_table import open_index
+    from spfem_dist.streaming.store import LocalStore
     from spfem_dist.training.remarks import remarks
 
     if os.environ.get("RANK", "0") == "0" and "://" not in run.data.shards:
         with suppress(OSError, DamagedShard):
-            for remark in remarks(run, ShardIndex.load(run.data.shards)):
+            store = LocalStore(run.data.shards)
+            for remark in remarks(run, open_index(store.index(), run.data.shards, store.table)):
                 print(f"note: {remark}", flush=True)
 
 
