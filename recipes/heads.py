@@ -2,7 +2,7 @@
 
     python recipes/heads.py                              # 64 heads at 128 pixels: a night on 2 cores, an hour with a GPU
     python recipes/heads.py --size 64                    # at 64 pixels: an hour and a half on 2 cores
-    python recipes/heads.py --pretraining-only --size 64 --identities 24 --sentences 3 --steps 800 --local  # the package's own weights, in 15 minutes
+    python recipes/heads.py --pretraining-only --size 64 --identities 24 --sentences 3 --steps 800 --local  # the package's own weights, in 5 minutes
     spfem edit talk.mp4 --emotion happy --generator heads-model
 
 The same call goes on where it was stopped.

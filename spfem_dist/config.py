@@ -152,10 +152,12 @@ class Zero(Section):
         1, description="0 replicates; 1 shards optimiser states; 2 also gradients; 3 also parameters."
     )
     offload: Literal["none", "cpu"] = Field("none", description="Where optimiser states live.")
-    precision: Literal["fp32", "bf16", "fp64"] = Field(
+    precision: Literal["fp32", "bf16-mixed", "bf16", "fp16", "fp64"] = Field(
         "fp32",
-        description="Parameter and activation precision. fp64 computes in double and updates in single precision: for showing that "
-        "two ways to start give the same losses, which rounding otherwise hides after some steps.",
+        description="What networks compute in. bf16-mixed keeps parameters in fp32 and runs convolutions and matrix products in bf16 "
+        "(torch.autocast); bf16 keeps parameters in bf16 too, beside fp32 masters; fp16 is that for GPUs without bf16, with a loss scale "
+        "that finds itself. fp64 computes in double and updates in single precision: for showing that two ways to start give the same "
+        "losses, which rounding otherwise hides after some steps.",
     )
 
     skipped_share: Annotated[Share, Operational] = Field(
@@ -169,6 +171,34 @@ class Zero(Section):
         if self.offload == "cpu" and self.stage == 0:
             raise ValueError("zero.offload cpu needs sharded optimiser states: set zero.stage to 1, 2 or 3")
         return self
+
+    @property
+    def width(self) -> int:
+        """Bytes of one parameter as networks compute with it."""
+        return {"bf16": 2, "fp16": 2, "fp32": 4, "bf16-mixed": 4, "fp64": 8}[self.precision]
+
+    @property
+    def masters(self) -> bool:
+        """Whether the optimiser updates fp32 copies, and not the parameters themselves."""
+        return self.stage > 0 or self.width != 4
+
+
+class Speed(Section):
+    """Switches that change time and memory, and rounding at most. Each is off or on for all networks of a run."""
+
+    tf32: bool = Field(
+        True,
+        description="GPUs of 2020 and later compute fp32 convolutions and matrix products in TF32: 10 bits of mantissa.",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile trained networks with torch.compile; one that cannot be compiled runs as it is, and a line says so.",
+    )
+    recompute: bool = Field(
+        False,
+        description="Activation checkpointing: blocks of large networks keep their inputs alone, and compute the rest again for their "
+        "gradients. A third more arithmetic for much less memory; the same numbers.",
+    )
 
 
 class Checkpoint(Operations):
@@ -253,6 +283,7 @@ class Run(Section):
     storage: Storage = Field(default_factory=Storage)
     scaling: Scaling = Field(default_factory=Scaling)
     zero: Zero = Field(default_factory=Zero)
+    speed: Speed = Field(default_factory=Speed)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     tracking: Tracking = Field(default_factory=Tracking)
     validation: Validation = Field(default_factory=Validation)

@@ -19,7 +19,9 @@ def run_of(recipe, *flags):
 
 
 @pytest.mark.parametrize("recipe", [cdrl_stage1, cdrl_stage2])
-@pytest.mark.parametrize(("preset", "size", "network"), [("laptop", 64, "small"), ("paper", 256, "paper")])
+@pytest.mark.parametrize(
+    ("preset", "size", "network"), [("laptop", 64, "small"), ("paper", 256, "paper"), ("paper-h100", 256, "paper")]
+)
 def test_a_preset_sets_size_and_networks_of_every_job(recipe, preset, size, network):
     for flags in (["--preset", preset], [f"--preset={preset}"]):
         run = run_of(recipe, *flags)
@@ -34,13 +36,23 @@ def test_the_paper_preset_looks_at_224_of_256_pixels():
         assert 0.5 * job.crop <= job.crop_row <= 1 - 0.5 * job.crop
 
 
+def test_the_preset_of_a_fast_gpu_changes_how_the_published_sizes_are_computed_alone():
+    both = [run_of(cdrl_stage2, "--preset", preset).model_dump() for preset in ("paper", "paper-h100")]
+    assert both[1]["zero"].pop("precision") == "bf16-mixed"
+    assert both[1]["speed"].pop("compile") is True
+    for run in both:
+        run["zero"].pop("precision", None)
+        run["speed"].pop("compile", None)
+    assert both[0] == both[1]
+
+
 def test_flags_beside_a_preset_count_more():
     run = run_of(cdrl_stage1, "--ccrl.global-batch", "8", "--preset", "paper", "--data.size", "128")
     assert (run.ccrl.global_batch, run.data.size, run.ccrl.network) == (8, 128, "paper")
 
 
 def test_an_unknown_preset_lists_the_known_ones(capsys):
-    with pytest.raises(SystemExit, match=r"--preset 'papr' is not known; use one of laptop, paper"):
+    with pytest.raises(SystemExit, match=r"--preset 'papr' is not known; use one of laptop, paper, paper-h100"):
         run_of(cdrl_stage1, "--preset", "papr")
 
 
@@ -81,7 +93,8 @@ def test_sizes_that_do_not_belong_together_are_said_in_one_line(flags, size, sai
 
 def test_the_readme_names_sizes_and_networks_of_the_presets():
     readme = (ROOT / "README.md").read_text()
-    for name, (data, job) in presets.PRESETS.items():
+    for name, (sections, job) in presets.PRESETS.items():
+        data = sections["data"]
         row = next(line for line in readme.splitlines() if f"`--preset {name}`" in line)
         for word in (f"{data['size']} px", f"`--size {data['size']}`", job["network"]):
             assert word in row

@@ -19,6 +19,7 @@ class ArcFaceMap(nn.Module):
     """
 
     channels, map_side = 256, SIDE // 8
+    compilable = True
 
     def __init__(self, pretrained: bool = True):
         super().__init__()

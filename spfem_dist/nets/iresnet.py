@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from spfem_dist.nets.recompute import Recomputing
 from spfem_dist.saved import FETCH_AGAIN, refuse_not_finite
 
 #: Channels and blocks of InsightFace's iresnet50.
@@ -51,7 +52,7 @@ class Block(nn.Module):
         return self.bn3(self.conv2(y)) + skip
 
 
-class IResNet(nn.Module):
+class IResNet(Recomputing):
     """An iresnet; the defaults are iresnet50 as InsightFace publishes it.
 
     channels, blocks: width and number of blocks of layer1 to layer4, each of which halves the side.
@@ -100,8 +101,10 @@ class IResNet(nn.Module):
         if through not in ("layer3", "layer4"):
             raise ValueError(f"through is {through!r}; choose 'layer3' (side / 8) or 'layer4' (side / 16)")
         x = self.prelu(self.bn1(self.conv1(faces)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return x if through == "layer3" else self.layer4(x)
+        layers = [self.layer1, self.layer2, self.layer3, *([self.layer4] if through == "layer4" else [])]
+        for block in (block for layer in layers for block in layer):
+            x = self.kept(block, x)
+        return x
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Face embeddings [N, embedding] of faces [N, 3, size, size] (InsightFace: RGB in [-1, 1], five-point alignment)."""

@@ -23,6 +23,7 @@ class FaceEncoder(nn.Sequential):
     """Face crop [N, 3, 48, 48] in [-1, 1] -> map [N, 96, 6, 6]."""
 
     channels, map_side = CHANNELS, MAP_SIDE
+    compilable = True
 
     def __init__(self, widths: tuple[int, int, int] = (24, 48, CHANNELS)):
         layers: list[nn.Module] = []

@@ -81,7 +81,7 @@ class Stepper:
     def __init__(self, run: Run, stage: Stage, name: str, share: int, rank: int, size: int) -> None:
         from accelerate.utils import set_seed
 
-        from spfem_dist.training import engines
+        from spfem_dist.training import engines, speed
         from spfem_dist.training.loop import Sums
         from spfem_dist.training.world import PlainWorld, device_of
 
@@ -93,6 +93,8 @@ class Stepper:
         run = sized(run, name, share * size, size)
         self.job = stage.job(run, name, rank, size, self.device)
         self.share = share_of(share * size, rank, size, self.job.settings.micro_batch)
+        self.run = run
+        speed.prepare(self.job.networks, run.speed)
         self.engines = {
             key: engines.make_engine(network, self.job.optimizers[key], run.zero, self.share, self.device)
             for key, network in self.job.networks.items()
@@ -101,6 +103,7 @@ class Stepper:
         self.waited, self.updating = 0.0, 0.0
         for engine in self.engines.values():
             engine.step = self._timed(engine.step)
+        speed.compile_all(self.job.networks, run.speed, print)
         self.steps(WARM_UP)
 
     def _timed(self, update: Any) -> Any:
@@ -125,7 +128,9 @@ class Stepper:
         times = []
         for _ in range(count):
             began = time.perf_counter()
-            self.waited += optimiser_step(self.job, self.engines, self.stream, self.share, self.device, self.sums)
+            self.waited += optimiser_step(
+                self.job, self.engines, self.stream, self.share, self.device, self.sums, self.run.zero.precision
+            )
             self._settle()
             times.append(time.perf_counter() - began)
         return times

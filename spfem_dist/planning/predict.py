@@ -101,8 +101,7 @@ def exchange_seconds(
 
 def zero_collectives(trainable: int, zero: Zero) -> dict[str, Collective]:
     """The volume of a step by ZeRO's paper (section 7): 2 psi for stages 0 to 2, 3 psi for stage 3; one call each."""
-    width = {"bf16": 2, "fp32": 4, "fp64": 8}[zero.precision]
-    size = float(trainable * width)
+    size = float(trainable * zero.width)
     if zero.stage == 0:
         return {"all_reduce": Collective(calls=1, bytes=size)}
     gathers = 2 if zero.stage == 3 else 1
@@ -143,8 +142,8 @@ def checkpoint_bytes(trainable: int, frozen_bytes: int, states: int, zero: Zero)
 
     ZeRO-3 writes the weights once, as the master weights; ZeRO-0 in fp32 has no others.
     """
-    width = {"bf16": 2, "fp32": 4, "fp64": 8}[zero.precision] if zero.stage < 3 else 0
-    master = 4 if zero.stage > 0 or zero.precision != "fp32" else 0
+    width = zero.width if zero.stage < 3 else 0
+    master = 4 if zero.masters else 0
     return trainable * (width + master + 4 * states) + frozen_bytes
 
 

@@ -15,6 +15,7 @@ from spfem_dist.planning.constants import Constants
 from spfem_dist.planning.measure import sized
 from spfem_dist.planning.predict import Prediction, Shape, predict
 from spfem_dist.stage import Stage
+from spfem_dist.training import speed
 from spfem_dist.training.plan import measure
 
 
@@ -22,7 +23,8 @@ def shape_of(run: Run, stage: Stage, name: str) -> Shape:
     """The job's sizes and arithmetic, counted on one sample on the CPU."""
     job = stage.job(sized(run, name, run.jobs()[name].global_batch, 1), name, 0, 1, torch.device("cpu"))
     try:
-        flops, activations = measure(job, next(iter(job.batches(0)))[0].part(slice(1)))
+        speed.prepare(job.networks, run.speed)
+        flops, activations = measure(job, next(iter(job.batches(0)))[0].part(slice(1)), run.zero.precision)
         networks = nn.ModuleDict(job.networks)
         trainable = sum(p.numel() for p in networks.parameters() if p.requires_grad)
         optimizer = job.settings.optimizer

@@ -18,6 +18,7 @@ from spfem_dist.config import Data
 from spfem_dist.files import cache_folder, whole_file
 from spfem_dist.job_settings import Guidance
 from spfem_dist.nets.frozen import freeze
+from spfem_dist.nets.recompute import recompute
 from spfem_dist.priors.prior import EditedFrames, load_prior
 from spfem_dist.rooms import kinds
 from spfem_dist.saved import is_saved, parameters_sha256
@@ -108,9 +109,16 @@ def _blur(side: int, like: Tensor) -> Tensor:
 
 
 def frozen_priors(
-    named: Sequence[str], tracking_uri: str, data: Data, device: torch.device | str, double: bool = False
+    named: Sequence[str],
+    tracking_uri: str,
+    data: Data,
+    device: torch.device | str,
+    double: bool = False,
+    recomputing: bool = False,
 ) -> FrozenPriors:
     """Load and freeze the priors that `named` lists: folders of stage-1 runs (all their priors), folders of priors, models:/NAME.
+
+    double: in double precision. recomputing: large trunks compute again for gradients what they do not keep.
 
     Raises FileNotFoundError where there is none, PriorMismatch where two are of one kind or one was trained for another speech
     window or kind of speech features than `data` gives.
@@ -130,6 +138,7 @@ def frozen_priors(
                 )
             _check(asked, config, data, width)
             network = freeze(prior.to(device))
+            recompute(network, recomputing)
             networks[name] = network.double() if double else network
             sources[name] = {"from": str(asked), "sha256": parameters_sha256(networks[name].state_dict())}
     return FrozenPriors(networks, sources)

@@ -108,6 +108,9 @@ def deepspeed_config(
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     if zero.precision == "bf16":
         config["bf16"] = {"enabled": True}
+    if zero.precision == "fp16":
+        # DeepSpeed's own first scale of 2^16 and patience of two overflows cost a run its first ten updates.
+        config["fp16"] = {"enabled": True, "initial_scale_power": 10, "hysteresis": 1}
     return config
 
 
@@ -124,6 +127,7 @@ def make_engine(
     share: the worker's share of each global batch. universal: the checkpoint that it will load is a universal one.
     """
     deepspeed = _deepspeed()
+    _refuse_half(zero, device)
     if zero.precision == "fp64":
         network.double()
         _sum_doubles()
@@ -134,7 +138,7 @@ def make_engine(
     numel = sum(p.numel() for p in trainable)
     network, clip = network.to(device), optimizer.clip
     update = optimizer_for(trainable, optimizer, zero.offload)
-    if zero.stage == 0 and zero.precision != "bf16":  # DeepSpeed takes it as it is
+    if zero.stage == 0 and zero.precision not in ("bf16", "fp16"):  # DeepSpeed takes it as it is
         update, clip = guarded(update, clip), 0.0
     engine, *_ = deepspeed.initialize(
         model=network,
@@ -142,7 +146,20 @@ def make_engine(
         optimizer=update,
         config=deepspeed_config(zero, clip, share.micro_batch, share.steps, numel, universal),
     )
+    if zero.stage == 0 and zero.width == 2:
+        # DeepSpeed has tried the optimiser with empty gradients: without this Adam takes the first update for its second, and
+        # makes it a quarter too small.
+        engine.optimizer.optimizer.state.clear()
     return engine
+
+
+def _refuse_half(zero: Zero, device: torch.device) -> None:
+    from deepspeed.accelerator import get_accelerator
+
+    if zero.precision == "fp16" and not get_accelerator().is_fp16_supported():
+        raise ValueError(
+            f"zero.precision fp16: DeepSpeed does not compute in half precision on this {device.type}: use bf16-mixed, bf16 or fp32"
+        )
 
 
 def guarded(optimizer: torch.optim.Optimizer, clip: float) -> torch.optim.Optimizer:

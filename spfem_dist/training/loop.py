@@ -22,6 +22,7 @@ from spfem_dist.training import checkpoint, engines, heartbeat, history, watchdo
 from spfem_dist.training.guard import Guard
 from spfem_dist.training.samples import noted
 from spfem_dist.training.screen import Status
+from spfem_dist.training.speed import compile_all, computing, prepare
 from spfem_dist.training.status import Meter, arithmetic, flop_counter, peak_flops
 from spfem_dist.training.world import World, highest
 
@@ -68,6 +69,7 @@ def train(
     for line in job.begin():
         terminal.say(f"{job.name}: {line}")
     torch.manual_seed(run.seed)
+    prepare(job.networks, run.speed)
     with checkpoint.newest(world, job.networks, run.zero.stage, run.checkpoint.begin_anew) as found:
         universal = found is not None and found.reshard
         trained = {
@@ -95,6 +97,8 @@ def train(
     stream = noted(stream, run, job.name, world, progress.step, share.steps)
     running = Sums(device)
     saved_at, status, look_every = progress.step if found else -1, "finished", 1
+    if progress.flops_per_sample is not None:
+        compile_all(job.networks, run.speed, terminal.say)
     with checkpoint.Saver(world, run.checkpoint) as saver:
         while progress.step < settings.steps:
             inject.at_step(progress.samples, settings.global_batch)
@@ -105,9 +109,10 @@ def train(
             # Counted at no other step: one that is counted rounds otherwise, and a resumed run repeats every bit.
             counting = flop_counter() if progress.step == 0 else nullcontext()
             with inject.planted(trained, progress.samples, settings.global_batch), counting as counter:
-                waited = optimiser_step(job, trained, stream, share, device, running)
+                waited = optimiser_step(job, trained, stream, share, device, running, run.zero.precision)
             if counter is not None:
                 meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share.samples
+                compile_all(job.networks, run.speed, terminal.say)
             guard.updated()
             progress.step += 1
             progress.samples += settings.global_batch
@@ -130,7 +135,7 @@ def train(
                 _validate(job, run, world, trained, progress, device, recorder)
                 meter.pause()
             if run.tracking.pictures_every_steps and progress.step % run.tracking.pictures_every_steps == 0:
-                _picture(job, trained, progress, device, recorder)
+                _picture(job, run, trained, progress, device, recorder)
                 meter.pause()
             if due:
                 guard.check(progress.step, "no checkpoint was written")
@@ -172,8 +177,9 @@ def optimiser_step(
     share: Share,
     device: torch.device,
     running: Sums,
+    precision: str = "fp32",
 ) -> float:
-    """Every phase over this rank's share of the global batch; returns seconds waited for data.
+    """Every phase over this rank's share of the global batch, at this `zero.precision`; returns seconds waited for data.
 
     DeepSpeed takes the mean over micro-batches and ranks; the share's weights make it the mean over samples.
 
@@ -197,7 +203,8 @@ def optimiser_step(
         with engines.only(networks, phase.trains):
             for batch, weight in zip(batches, share.weights, strict=True):
                 heartbeat.beat(f"updating {phase.trains}")
-                losses, monitors = phase.losses(networks, batch)
+                with computing(device, precision):
+                    losses, monitors = phase.losses(networks, batch)
                 total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
                 engine.backward(total if weight == 1 else total * weight)
                 engine.step()
@@ -262,7 +269,7 @@ def _validate(
     """Mean losses on fixed held-out samples, in eval mode. A collective."""
     sums, batches = Sums(device), list(job.validation())
     share = held_out_share(job.settings, run.validation.samples, world.rank, world.size)
-    with evaluating(trained) as networks:
+    with evaluating(trained) as networks, computing(device, run.zero.precision):
         for batch, weight in zip(batches, share.weights, strict=bool(batches)):
             heartbeat.beat("validating")
             sums.add(*job.validation_losses(networks, batch.to(device)), weight)
@@ -278,14 +285,19 @@ def _validate(
 
 @torch.no_grad()
 def _picture(
-    job: Job, trained: Mapping[str, Any], progress: checkpoint.Progress, device: torch.device, recorder: Recorder | None
+    job: Job,
+    run: Run,
+    trained: Mapping[str, Any],
+    progress: checkpoint.Progress,
+    device: torch.device,
+    recorder: Recorder | None,
 ) -> None:
     """Pictures of the first held-out micro-batch, drawn by the job itself. A collective under ZeRO-3."""
     heartbeat.beat("drawing pictures")
     batch = next(iter(job.validation()), None)
     if batch is None or job.pictures is None:
         return
-    with evaluating(trained) as networks:
+    with evaluating(trained) as networks, computing(device, run.zero.precision):
         pictures = job.pictures(networks, batch.to(device))
     if recorder is not None:
         for key, image in pictures.items():

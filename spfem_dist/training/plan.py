@@ -20,7 +20,7 @@ from spfem_dist.stage import Job, Stage
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.tracking import store as tracking
-from spfem_dist.training import ready
+from spfem_dist.training import ready, speed
 from spfem_dist.training.engines import BUCKET
 from spfem_dist.training.remarks import remarks
 from spfem_dist.training.runfolder import RunFolder, binding_changes
@@ -56,8 +56,7 @@ def memory(
     Stages 1 to 3 keep fp32 master weights with the optimiser, stage 0 where the precision is another. Buffers: the bucket of gradients,
     the worker's own share of them in one piece for the step, and at stage 3 weights and gradients as they are whole for a while.
     """
-    width = {"bf16": 2, "fp32": 4, "fp64": 8}[zero.precision]
-    master = 0 if zero.precision == "fp32" and zero.stage == 0 else 4
+    width, master = zero.width, 4 if zero.masters else 0
     shared = {n: workers if zero.stage >= n else 1 for n in (1, 2, 3)}
     optimizer = 0.0 if zero.offload == "cpu" else trainable * (4 * states + master) / shared[1]
     buffers = min(trainable, BUCKET) * width + (trainable * 4 / workers if zero.stage else 0)
@@ -73,8 +72,11 @@ def memory(
     )
 
 
-def measure(job: Job, batch: Batch) -> tuple[float, float]:
-    """Floating-point operations (forward and backward, all phases) and bytes kept for backward, for each sample of `batch`."""
+def measure(job: Job, batch: Batch, precision: str = "fp32") -> tuple[float, float]:
+    """Floating-point operations (forward and backward, all phases) and bytes kept for backward, for each sample of `batch`.
+
+    precision: the run's `zero.precision`.
+    """
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -85,7 +87,8 @@ def measure(job: Job, batch: Batch) -> tuple[float, float]:
     parameters = {p.untyped_storage().data_ptr() for p in networks.parameters()}
     with flop_counter() as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         for phase in job.phases:
-            losses, _ = phase.losses(job.networks, batch)
+            with speed.computing(batch.frames.device, precision):
+                losses, _ = phase.losses(job.networks, batch)
             torch.stack([value.float() for value in losses.values()]).sum().backward()
     networks.zero_grad(set_to_none=True)
     activations = sum(size for pointer, size in kept.items() if pointer not in parameters)
@@ -170,7 +173,8 @@ def _column(run: Run, job: Job) -> dict[str, str]:
     share = share_of(settings.global_batch, workers - 1, workers, settings.micro_batch)
     batch = next(iter(job.batches(0)))[0]
     one = batch.part(slice(1))
-    flops, activations = measure(job, one)
+    speed.prepare(job.networks, run.speed)
+    flops, activations = measure(job, one, run.zero.precision)
     networks = nn.ModuleDict(job.networks)
     trainable = sum(p.numel() for p in networks.parameters() if p.requires_grad)
     everything = compute_module_sizes(networks)[""]

@@ -43,7 +43,7 @@ def arithmetic(precision: str) -> str:
     """What the matrix units of a GPU compute in for networks of this zero.precision, as `peak_flops` calls it."""
     if precision == "fp32" and torch.backends.cudnn.allow_tf32:
         return "tf32"
-    return precision
+    return "bf16" if precision in ("bf16-mixed", "fp16") else precision
 
 
 class _NoModules:

@@ -57,8 +57,9 @@ def test_a_resumed_run_repeats_the_losses_exactly(zero, tmp_path):
     assert both == whole
 
 
-def test_bf16_stays_near_single_precision(replicated, tmp_path):
-    found = trained(tmp_path, 8, precision="bf16")
+@pytest.mark.parametrize("precision", ["bf16", "bf16-mixed", "fp16"])
+def test_half_the_width_stays_near_single_precision(precision, replicated, tmp_path):
+    found = trained(tmp_path, 8, precision=precision)
     assert found == pytest.approx(replicated, rel=0.1, abs=0.02)
 
 

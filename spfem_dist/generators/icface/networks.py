@@ -159,6 +159,8 @@ class Reenactor(nn.Module):
 class Critic(nn.Module):
     """How real a picture is, which condition it shows, and which speaker of the training part."""
 
+    compilable = False  # its slope is differentiated again
+
     def __init__(self, width: int, size: int, people: int, conditions: int = CONDITION):
         super().__init__()
         widths = [3, *(min(width * 2**k, 8 * width) for k in range(1, halvings(size) + 1))]

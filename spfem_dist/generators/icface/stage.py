@@ -42,7 +42,9 @@ class Stage:
         """The job `name` with its training stream and held-out samples, as worker `rank` of `size` sees it."""
         run, settings = _checked(run, name)
         named = () if isinstance(settings, Pretraining) else run.priors
-        priors = frozen_priors(named, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
+        priors = frozen_priors(
+            named, run.tracking.uri, run.data, device, run.zero.precision == "fp64", run.speed.recompute
+        )
         return guided_job(run, name, priors, rank, size, device)
 
     def check(self, run: Run, name: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from spfem_dist.generators.face.maps import MAPS
 from spfem_dist.generators.ned.manipulator import COEFFICIENTS, Discriminator, MappingNetwork, StyleEncoder, initialise
 from spfem_dist.generators.ned.manipulator import Generator as WindowGenerator
 from spfem_dist.generators.ned.settings import Manipulation, Settings
+from spfem_dist.nets.recompute import Recomputing
 
 #: Channels of the source: its surroundings 3, its face moved to the new shape and expression 3, how far each pixel moved 2.
 SOURCE_CHANNELS = 8
@@ -82,7 +84,7 @@ def _spread(style: Tensor) -> Tensor:
     return F.layer_norm(style, style.shape[-1:])
 
 
-class Renderer(nn.Module):
+class Renderer(Recomputing):
     """Maps of the wanted face and what the source shows become a picture: the moved and textured source, and paint over it.
 
     Two encoders, summed as in the published renderer; skips, since it serves people that it was not trained on. The paint is
@@ -110,14 +112,24 @@ class Renderer(nn.Module):
         """Maps [N, 10, S, S] and the source [N, 8, S, S] -> a picture [N, 3, S, S] in [-1, 1]."""
         maps, source = (x.contiguous(memory_format=torch.channels_last) for x in (maps, source))
         moved = source[:, 3:6]
-        skips = [F.silu(self.geometry_encoder[0](maps) + self.source_encoder[0](source))]
-        for level, norm in enumerate(self.norms, start=1):
-            summed = self.geometry_encoder[level](skips[-1]) + self.source_encoder[level](skips[-1])
-            skips.append(F.silu(norm(summed)))
-        x = self.blocks(skips.pop())
-        for up, norm in zip(self.ups, self.up_norms, strict=True):
-            x = F.silu(norm(up(F.interpolate(x, scale_factor=2.0)))) + skips.pop()
+        skips = [self.kept(self._first, maps, source)]
+        for level in range(1, len(self.norms) + 1):
+            skips.append(self.kept(partial(self._down, level), skips[-1]))
+        x = skips.pop()
+        for block in self.blocks:
+            x = self.kept(block, x)
+        for level in range(len(self.ups)):
+            x = self.kept(partial(self._up, level), x, skips.pop())
         return (moved + self.paint(x).tanh()).clamp(-1, 1)
+
+    def _first(self, maps: Tensor, source: Tensor) -> Tensor:
+        return F.silu(self.geometry_encoder[0](maps) + self.source_encoder[0](source))
+
+    def _down(self, level: int, x: Tensor) -> Tensor:
+        return F.silu(self.norms[level - 1](self.geometry_encoder[level](x) + self.source_encoder[level](x)))
+
+    def _up(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
+        return F.silu(self.up_norms[level](self.ups[level](F.interpolate(x, scale_factor=2.0)))) + skip
 
 
 class _Block(nn.Module):

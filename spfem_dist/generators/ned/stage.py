@@ -48,7 +48,9 @@ class Stage:
         run, settings = _checked(run, name)
         if isinstance(settings, Pretraining):
             return pretraining_job(run, name, settings, rank, size, device)
-        priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
+        priors = frozen_priors(
+            run.priors, run.tracking.uri, run.data, device, run.zero.precision == "fp64", run.speed.recompute
+        )
         return guided_job(run, name, priors, rank, size, device)
 
     def check(self, run: Run, name: str) -> None:

@@ -46,6 +46,7 @@ class SmallTrunk(nn.Module):
     """Faces [N, 3, 48, 48] -> maps [N, 48, 24, 24] and [N, 96, 12, 12]."""
 
     channels, side = (48, 96), SIDE
+    compilable = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,6 +68,7 @@ class PaperTrunk(nn.Module):
     """Faces [N, 3, 224, 224] -> the four maps of an iresnet50 begun from ArcFace's weights, 112 to 14 cells a side."""
 
     side = PAPER_SIZE
+    compilable = True
 
     def __init__(self, pretrained: bool) -> None:
         super().__init__()

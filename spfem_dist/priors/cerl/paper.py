@@ -32,6 +32,8 @@ class ClipEmotion(nn.Module):
     The text keeps its positional embedding; every class has 8 learned words before its description.
     """
 
+    compilable = True
+
     def __init__(self, pretrained: bool = True):
         super().__init__()
         self.clip = load_clip() if pretrained else random_clip()
