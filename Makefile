@@ -13,7 +13,7 @@ NIGHTLY ?=
 BENCHMARKS ?= $(basename $(notdir $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly hosts kubelet browser chaos smoke gpu lint format typecheck clean
+.PHONY: help demo test nightly hosts kubelet browser chaos fuzz smoke gpu lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ browser: $(VENV)/.dev ## Look at MLflow's pages and the demo's in Chromium (need
 
 chaos: $(VENV)/.dev ## Kill workers, drivers and nodes in both stages at ZeRO 1 to 3; a table of what that changed (CHAOS=--help)
 	$(RUN) tests/chaos $(CHAOS)
+
+fuzz: $(VENV)/.dev ## A thousand commands, settings and files with something wrong in them: none may end in a traceback (FUZZ=--help)
+	$(RUN) tests/fuzz $(FUZZ)
 
 smoke: $(VENV)/.dev ## Every benchmark in small: does it run? (needs the shards of `make demo`)
 	@set -e; for name in $(BENCHMARKS); do echo "benchmarks/$$name.py --smoke"; $(RUN) benchmarks/$$name.py --smoke; done

@@ -12,9 +12,9 @@ import tyro
 from cdrl_stage1 import cdrl_stage1
 from cdrl_stage2 import cdrl_stage2
 from metric_nets import metric_nets
-from rich.console import Console
 
 from spfem_dist.config import Run
+from spfem_dist.console import plain_console
 from spfem_dist.editing.example import edit_example
 from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation.generator_runs import evaluate_generator
@@ -44,7 +44,7 @@ def demo(seed: int = 0, runs: Path = Path("runs"), shards: Path = Path("shards")
         runs: Folder of runs, and of the MLflow store.
         shards: Folder of prepared shards.
     """
-    console, began, corpus = Console(soft_wrap=True), time.perf_counter(), shards / Path(folder_of(seed)).name
+    console, began, corpus = plain_console(), time.perf_counter(), shards / Path(folder_of(seed)).name
 
     def headline(text: str) -> None:
         console.rule(f"{text}  ({(time.perf_counter() - began) / 60:.1f} min)")

@@ -14,10 +14,10 @@ import tyro
 from cdrl_stage1 import cdrl_stage1
 from cdrl_stage2 import cdrl_stage2
 from metric_nets import metric_nets
-from rich.console import Console
 
 from spfem_dist import exporting
 from spfem_dist.config import Run
+from spfem_dist.console import plain_console
 from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.stage import JudgeStage
@@ -65,7 +65,7 @@ def heads(
         run.tracking.experiment = "heads"
         return run
 
-    console, guided = Console(soft_wrap=True), not pretraining_only
+    console, guided = plain_console(), not pretraining_only
     scored = guided and identities is None and sentences is None
     corpus = PrepareSettings(
         corpus="heads", out=shards, size=size, seed=seed, identities=identities, synthetic_sentences=sentences

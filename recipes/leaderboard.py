@@ -23,6 +23,7 @@ from rich.console import Console
 
 from spfem_dist import rooms
 from spfem_dist.config import Data, Run
+from spfem_dist.console import plain_console
 from spfem_dist.corpora.splits import Split
 from spfem_dist.errors import errors_in_words
 from spfem_dist.evaluation import leaderboard as board
@@ -333,5 +334,5 @@ if __name__ == "__main__":
             tyro.cli(
                 Leaderboard, args=usage.with_help_all(words, made), default=Leaderboard(made), description=__doc__
             ),
-            Console(),
+            plain_console(soft_wrap=False),
         )

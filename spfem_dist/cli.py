@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
-from spfem_dist.errors import errors_in_words
+from spfem_dist.errors import errors_in_words, read_words
 from spfem_dist.prepare.plan import PrepareSettings
 
 app = tyro.extras.SubcommandApp()
@@ -25,7 +27,21 @@ app.command(evaluate, name="evaluate")
 app.command(weights, name="weights")
 
 
-@app.command(name="prepare")
+def command(of: tyro.extras.SubcommandApp, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the function a command. What the command line is read to is a call of it, which `main` makes."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def bound(*arguments: Any, **settings: Any) -> Callable[[], None]:
+            return functools.partial(function, *arguments, **settings)
+
+        of.command(name=name)(bound)
+        return function
+
+    return register
+
+
+@command(app, "prepare")
 def prepare(settings: tyro.conf.OmitArgPrefixes[PrepareSettings]) -> None:
     """Turn recordings into shards: `spfem prepare mead ROOT --out shards/mead`."""
     from spfem_dist.prepare import job
@@ -36,7 +52,7 @@ def prepare(settings: tyro.conf.OmitArgPrefixes[PrepareSettings]) -> None:
         raise KeyboardInterrupt("stopped; finished shards are kept, and the same call goes on") from None
 
 
-@data.command(name="show")
+@command(data, "show")
 def show_data(
     shards: tyro.conf.Positional[str],
     json: bool = False,
@@ -58,7 +74,7 @@ def show_data(
     show(shards, json, sheet, sample, out)
 
 
-@evaluate.command(name="priors")
+@command(evaluate, "priors")
 def evaluate_priors(run: tyro.conf.Positional[str], released: str = "", probe_groups: int = 48) -> None:
     """Score the priors of a finished run on held-out speakers and sentences.
 
@@ -72,7 +88,7 @@ def evaluate_priors(run: tyro.conf.Positional[str], released: str = "", probe_gr
     evaluate_run(run, released, probe_groups)
 
 
-@app.command(name="edit")
+@command(app, "edit")
 def edit(
     source: tyro.conf.Positional[Path],
     out: Path | None = None,
@@ -144,7 +160,7 @@ def _newest() -> str:
     return generator
 
 
-@app.command(name="demo")
+@command(app, "demo")
 def demo(
     address: str = "127.0.0.1",
     port: int = 7860,
@@ -174,7 +190,7 @@ def demo(
         raise KeyboardInterrupt("ended; what was dropped is deleted") from None
 
 
-@evaluate.command(name="generator")
+@command(evaluate, "generator")
 def evaluate_generator(
     run: tyro.conf.Positional[str],
     judges: str = "runs/judges",
@@ -200,7 +216,7 @@ def evaluate_generator(
     score(run, variant, judges, by=by, sentences=sentences, protocol=protocol, also=also)
 
 
-@evaluate.command(name="real")
+@command(evaluate, "real")
 def evaluate_real(
     source: tyro.conf.Positional[Path],
     out: Path,
@@ -230,7 +246,7 @@ def evaluate_real(
         raise KeyboardInterrupt("stopped; edits that were whole are kept, and the same call goes on") from None
 
 
-@evaluate.command(name="judges")
+@command(evaluate, "judges")
 def evaluate_judges(source: tyro.conf.Positional[Path], judges: Literal["open"] = "open", json: bool = False) -> None:
     """Ask the judges about unedited recordings: do they agree with their labels, with each other, and on who it is?
 
@@ -239,18 +255,17 @@ def evaluate_judges(source: tyro.conf.Positional[Path], judges: Literal["open"] 
         judges: Which judges: `open`, those of `spfem evaluate real`.
         json: Print the figures as JSON.
     """
-    from rich.console import Console
-
+    from spfem_dist.console import plain_console
     from spfem_dist.evaluation.real.check import check_judges, say
 
-    found = check_judges(source, Console(stderr=True))
+    found = check_judges(source, plain_console(soft_wrap=False, stderr=True))
     if json:
         print(dumps(found.as_json(), indent=2))
     else:
-        say(found, Console())
+        say(found, plain_console(soft_wrap=False))
 
 
-@evaluate.command(name="units")
+@command(evaluate, "units")
 def evaluate_units(
     source: tyro.conf.Positional[str],
     found: bool = False,
@@ -267,8 +282,7 @@ def evaluate_units(
         most: Of shards, so many recordings, evenly spread, in place of all.
         json: Print the figures as JSON.
     """
-    from rich.console import Console
-
+    from spfem_dist.console import plain_console
     from spfem_dist.evaluation import units
 
     films = "://" not in source and Path(source).exists() and not (Path(source) / "index.json").exists()
@@ -276,10 +290,10 @@ def evaluate_units(
     if json:
         print(dumps(asdict(figures), indent=2))
     else:
-        units.say(figures, Console())
+        units.say(figures, plain_console(soft_wrap=False))
 
 
-@evaluate.command(name="compare")
+@command(evaluate, "compare")
 def evaluate_compare(
     run_a: tyro.conf.Positional[str],
     run_b: tyro.conf.Positional[str],
@@ -296,18 +310,17 @@ def evaluate_compare(
         against: Variant of the second run.
         json: Print the differences as JSON, by figure.
     """
-    from rich.console import Console
-
+    from spfem_dist.console import plain_console
     from spfem_dist.evaluation.compare import compare, comparison_table
 
     differences = compare(run_a, run_b, variant, against)
     if json:
         print(dumps({name: asdict(difference) for name, difference in differences.items()}, indent=2))
     else:
-        Console().print(comparison_table(differences, run_a, run_b))
+        plain_console(soft_wrap=False).print(comparison_table(differences, run_a, run_b))
 
 
-@app.command(name="export")
+@command(app, "export")
 def export(run: tyro.conf.Positional[str], out: str = "model", checkpoint: str = "") -> None:
     """Write what a run trained to a folder to keep or hand on: weights, configuration, a model card.
 
@@ -325,24 +338,23 @@ def export(run: tyro.conf.Positional[str], out: str = "model", checkpoint: str =
         exporting.export(run, Path(out), checkpoint)
 
 
-@weights.command(name="list")
+@command(weights, "list")
 def list_weights(json: bool = False) -> None:
     """Show every known weights file: source, licence, size, and whether it is here.
 
     Args:
         json: Print the entries as JSON, with the sha256 of every file.
     """
-    from rich.console import Console
-
     from spfem_dist import weights as registry
+    from spfem_dist.console import plain_console
 
     if json:
         print(dumps(registry.listed(), indent=2))
     else:
-        registry.show(Console())
+        registry.show(plain_console(soft_wrap=False))
 
 
-@weights.command(name="pull")
+@command(weights, "pull")
 def pull_weights(name: tyro.conf.Positional[str], archive: Path | None = None) -> None:
     """Fetch weights that may be fetched, and verify them.
 
@@ -355,7 +367,7 @@ def pull_weights(name: tyro.conf.Positional[str], archive: Path | None = None) -
     print(f"{name}: {registry.pull(name, archive)}")
 
 
-@weights.command(name="check")
+@command(weights, "check")
 def check_weights() -> None:
     """Verify the weights that are here against their hashes."""
     from spfem_dist import weights as registry
@@ -367,7 +379,7 @@ def check_weights() -> None:
     sys.exit(1 if problems else 0)
 
 
-@app.command(name="train")
+@command(app, "train")
 def train(recipe: tyro.conf.Positional[str]) -> None:
     """Run a recipe: `spfem train cdrl_stage1`, with the flags of the run. `spfem train` lists the recipes that come with this package.
 
@@ -377,7 +389,7 @@ def train(recipe: tyro.conf.Positional[str]) -> None:
     raise AssertionError(f"reads its own flags, as a recipe does: {recipe}")
 
 
-@app.command(name="doctor")
+@command(app, "doctor")
 def doctor(recipe: tyro.conf.Positional[str] = "") -> None:
     """Look at a cluster before a run does: `spfem doctor recipes/cdrl_stage1.py`, with the flags of the run.
 
@@ -387,7 +399,7 @@ def doctor(recipe: tyro.conf.Positional[str] = "") -> None:
     raise AssertionError(f"reads its own flags, as a recipe does: {recipe}")
 
 
-@app.command(name="plan")
+@command(app, "plan")
 def plan(recipe: tyro.conf.Positional[str]) -> None:
     """Predict a run on N workers from constants measured here: `spfem plan recipes/cdrl_stage1.py --measure --workers 1 2 64`.
 
@@ -415,4 +427,4 @@ def main() -> None:
 
             command = {"doctor": commands.doctor, "plan": commands.plan}[sys.argv[1]]
             sys.exit(command(sys.argv[2:]))
-        app.cli(description=__doc__)
+        read_words(lambda words: app.cli(args=words, description=__doc__), sys.argv[1:])()

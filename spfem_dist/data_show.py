@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
+from spfem_dist.console import plain_console
 from spfem_dist.files import whole_file
 from spfem_dist.inventory import groups_of, lacking_pairs, speakers_by_emotion
 from spfem_dist.records import Recording, UtteranceGroup
@@ -47,7 +48,7 @@ def show(
     if sheet is not None and sheet.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
         raise ValueError(f"--sheet {sheet}: a picture ends in .jpg, .png or .webp")
     reader = ShardReader(shards, cache_mb=0, retries=2)  # of shards in S3 only what is looked at is fetched
-    console = Console(stderr=as_json, soft_wrap=False)
+    console = plain_console(soft_wrap=False, stderr=as_json)
     if out is not None:
         group, recording = _find(reader, sample)
         write_film(out, group.fps, recording)

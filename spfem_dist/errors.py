@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from spfem_dist.redact import redact
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class UnreachableStorage(OSError):
@@ -38,11 +41,29 @@ def about(path: object, error: Exception) -> str:
     return said if str(path) in said else f"{path}: {said}"
 
 
+def read_words(parse: Callable[[list[str]], T], words: Sequence[str]) -> T:
+    """What `parse` makes of the words of a command line. Where it ends the process because it refuses them, it shows them without passwords.
+
+    parse: may be called twice.
+    """
+    words, shown = list(words), [redact(word) for word in words]
+    if shown == words:
+        return parse(words)
+    try:
+        with redirect_stderr(io.StringIO()):
+            return parse(words)
+    except SystemExit as end:
+        if not end.code:
+            raise
+    parse(shown)
+    sys.exit(2)
+
+
 @contextmanager
 def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
     """End the process with one message: status 2 for a bad value (named, under `title`), 1 for what failed.
 
-    Ctrl-C ends it with one line and status 130. With SPFEM_TRACEBACK=1 what failed is raised as it is. Defects (TypeError,
+    Ctrl-C ends it with one line and status 130. No message shows a password. With SPFEM_TRACEBACK=1 what failed is raised as it is. Defects (TypeError,
     KeyError, ...) are never caught.
     """
     try:
@@ -52,7 +73,7 @@ def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
             f"  {'.'.join(map(str, e['loc'])) or 'run'}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         ]
-        print(f"{title}:\n" + "\n".join(lines), file=sys.stderr)
+        print(redact(f"{title}:\n" + "\n".join(lines)), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
@@ -63,4 +84,4 @@ def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         if os.environ.get("SPFEM_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}\n(set SPFEM_TRACEBACK=1 to see where it came from)")
+        sys.exit(f"error: {redact(error)}\n(set SPFEM_TRACEBACK=1 to see where it came from)")

@@ -29,6 +29,7 @@ from spfem_dist.saved import refuse_not_finite, what_of, write_config
 from spfem_dist.storage import open_filesystem, read_json
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.manifest import CheckpointStore, checkpoint_name, committed, fetched
+from spfem_dist.training.universal import load_states, no_code
 
 
 def export(location: str, out: Path, checkpoint: str = "", console: Console | None = None) -> list[Path]:
@@ -171,14 +172,12 @@ def whole_weights(folder: Path, network: str, zero_stage: int) -> dict[str, Tens
     states = next(iter(sorted((folder / network).glob("*model_states.pt"))), None)
     if states is None:
         raise FileNotFoundError(f"no weights of {network} in {folder}: the checkpoint is damaged, take another one")
-    saved = torch.load(states, map_location="cpu", weights_only=True)
+    saved = load_states(states)
     if zero_stage == 0:
         return saved["module"]
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    # DeepSpeed's optimiser shards hold objects of its own, and it unpickles them without restraint, as it does when training is
-    # resumed: only checkpoints of one's own runs may be exported. It also talks of every file.
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with no_code(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it talks of every file
         weights = dict(get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=network))
     return weights | {name: saved["module"][name] for name in saved["buffer_names"]}  # buffers keep their precision
 
@@ -224,7 +223,7 @@ def export_to_bucket(location: str, out: str, checkpoint: str = "", console: Con
         raise ValueError(f"{out} is there already: choose another --out, or remove it first")
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "model"
-        folders = export(location, whole, checkpoint, Console(quiet=True))
+        folders = export(location, whole, checkpoint, plain_console(quiet=True))
         # A folder on S3 is whole when its configuration is there: without it nothing loads.
         for file in sorted(whole.rglob("*.*"), key=lambda file: (file.name == "config.json", file)):
             fs.put_file(str(file), f"{root}/{file.relative_to(whole).as_posix()}")

@@ -14,13 +14,16 @@ HIDDEN = "***"
 _VARIABLE = re.compile(r"(?i)(secret|password|passwd|token|access_?key|api_?key|credential)")
 _SHORTEST = 6
 
-_PASSWORD = re.compile(r"(?<=://)[^\s/@:]*:\S*@")
-_SPACED_PASSWORD = re.compile(r"(?<=://)[^\s/@:]*:[^\n]*?@(?=[\w.-]+(?::\d+)?(?:[/?\s,]|$))")
+# A path takes one of the two slashes, and the password is still there.
+_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:\S*@")
+# Some users' names have an at sign; behind one of a server's comes its port.
+_MAIL_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{1,5}(?:[/?#\s]|$))\S*@")
+_SPACED_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:[^\n]*?@(?=[\w.-]+(?::\d+)?(?:[/?\s,]|$))")
 # http://host:5000/page@2 has a port and no password; a database's URI may hold a password that begins like that.
-_HTTP_PORT = re.compile(r"https?://[^\s/@:]*:\d{1,5}(?![^\s/?#,;)\]'\"])")
-_SCHEME = re.compile(r"[A-Za-z][\w+.-]*://")
-_OPEN = re.compile(r"://[^\s/@:]*:$")
-_USER = re.compile(r"(?<=://)[^\s/]*@")
+_HTTP_PORT = re.compile(r"https?://?[^\s/@:]*:\d{1,5}(?![^\s/?#,;)\]'\"])")
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]*://?")
+_OPEN = re.compile(r":/[^\s/@:]*:$|://[^\s/@:]*:$")
+_USER = re.compile(r"(?<=:/)(/)[^\s/]*@")
 _QUERY = re.compile(r"(?i)([?&;](?:[\w-]*(?:password|passwd|secret|token|key|signature|credential)[\w-]*)=)[^&;\s'\"]+")
 _NAMED = re.compile(r"(?i)((?:password|passwd|signature|credential|security-token|awsaccesskeyid)=)[^&\s'\"]+")
 _SECRET_NAME = re.compile(r"(?i)(^|[._-])(password|passwd|secret|token|api_?key|access_?key|credentials?)($|[._-])")
@@ -78,8 +81,8 @@ def _uri(text: str) -> str:
     """As `_uris`, for text that begins with its only URI."""
     if _HTTP_PORT.match(text):
         return text
-    for pattern in (_PASSWORD, _SPACED_PASSWORD, _USER):
-        text, found = pattern.subn(f"{HIDDEN}@", text, count=1)
+    for pattern in (_PASSWORD, _MAIL_PASSWORD, _SPACED_PASSWORD, _USER):
+        text, found = pattern.subn(rf"\1{HIDDEN}@", text, count=1)
         if found:
             break
     return text

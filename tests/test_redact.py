@@ -21,6 +21,8 @@ from spfem_dist.redact import redact, redact_settings, without_credentials
         "http://me:x://sesame@host/",
         'https://me:"sesame@host/',
         "https://:sesame@host/",
+        "redis://me@home.org:x/sesame@host/0",
+        "postgresql:/me:x/sesame@host",
         "https://sesame@host",
         "mssql://host/db?user=me&password=sesame",
         "https://host/?access_token=sesame&x=1",

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
+from rich.text import Text
 
 from spfem_dist.config import Run
+from spfem_dist.console import plain_console
 from spfem_dist.doctor import checks, node
 from spfem_dist.doctor.allreduce import AllReduce, Reducer
 from spfem_dist.doctor.finding import Finding, as_json, guarded, public, table_of
@@ -214,20 +215,21 @@ def _decoding(cluster: Cluster) -> Finding:
 
 def report(run: Run, megabytes: int, as_a_program: bool) -> int:
     """Examine and print; returns the exit status, 1 where a check failed."""
-    quiet = Console(stderr=True)
+    quiet = plain_console(soft_wrap=False, stderr=True)
     with quiet.status("looking around") as status:
-        findings = examine(run, megabytes, lambda line: status.update(line))
+        findings = examine(run, megabytes, lambda line: status.update(Text(line)))
     if as_a_program:
         print(json.dumps(as_json(findings), indent=2))
     else:
-        console = Console()
+        console = plain_console(soft_wrap=False)
         console.print(table_of(findings))
         console.print(_verdict(findings))
     return 1 if any(f.status == "failed" for f in findings) else 0
 
 
-def _verdict(findings: Sequence[Finding]) -> str:
+def _verdict(findings: Sequence[Finding]) -> Text:
     failed, warned = ([f.check for f in findings if f.status == s] for s in ("failed", "warning"))
     if failed:
-        return f"[red]not ready[/red]: {', '.join(failed)}" + (f" (and look at {', '.join(warned)})" if warned else "")
-    return "[green]ready[/green]" + (f", with a look at {', '.join(warned)}" if warned else "")
+        also = f" (and look at {', '.join(warned)})" if warned else ""
+        return Text.assemble(("not ready", "red"), f": {', '.join(failed)}{also}")
+    return Text.assemble(("ready", "green"), f", with a look at {', '.join(warned)}" if warned else "")

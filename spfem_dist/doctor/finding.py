@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from spfem_dist.redact import redact
 
@@ -53,9 +53,7 @@ def table_of(findings: Iterable[Finding]) -> Table:
     table.add_column("what to do", ratio=2, overflow="fold")
     for finding in findings:
         colour = COLOURS[finding.status]
-        table.add_row(
-            finding.check, f"[{colour}]{finding.status}[/{colour}]", escape(finding.found), escape(finding.fix)
-        )
+        table.add_row(finding.check, Text(finding.status, colour), Text(finding.found), Text(finding.fix))
     return table
 
 

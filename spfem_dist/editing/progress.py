@@ -47,10 +47,10 @@ class Progress:
     def _show(self, what: str, rate: str) -> None:
         if self._bar is None:
             self._bar = bars.Progress(
-                bars.TextColumn("{task.description}"),
+                bars.TextColumn("{task.description}", markup=False),
                 bars.BarColumn(),
                 bars.MofNCompleteColumn(),
-                bars.TextColumn(f"{self._unit}  {{task.fields[rate]}}"),
+                bars.TextColumn(f"{self._unit}  {{task.fields[rate]}}", markup=False),
                 bars.TimeRemainingColumn(elapsed_when_finished=True),
                 console=self._console,
                 transient=True,

@@ -94,12 +94,13 @@ def verdict(difference: Estimate, sign: int) -> Verdict:
 def comparison_table(found: Mapping[str, Difference], a: str, b: str) -> Any:
     """The differences as a `rich` table."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("figure", "A", "B", "A - B", "95 %", "A is", title=f"A = {a}\nB = {b}")
     colours = {"better": "green", "worse": "red", "noise": "yellow"}
     for name, row in found.items():
         d = row.difference
-        word = f"[{colours[row.verdict]}]{row.verdict}[/]"
+        word = Text(row.verdict, colours[row.verdict])
         table.add_row(name, f"{row.a:.3f}", f"{row.b:.3f}", f"{d.value:+.3f}", f"{d.low:+.3f} .. {d.high:+.3f}", word)
     return table
 

@@ -132,9 +132,11 @@ def _span(figure: Estimate) -> str:
     return f"{figure.low:.2f}..{figure.high:.2f}"
 
 
-def _bar(target: Target, figures: Figures) -> str:
-    word = "[green]met[/]" if target.met(figures) else "[red]missed[/]"
-    return f"{target.sign} {target.value:g} {word}"
+def _bar(target: Target, figures: Figures) -> Any:
+    from rich.text import Text
+
+    word = ("met", "green") if target.met(figures) else ("missed", "red")
+    return Text.assemble(f"{target.sign} {target.value:g} ", word)
 
 
 def write_down(location: str, run: Run, found: Evaluation, variant: str, also: str = "") -> None:

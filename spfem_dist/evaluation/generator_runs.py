@@ -14,6 +14,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from spfem_dist.config import Run
+from spfem_dist.console import plain_console
 from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.clips import TestClip
 from spfem_dist.evaluation.edit_report import in_short, shown_figures, write_down
@@ -52,7 +53,7 @@ def evaluate_generator(
     Returns the figures by their path in summary.json.
     Raises FileNotFoundError and ValueError that say what is missing: run, generator, judges, recordings.
     """
-    console, began = console or Console(), time.perf_counter()
+    console, began = console or plain_console(soft_wrap=False), time.perf_counter()
     if tests is None and not judges:
         raise ValueError(
             "no judges: train them on the same shards (python recipes/metric_nets.py), then give --judges runs/judges"

@@ -316,6 +316,7 @@ def shown_table(board: Board, regime: str) -> Any:
     """The most telling figures of a regime as a `rich` table."""
     from rich import box
     from rich.table import Column, Table
+    from rich.text import Text
 
     figures = ("emotion_accuracy", "mouth_error_over_copy", "width_corr_exact")
     table = Table(
@@ -335,7 +336,7 @@ def shown_table(board: Board, regime: str) -> Any:
         cells = []
         for name in figures:
             effect = board.effect(regime, variant, name)
-            cells.append("" if effect is None else f"[{colours[effect.verdict]}]{_brief(effect)}[/]")
+            cells.append("" if effect is None else Text(_brief(effect), colours[effect.verdict]))
         table.add_row(variant, *cells)
     return table
 

@@ -93,7 +93,9 @@ def figures_table(figures: Figures, targets: Sequence[Target] = ()) -> Any:
     """The figures as a `rich` table for the terminal."""
     from rich import box
     from rich.table import Column, Table
+    from rich.text import Text
 
+    colours = {"met": "green", "missed": "red", "unknown": "yellow"}
     # Narrow enough for 80 columns with the longest name (48) and every number whole.
     table = Table(
         Column("figure", no_wrap=True),
@@ -115,9 +117,8 @@ def figures_table(figures: Figures, targets: Sequence[Target] = ()) -> Any:
         for i, target in enumerate(mine or [None]):
             bar = f"{target.sign} {target.limit(figures):.2f}" if target else ""
             shown = (name, _text(value), span) if i == 0 else ("", "", "")
-            table.add_row(
-                *shown, bar, _verdict(target, figures, "[green]met[/]", "[red]missed[/]", "[yellow]unknown[/]")
-            )
+            word = _verdict(target, figures, "met", "missed", "unknown")
+            table.add_row(*shown, bar, Text(word, colours.get(word, "")))
     return table
 
 

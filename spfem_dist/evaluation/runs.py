@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from spfem_dist.config import Run
+from spfem_dist.console import plain_console
 from spfem_dist.corpora.splits import Split
 from spfem_dist.evaluation.groups import EvaluationGroup, EvaluationRecording
 from spfem_dist.evaluation.pictures import report_pictures
@@ -52,7 +53,7 @@ def evaluate_run(
     Returns the figures by their path in summary.json.
     Raises NothingToScore where no prior was exported or the split holds nobody out.
     """
-    console = console or Console()
+    console = console or plain_console(soft_wrap=False)
     began = time.perf_counter()
     # Small matrices: on a busy machine the threads of two linear-algebra libraries wait for each other far longer than they work.
     with threadpool_limits(limits=1):

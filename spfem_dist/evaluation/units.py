@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spfem_dist import weights
+from spfem_dist.console import plain_console
 from spfem_dist.corpora.files import VIDEO, visible_files
 from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.video import EditError, footage
@@ -98,7 +99,7 @@ def units_of_shards(
     found: to the landmarks that the mesh finds in their frames, and not to their own. noise: see `UnitFace.fit`; None takes what suits
     the landmarks. most: recordings, evenly spread, in place of all. Raises ValueError for shards without true units or landmarks.
     """
-    console = console or Console(stderr=True)
+    console = console or plain_console(soft_wrap=False, stderr=True)
     if found:
         weights.ensure("face-mesh", console.print)
     reader = ShardReader(shards, cache_mb=0, retries=2)
@@ -164,7 +165,7 @@ def compared(names: tuple[str, ...], found: list[np.ndarray], true: list[np.ndar
 
 def units_of_films(source: Path, noise: float | None = None, console: Console | None = None) -> FilmsFitted:
     """Fit units to a film, or to every film in a folder. Raises EditError where there is none that shows a face."""
-    console = console or Console(stderr=True)
+    console = console or plain_console(soft_wrap=False, stderr=True)
     weights.ensure("face-mesh", console.print)
     paths = [source] if source.is_file() else [p for p in visible_files(source, []) if p.suffix.lower() in VIDEO]
     noise, rows, failed = NOISE if noise is None else noise, [], []

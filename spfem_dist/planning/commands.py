@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
-from rich.console import Console
 
 from spfem_dist.config import Run
+from spfem_dist.console import plain_console
+from spfem_dist.errors import read_words
 from spfem_dist.planning.constants import Constants, assumed, read, with_cluster
 from spfem_dist.planning.measure import measured
 from spfem_dist.planning.show import show
@@ -56,7 +57,8 @@ def _recipe(arguments: Sequence[str]) -> tuple[Run, Stage | None, list[str]]:
 
 def _options(kind: Any, made: Run, arguments: list[str], program: str) -> Any:
     usage.show_if_asked(arguments, made, kind.__doc__, program, FLAGS[kind])
-    return tyro.cli(kind[type(made)], default=kind(made), args=usage.with_help_all(arguments, made), prog=program)
+    words = usage.with_help_all(arguments, made)
+    return read_words(lambda given: tyro.cli(kind[type(made)], default=kind(made), args=given, prog=program), words)
 
 
 @dataclass
@@ -94,9 +96,9 @@ class Plan(Generic[AnyRun]):
 
 #: What the short help says of the options that are no settings of the run.
 FLAGS = {
-    Doctor: {"--json": "Print the findings as JSON", "--probe-mb": "Size of the all-reduce probe, MiB \\[64]"},
+    Doctor: {"--json": "Print the findings as JSON", "--probe-mb": "Size of the all-reduce probe, MiB [64]"},
     Plan: {
-        "--workers": "Numbers of workers to predict \\[1 2 8 64]",
+        "--workers": "Numbers of workers to predict [1 2 8 64]",
         "--per-worker": "Samples of each worker; the global batch grows with the workers",
         "--measure": "Measure this machine by short runs of the recipe's own jobs",
         "--save": "Write the measured constants to this JSON file",
@@ -123,7 +125,7 @@ def plan(arguments: Sequence[str]) -> int:
             raise ValueError(f"{flag} {' '.join(map(str, numbers))}: give numbers of 1 or more")
     constants = _constants(options, run, arguments[0])
     per_node = options.per_node or _per_node(constants)
-    console = Console(stderr=options.json)
+    console = plain_console(soft_wrap=False, stderr=options.json)
     found = show(console, run, stage, constants, options.workers, options.per_worker, per_node)
     if options.json:
         rows = {name: [asdict(p) | {"samples_per_s": p.samples_per_s} for p in rows] for name, rows in found.items()}

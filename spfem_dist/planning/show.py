@@ -8,6 +8,7 @@ import torch
 from accelerate.utils import compute_module_sizes
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from spfem_dist.config import Run
@@ -135,10 +136,11 @@ def show(
 ) -> dict[str, list[Prediction]]:
     """Print the plan of every job; returns the predictions by job."""
     console.print(
-        f"{'measured' if constants.kind == 'measured' else '[yellow]assumed, not measured[/yellow]'}: {constants.name}"
-        f"{f', {constants.date}' if constants.date else ''}; all-reduce {constants.bandwidth / 1e6:,.0f} MB/s, "
-        f"{constants.latency_s * 1e6:,.0f} us between {constants.processes}; {per_node} workers to a node",
-        highlight=False,
+        Text.assemble(
+            "measured" if constants.kind == "measured" else ("assumed, not measured", "yellow"),
+            f": {constants.name}{f', {constants.date}' if constants.date else ''}; all-reduce {constants.bandwidth / 1e6:,.0f} MB/s, "
+            f"{constants.latency_s * 1e6:,.0f} us between {constants.processes}; {per_node} workers to a node",
+        )
     )
     for number, source in constants.sources.items():
         console.print(f"  {number}: {source}", highlight=False)
@@ -154,7 +156,7 @@ def show(
                 highlight=False,
             )
         if left := unshared(run, name, workers, per_worker):
-            console.print(f"[yellow]{left}[/yellow]", highlight=False)
+            console.print(Text(left, "yellow"))
         if result[name]:
             console.print(table_of(name, constants, result[name], epoch=True))
     console.print(

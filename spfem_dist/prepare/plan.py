@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from spfem_dist.corpora.files import unreadable
 from spfem_dist.emotions import Emotion
 from spfem_dist.files import file_sha256
 from spfem_dist.records import Clip, Reject
+from spfem_dist.storage import is_address
 
 #: Raised by one whenever the same settings and clips give other bytes than before: old shards are then not mixed with new.
 CONTENT_VERSION = 3
@@ -130,10 +130,12 @@ class PrepareSettings(Section):
             )
         if self.style and not rendered.is_rendered(self.corpus):
             raise ValueError(f"style is drawn into rendered corpora; leave it out for {self.corpus}")
-        if "://" in str(self.out) or re.match(r"s3:/", str(self.out)):
+        if is_address(self.out):
             raise ValueError(
                 f"out is {str(self.out)!r}: shards are written to a folder; copy it to the bucket afterwards"
             )
+        if self.root is not None and is_address(self.root):
+            raise ValueError(f"root is {str(self.root)!r}: recordings are read from a folder; copy them to one first")
         if self.warps is not None and (self.corpus != "mead" or self.fps != 30):
             raise ValueError(
                 f"warps count MEAD's frames at 30 fps, but corpus is {self.corpus} at {self.fps:g} fps: use mead and --fps 30"

@@ -19,10 +19,10 @@ class Progress:
         self._clips = self._frames = 0
         self._started = self._last_line = time.monotonic()
         self._bar = bars.Progress(
-            bars.TextColumn("preparing"),
+            bars.TextColumn("preparing", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("clips  {task.fields[rates]}"),
+            bars.TextColumn("clips  {task.fields[rates]}", markup=False),
             bars.TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not console.is_terminal or not total,

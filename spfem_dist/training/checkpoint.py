@@ -221,7 +221,8 @@ def still_held(world: World) -> None:
 def restore(trained: Mapping[str, Any], found: Found, rank: int) -> Progress:
     """Load this rank's part of the checkpoint into the engines, by name; rank 0 alone has a history. A collective."""
     for name, engine in trained.items():
-        loaded, _ = engine.load_checkpoint(str(found.converted or found.folder), tag=name)
+        with universal.no_code():
+            loaded, _ = engine.load_checkpoint(str(found.converted or found.folder), tag=name)
         if loaded is None:
             raise CheckpointError(
                 f"DeepSpeed found no checkpoint files under {found.location}/{name}; start under another --name"

@@ -24,7 +24,7 @@ import tyro
 
 from spfem_dist import presets
 from spfem_dist.config import Run
-from spfem_dist.errors import errors_in_words
+from spfem_dist.errors import errors_in_words, read_words
 from spfem_dist.faults.inject import not_fired
 from spfem_dist.redact import redact, without_credentials
 from spfem_dist.stage import Stage
@@ -116,7 +116,8 @@ def parse(recipe: Callable[[], AnyRun], arguments: list[str]) -> Options[AnyRun]
     usage.show_if_asked(arguments, made, text, sys.argv[0], FLAGS)
     kind: type[Options[AnyRun]] = Options[type(made)]  # type: ignore[assignment, misc]  # the recipe decides which fields there are
     with errors_in_words():
-        return tyro.cli(kind, default=Options(made), args=usage.with_help_all(arguments, made), description=text)
+        words = usage.with_help_all(arguments, made)
+        return read_words(lambda given: tyro.cli(kind, default=Options(made), args=given, description=text), words)
 
 
 def script(named: str) -> Path:

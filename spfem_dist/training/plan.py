@@ -13,6 +13,7 @@ from rich.text import Text
 from torch import nn
 
 from spfem_dist.config import JobSettings, Run, Zero
+from spfem_dist.console import plain_console
 from spfem_dist.records import Batch
 from spfem_dist.redact import redact
 from spfem_dist.shares import Share, share_of
@@ -97,7 +98,7 @@ def measure(job: Job, batch: Batch, precision: str = "fp32") -> tuple[float, flo
 
 def show(run: Run, stage: Stage) -> None:
     """Print what `run` would do. Ends the process with status 1 when something would keep it from starting."""
-    console = Console()
+    console = plain_console(soft_wrap=False)
     console.width = min(console.width, WIDTH)
     console.rule(f"dry run of {run.name!r} ({run.recipe})")
     _say(console, _outline(run))
@@ -139,7 +140,7 @@ def _say(console: Console, sentence: str, head: tuple[str, str] = ("", "")) -> N
     """Print a sentence, broken between words alone: a path stays whole."""
     lines = [
         part
-        for line in f"{head[0]}{sentence}".splitlines()
+        for line in redact(f"{head[0]}{sentence}").splitlines()
         for part in textwrap.wrap(line, console.width, break_long_words=False, break_on_hyphens=False)
     ]
     text = Text("\n".join(lines))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import psutil
-from rich.console import Console
 
 from spfem_dist.config import Run
+from spfem_dist.console import plain_console
 from spfem_dist.corpora.splits import Split
 from spfem_dist.prepare import synthetic
 from spfem_dist.ray_address import refuse_dead_address
@@ -91,7 +91,7 @@ def shards(run: Run, stage: Stage, screen: Screen, on_ray: bool = False) -> str:
     if not stage.reads_shards:
         return ""
     if to_be_made(run):
-        synthetic.make(run.data.shards, Console(quiet=True) if screen.quiet else screen.console, on_ray)
+        synthetic.make(run.data.shards, plain_console(quiet=True) if screen.quiet else screen.console, on_ray)
         check_jobs(run, stage)
     return ShardReader.of(run.data).index.digest
 

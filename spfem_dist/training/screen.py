@@ -15,6 +15,8 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from spfem_dist.console import plain_console
+
 #: Losses that are shown; more would not be read.
 HEADLINES = 4
 #: Width of a line in a log, columns.
@@ -92,7 +94,7 @@ class Screen:
     """
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        self.console = console or Console()
+        self.console = console or plain_console(soft_wrap=False)
         self.quiet = quiet
         self._bars: _Bars | None = None
         self._tasks: dict[str, bars.TaskID] = {}
@@ -136,7 +138,7 @@ class _Bars(bars.Progress):
     """A bar for each job, with a row of figures below it."""
 
     def __init__(self, console: Console) -> None:
-        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
+        columns = (bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), bars.MofNCompleteColumn())
         super().__init__(*columns, console=console)
 
     def get_renderables(self) -> Iterable[RenderableType]:

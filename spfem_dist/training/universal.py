@@ -7,15 +7,20 @@ partition takes its part. They stay in the precision in which they were saved (f
 from __future__ import annotations
 
 import io
+import os
+import pickle
 import shutil
 from argparse import Namespace
-from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+#: torch's variable for it: `weights_only=False` of a caller counts no more.
+_ALWAYS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class CannotReshard(ValueError):
@@ -39,7 +44,7 @@ def convert(folder: Path, networks: Iterable[str], out: Path, source_stage: int,
             strict=True,
             inject_missing_state=source_stage < 3,
         )
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it talks of every file
+        with no_code(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it talks of every file
             try:
                 ds_to_universal.main(settings)
             except KeyError as error:
@@ -52,7 +57,7 @@ def convert(folder: Path, networks: Iterable[str], out: Path, source_stage: int,
 
 def restore_buffers(network: nn.Module, folder: Path) -> None:
     """Give the network its buffers (batch-norm statistics) from a converted checkpoint: DeepSpeed restores parameters only."""
-    saved = torch.load(_model_states(folder), map_location="cpu", weights_only=True)
+    saved = load_states(_model_states(folder))
     network.load_state_dict({name: saved["module"][name] for name in saved["buffer_names"]}, strict=False)
 
 
@@ -84,10 +89,33 @@ def _state_as_stage2(folder: Path) -> None:
     shutil.copyfile(_model_states(folder), folder / "mp_rank_00_model_states.pt")
 
 
-def load_states(path: Path) -> Any:
-    """What a file of a DeepSpeed checkpoint holds: tensors, and the few classes of DeepSpeed that lie beside them."""
+@contextmanager
+def no_code() -> Iterator[None]:
+    """Within, `torch.load` takes tensors and plain values alone, whoever calls it and however, and the few classes of DeepSpeed's that
+    lie beside them in its checkpoints. DeepSpeed itself would run what such a file says. Raises ValueError for one that says more."""
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
 
-    with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum]):
+    before = os.environ.get(_ALWAYS)
+    os.environ[_ALWAYS] = "1"
+    try:
+        with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
+            yield
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            "a checkpoint holds more than tensors and plain values, so it was altered, or is of another version of DeepSpeed; nothing of it "
+            f"was run: go on from another checkpoint ({reason[:300]})"
+        ) from None
+    finally:
+        if before is None:
+            del os.environ[_ALWAYS]
+        else:
+            os.environ[_ALWAYS] = before
+
+
+def load_states(path: Path) -> Any:
+    """What a file of a DeepSpeed checkpoint holds."""
+    with no_code():
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Console
 from rich.table import Table
 
 from spfem_dist.config import JobSettings, Run
+from spfem_dist.console import plain_console
 from spfem_dist.redact import redact
 
 #: Fields of every run that people set first; what a recipe adds to `Run`, and the length of each job, come before and after.
@@ -26,7 +26,7 @@ def show_if_asked(arguments: Sequence[str], made: Run, text: str, program: str, 
     """
     if not any(word in ASKED for word in arguments):
         return
-    console = Console()
+    console = plain_console(soft_wrap=False)
     console.print(f"usage: {program} [OPTIONS]\n\n{text.strip()}\n", markup=False, highlight=False, soft_wrap=True)
     console.print(options(made, flags))
     count = sum(1 for _ in fields(made))
@@ -51,7 +51,7 @@ def options(made: Run, flags: dict[str, str]) -> Table:
     jobs = [f"{job}.{field}" for job in made.jobs() for field in ("steps", "global_batch")]
     for name in (*own, *FIRST, *jobs):
         value, meaning = known[name]
-        default = f" \\[{_written(value)}]" if _written(value) else ""
+        default = f" [{_written(value)}]" if _written(value) else ""
         table.add_row(f"--{name.replace('_', '-')}", f"{_first_sentence(meaning)}{default}")
     for flag, meaning in flags.items():
         table.add_row(flag, meaning)

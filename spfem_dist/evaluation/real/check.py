@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spfem_dist import weights
+from spfem_dist.console import plain_console
 from spfem_dist.corpora.files import VIDEO, visible_files
 from spfem_dist.corpora.folder import SYNONYMS
 from spfem_dist.editing.progress import Progress
@@ -58,7 +59,7 @@ class JudgesCheck:
 
 def check_judges(source: Path, console: Console | None = None, judges: OpenJudges | None = None) -> JudgesCheck:
     """What the judges say of the films in the folder `source`. Raises EditError where there is none in which they see a face."""
-    console = console or Console(stderr=True)
+    console = console or plain_console(soft_wrap=False, stderr=True)
     if not source.is_dir():
         raise EditError(f"{source} is no folder: give one with films whose names say an emotion")
     weights.ensure("face-mesh", console.print)

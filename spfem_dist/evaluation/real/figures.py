@@ -152,8 +152,10 @@ def other_table(figures: Figures) -> Any:
     return table
 
 
-def _bars_of(figures: Figures, name: str) -> str:
+def _bars_of(figures: Figures, name: str) -> Any:
     """The bars of one figure in a word; of several that point one way the hardest."""
+    from rich.text import Text
+
     targets = [target for target in bars(figures) if target.name == name]
     if not targets:
         return ""
@@ -161,8 +163,8 @@ def _bars_of(figures: Figures, name: str) -> str:
     for sign, hardest in ((">=", max), ("<=", min)):
         if limits := [target.limit(figures) for target in targets if target.sign == sign]:
             texts.append(f"{sign} {hardest(limits):.2f}")
-    word = "[green]met[/]" if all(target.met(figures) for target in targets) else "[red]missed[/]"
-    return f"{', '.join(texts)} {word}"
+    met = all(target.met(figures) for target in targets)
+    return Text.assemble(f"{', '.join(texts)} ", ("met", "green") if met else ("missed", "red"))
 
 
 def _table(*heads: str) -> Any:

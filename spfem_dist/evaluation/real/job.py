@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spfem_dist import weights
+from spfem_dist.console import plain_console
 from spfem_dist.editing import job
 from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.request import STRENGTHS, EditRequest
@@ -69,7 +70,7 @@ def evaluate_real(
     An edit that is there from an equal call is kept. Raises EditError and MissingWeights, with one message that names the fix,
     where there is no film, no face in any, or no judges; what is wrong with single films is in `failed`.
     """
-    console, began = console or Console(), time.perf_counter()
+    console, began = console or plain_console(soft_wrap=False), time.perf_counter()
     films, closed = find_films(request.source, request.out)
     load = functools.cache(load)
     load(request.generator)  # what is wrong with it is no film's fault
@@ -114,7 +115,7 @@ def _of_film(
     source = see(film.path, judges)
     for emotion in SIX:
         out = edits[emotion.value] = place.edit(film, emotion)
-        job.run(request.edit(film, emotion.value, out), load, Console(quiet=True))
+        job.run(request.edit(film, emotion.value, out), load, plain_console(quiet=True))
         seen, comparison = compared(source, out, judges)
         for row, values in zip((EDIT, COPY), scores(source, seen, comparison, emotion), strict=True):
             rows.append(ClipScore(row, "label", film.name, emotion.value, "", values))
