@@ -2,6 +2,7 @@
 
     python recipes/leaderboard.py                                             # corpus, judges, priors, generators, scores: a night on 2 cores
     python recipes/leaderboard.py --budget smoke --seeds 0 --variants ccrl    # shows in minutes that everything works
+    python recipes/leaderboard.py --regimes icface --out board-icface         # the second generator, with the rows that the papers give it
     ray job submit --working-dir . -- python recipes/leaderboard.py --judges s3://bucket/runs/judges --data.shards s3://bucket/mead \\
         --data.split mead_evaluation --data.speakers --prior-split mead_stage1 --prior-speakers \\
         --checkpoint.storage s3://bucket/runs --out /shared/leaderboard
@@ -11,18 +12,19 @@ A further row: a room of spfem_dist/priors and a line in VARIANTS.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from cdrl_stage2 import CDRLGenerator, cdrl_stage2
+from icface_stage2 import ICfaceGenerator
 from metric_nets import metric_nets
 from pydantic import create_model
 from rich.console import Console
 
 from spfem_dist import rooms
-from spfem_dist.config import Data, Run
+from spfem_dist.config import Data, GuidedRun, Run
 from spfem_dist.console import plain_console
 from spfem_dist.corpora.splits import Split
 from spfem_dist.errors import errors_in_words
@@ -33,7 +35,7 @@ from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.saved import Judges, load_judges
 from spfem_dist.evaluation.judges.stage import JudgeStage
 from spfem_dist.evaluation.paired import BASELINE, is_scored
-from spfem_dist.generators import ned
+from spfem_dist.generators import icface, ned
 from spfem_dist.generators.load import load_generator
 from spfem_dist.priors.stage import Stage1
 from spfem_dist.tracking.board import keep_board
@@ -53,6 +55,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "cdrl_asccl": ("ccrl", "cerl", "asccl"),
     "all": ("ccrl", "cerl", "asccl", "stccl_vd", "stccl_cm", "pcmecl"),
 }
+#: The regime that is another generator, and its rows where none are asked for: those of the papers.
+ICFACE, OF_ICFACE = "icface", (BASELINE, "cdrl", "asccl", "stccl_vd")
 CLAIMS = (
     board.Claim("The emotion prior (CERL) raises emotion accuracy", "cerl", ("emotion_accuracy",)),
     board.Claim("The content prior (CCRL) lowers the mouth's error", "ccrl", ("mouth_error_over_copy",)),
@@ -62,7 +66,7 @@ CLAIMS = (
 FLAGS = {
     "--judges": "Folder of a finished run of recipes/metric_nets.py",
     "--variants": "Variants beside the baseline",
-    "--regimes": "Regimes of the manipulator",
+    "--regimes": "residual, absolute: NED's; icface: the other generator",
     "--seeds": "Seeds, each with a stage 1 of its own",
     "--budget": "smoke, laptop or night",
     "--prior-speakers": "Whom the priors learn from; the generator's are --data.speakers",
@@ -75,6 +79,8 @@ SECONDS = {
     "prior": (15.0, 0.2),
     "pretraining": (40.0, 0.1),
     "guided": (20.0, 0.25),
+    "pretraining of icface": (20.0, 0.4),
+    "guided icface": (30.0, 0.7),
     "score": (5.0, 28.0),
 }
 #: Sentences of each test speaker that are scored; steps of every job in place of its settings'.
@@ -100,8 +106,8 @@ class Leaderboard:
     """Folder of a finished run of recipes/metric_nets.py; empty trains them first."""
     variants: tuple[str, ...] = ()
     """Variants beside the baseline; empty means all whose priors have a room here."""
-    regimes: tuple[Literal["residual", "absolute"], ...] = ("residual", "absolute")
-    """Regimes of the manipulator."""
+    regimes: tuple[Literal["residual", "absolute", "icface"], ...] = ("residual", "absolute")
+    """Regimes of NED's manipulator; icface: the second generator, as its recipe has it, with the papers' variants where none are named."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds, each with a stage 1 of its own."""
     prior_speakers: tuple[str, ...] = ("priors",)
@@ -121,7 +127,8 @@ class Leaderboard:
 def leaderboard(asked: Leaderboard, console: Console) -> None:
     """Do what is not done yet, and write the board into `out` after every seed."""
     asked.run = asked.run.absolute()
-    chosen = chosen_variants(asked.variants, console)
+    wanted = asked.variants or (OF_ICFACE if set(asked.regimes) == {ICFACE} else ())
+    chosen = chosen_variants(wanted, console)
     sentences, steps = BUDGETS[asked.budget]
     if steps:
         for name in ("pretraining", "ned"):
@@ -150,7 +157,9 @@ def leaderboard(asked: Leaderboard, console: Console) -> None:
             todo = [other for other in todo if other is not part]
         if seed is None:
             continue
-        runs |= {(r, v, seed): run_of(asked, r, v, seed).folder() for r in asked.regimes for v in chosen}
+        runs |= {
+            (r, v, seed): run_of(asked, r, v, seed).folder() for r in asked.regimes for v in rows(asked, r, chosen)
+        }
         facts = {
             "seeds": ", ".join(map(str, sorted({seed for _, _, seed in runs}))),
             "shards": asked.run.data.shards.rsplit("/", 1)[-1],
@@ -159,7 +168,7 @@ def leaderboard(asked: Leaderboard, console: Console) -> None:
             "the generator learns from": " ".join(asked.run.data.speakers) or "all of the training part",
             "sentences of each test speaker": sentences,
             "judges": str(panel.judges),
-            "steps": f"{asked.run.pretraining.steps} of pre-training, {asked.run.ned.steps} guided",
+            "steps": "; ".join(dict.fromkeys(steps_of(asked, regime) for regime in asked.regimes)),
             "machine": board.machine(),
             "hours": f"{clock.spent() / 3600:.1f}",
         }
@@ -211,10 +220,15 @@ def parts_of(
     for kind in dict.fromkeys(kind for kinds in chosen.values() for kind in kinds):
         yield training("prior", prior_run(asked, kind, seed), Stage1(), asked.local)
     for regime in asked.regimes:
-        yield training("pretraining", pretraining_run(asked, regime, seed), ned.Stage(), asked.local)
-        for variant in chosen:
+        room, names = (
+            (icface, ("pretraining of icface", "guided icface"))
+            if regime == ICFACE
+            else (ned, ("pretraining", "guided"))
+        )
+        yield training(names[0], pretraining_run(asked, regime, seed), room.Stage(), asked.local)
+        for variant in rows(asked, regime, chosen):
             run = run_of(asked, regime, variant, seed)
-            yield training("guided", run, ned.Stage(), asked.local)
+            yield training(names[1], run, room.Stage(), asked.local)
 
             def scored(run: Run = run, variant: str = variant) -> bool:
                 return panel.there() and is_scored(run.folder(), variant, str(panel.judges), sentences)
@@ -248,27 +262,56 @@ def prior_run(asked: Leaderboard, kind: str, seed: int) -> Run:
     return common(made(data=data, tracking=asked.run.tracking, **shared), f"board-{kind}-{seed}", seed)
 
 
-def pretraining_run(asked: Leaderboard, regime: str, seed: int) -> CDRLGenerator:
-    """The pre-training that all variants of a regime and seed go on from."""
-    run = common(asked.run, f"board-{regime}-pretraining-{seed}", seed)
-    run.priors, run.pretrained, run.pretraining.regime, run.ned.enabled = (), "", regime, False
+def rows(asked: Leaderboard, regime: str, chosen: Iterable[str]) -> list[str]:
+    """The variants of a regime."""
+    return [name for name in chosen if asked.variants or regime != ICFACE or name in OF_ICFACE]
+
+
+def base_of(asked: Leaderboard, regime: str) -> CDRLGenerator | ICfaceGenerator:
+    """What all runs of a regime have."""
+    if regime != ICFACE:
+        return asked.run
+    alike = ("data", "scaling", "storage", "zero", "checkpoint", "validation", "tracking")
+    run = ICfaceGenerator(**{name: getattr(asked.run, name) for name in alike})
+    if steps := BUDGETS[asked.budget][1]:
+        run.pretraining.steps = run.icface.steps = steps
     return run
 
 
-def run_of(asked: Leaderboard, regime: str, variant: str, seed: int) -> CDRLGenerator:
+def steps_of(asked: Leaderboard, regime: str) -> str:
+    """How long a regime's generators learn, in words."""
+    base = base_of(asked, regime)
+    return (
+        f"{base.pretraining.steps} of pre-training, {getattr(base, ICFACE if regime == ICFACE else 'ned').steps} guided"
+    )
+
+
+def pretraining_run(asked: Leaderboard, regime: str, seed: int) -> GuidedRun:
+    """The pre-training that all variants of a regime and seed go on from."""
+    run = common(base_of(asked, regime), f"board-{regime}-pretraining-{seed}", seed)
+    run.priors, run.pretrained = (), ""
+    if regime == ICFACE:
+        run.icface.enabled = False
+    else:
+        run.pretraining.regime, run.ned.enabled = regime, False
+    return run
+
+
+def run_of(asked: Leaderboard, regime: str, variant: str, seed: int) -> GuidedRun:
     """One run of stage 2: it differs from the others of its regime and seed in its priors alone."""
-    run = common(asked.run, f"board-{regime}-{variant}-{seed}", seed)
-    run.pretraining.regime = run.ned.regime = regime
+    run = common(base_of(asked, regime), f"board-{regime}-{variant}-{seed}", seed)
+    if regime != ICFACE:
+        run.pretraining.regime = run.ned.regime = regime
     run.pretrained = pretraining_run(asked, regime, seed).folder()
     run.priors = tuple(prior_run(asked, kind, seed).folder() for kind in VARIANTS[variant])
     return run
 
 
-def common(run: Run, name: str, seed: int) -> CDRLGenerator:
+def common(run: Run, name: str, seed: int) -> Any:
     """A copy under another name and seed, in the board's experiment; runs of a board are no versions of a model."""
     run = run.model_copy(deep=True)
     run.name, run.seed, run.tracking.experiment, run.tracking.register_models = name, seed, EXPERIMENT, False
-    return run.absolute()  # type: ignore[return-value]
+    return run.absolute()
 
 
 def guidance_of(runs: board.Runs) -> dict[tuple[str, str, int], dict[str, float]]:
@@ -280,7 +323,7 @@ def films_of(asked: Leaderboard, runs: board.Runs, chosen: dict[str, tuple[str, 
     """A clip of every regime and emotion, edited by every variant of a seed."""
     films = {}
     for regime in asked.regimes:
-        generators = {variant: load_generator(runs[regime, variant, seed]) for variant in chosen}
+        generators = {variant: load_generator(runs[regime, variant, seed]) for variant in rows(asked, regime, chosen)}
         found = board_films(asked.run, generators, asked.protocol)
         films |= {(regime, emotion): film for emotion, film in found.items()}
     return films

@@ -140,6 +140,12 @@ RUN_BY = {
     "python recipes/icface_stage2.py --priors runs/cdrl-stage1 --local": (
         f"{ROOMS}::test_a_killed_run_started_again_repeats_the_losses_exactly"
     ),
+    "python recipes/cdrl_stage2.py --priors runs/heads-stage1 --data.shards shards/heads --data.split heads --pretraining.coefficients units --ned.coefficients units": (
+        "tests/generators/test_unit_model.py::test_a_generator_learns_on_units_and_is_exported"
+    ),
+    "python recipes/icface_stage2.py --priors runs/heads-stage1 --data.shards shards/heads --data.split heads --pretraining.units head --icface.units head": (
+        "tests/generators/test_unit_model.py::test_a_generator_learns_on_units_and_is_exported"
+    ),
     "python recipes/leaderboard.py": (
         "tests/evaluation/test_leaderboard.py::test_the_recipe_goes_from_shards_to_the_page_and_does_nothing_twice"
     ),

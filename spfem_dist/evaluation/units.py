@@ -23,7 +23,7 @@ from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.errors import about
 from spfem_dist.evaluation.open_judges.seen import track_of
-from spfem_dist.generators.face.units import NOISE, unit_face
+from spfem_dist.generators.face.units import EXACT, NOISE, unit_face
 from spfem_dist.prepare.faces import MeshFinder
 from spfem_dist.records import Recording
 from spfem_dist.streaming.decode import decode
@@ -31,8 +31,6 @@ from spfem_dist.streaming.reader import ShardReader
 
 #: The units that move most, by their true deviation, whose mean is the figure that counts.
 MOST = 30
-#: Deviation of a rendered corpus's own landmarks, eye distances: they are exact, but for the camera's aim.
-EXACT = 0.005
 #: Middles of both irises in the order mesh478: the pupils.
 _PUPILS = (468, 473)
 

@@ -102,10 +102,11 @@ def check_agreement(
     fields: of the settings, which say how the networks are built.
     """
     for field in fields:
-        if (mine := getattr(settings, field)) != other[field]:
+        theirs = other.get(field, type(settings).model_fields[field].default)  # an older version's has no such field
+        if (mine := getattr(settings, field)) != theirs:
             raise ValueError(
-                f"--{name}.{field} is {mine}, the pre-training in {origin} has {other[field]}: give both the same (--{name}.{field} "
-                f"{other[field]}, or --pretraining.{field} {mine} for one of its own)"
+                f"--{name}.{field} is {mine}, the pre-training in {origin} has {theirs}: give both the same (--{name}.{field} "
+                f"{theirs}, or --pretraining.{field} {mine} for one of its own)"
             )
 
 

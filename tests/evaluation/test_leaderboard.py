@@ -227,6 +227,22 @@ def test_parts_that_several_variants_need_are_done_once():
     assert {kind: kinds.count(kind) for kind in kinds} == {"prior": 2, "pretraining": 2, "guided": 6, "score": 6}
 
 
+def test_the_second_generator_has_the_rows_of_the_papers(tmp_path):
+    asked, console = recipe.Leaderboard(regimes=("icface",), budget="smoke"), Console(quiet=True)
+    asked.run.checkpoint.storage = str(tmp_path)
+    chosen = recipe.chosen_variants(recipe.OF_ICFACE, console)
+    names = [part.name for part in recipe.parts_of(asked, chosen, 1, recipe.Panel(asked), 1, console)]
+    guided = [f"board-icface-{variant}-1" for variant in ("baseline", "asccl", "stccl_vd", "cdrl")]
+    assert [name for name in names if name.startswith("board-icface")] == ["board-icface-pretraining-1", *guided]
+    assert {f"board-{kind}-1" for kind in ("ccrl", "cerl", "asccl", "stccl_vd")} <= set(names)
+    baseline, both = (recipe.run_of(asked, "icface", variant, 1) for variant in ("baseline", "cdrl"))
+    assert {k for k, v in settings_of(baseline).items() if v != settings_of(both)[k]} == {"priors"}
+    assert both.pretrained == f"{tmp_path}/board-icface-pretraining-1"
+    assert (both.icface.steps, both.data) == (2, asked.run.absolute().data)
+    assert recipe.rows(recipe.Leaderboard(), "residual", recipe.VARIANTS) == list(recipe.VARIANTS)
+    assert set(recipe.rows(recipe.Leaderboard(), "icface", recipe.VARIANTS)) == set(recipe.OF_ICFACE)
+
+
 def test_a_part_that_was_done_here_says_how_long_the_others_take(tmp_path):
     part = recipe.Part("guided", 200, "a run", lambda: False, lambda: None)
     clock = recipe.Clock(str(tmp_path), recipe.SECONDS)

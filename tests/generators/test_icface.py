@@ -96,7 +96,7 @@ def test_saved_units_measure_the_same(units, corpus, tmp_path):
     np.testing.assert_allclose(again.level(Emotion.SAD), model.level(Emotion.SAD), atol=1e-5)
 
 
-def test_an_emotion_that_nobody_showed_is_named(units):
+def test_an_emotion_that_nobody_showed_is_named(units, tmp_path):
     model, _ = units
     means = model.means.copy()
     means[SEVEN.index(Emotion.SAD)] = np.nan
@@ -105,6 +105,10 @@ def test_an_emotion_that_nobody_showed_is_named(units):
         ValueError, match="sad: nobody in the training part showed it; this generator knows neutral, angry"
     ):
         lacking.level(Emotion.SAD)
+    lacking.save(tmp_path / "units.safetensors")
+    again = LandmarkUnits.load(tmp_path / "units.safetensors", model.model)
+    with pytest.raises(ValueError, match="sad: nobody"):
+        again.level(Emotion.SAD)
 
 
 # --- networks -----------------------------------------------------------------------------------------------------

@@ -78,8 +78,8 @@ class HeadShape:
         return replace(self, **{name: x.to(device) for name, x in every.items() if isinstance(x, Tensor)})
 
     def shape(self, units: Tensor, rest: Tensor) -> Tensor:
-        """Faces [T, L, 3] of a neutral one [L, 3] under units [T, 52]; differentiable in both."""
-        return rest + (units @ self.units.flatten(1)).unflatten(1, rest.shape)
+        """Faces [T, L, 3] of a neutral one [L, 3], or of one for each frame [T, L, 3], under units [T, 52]; differentiable in both."""
+        return rest + (units @ self.units.flatten(1).to(units)).unflatten(1, rest.shape[-2:])
 
 
 def _smooth_changes(mean: np.ndarray) -> np.ndarray:

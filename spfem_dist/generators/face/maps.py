@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from scipy.spatial import ConvexHull, Delaunay
 from torch import Tensor
 
-from spfem_dist.generators.face.model import FaceModel, similarity
+from spfem_dist.generators.face.expressions import ExpressionModel
+from spfem_dist.generators.face.model import similarity
 
 #: Maps of one frame: coordinates of the mean face 3, eyes (without their irises, which show the gaze) and mouth 3, shape lit from three sides 3, mask 1.
 MAPS = 10
@@ -32,7 +33,7 @@ class FaceMaps:
     flat: float32 [V, 2] in [0, 1], the mesh of the mean face laid flat: the first two maps say where on it a pixel lies.
     """
 
-    def __init__(self, model: FaceModel):
+    def __init__(self, model: ExpressionModel):
         order = self.order = model.topology
         self.still = list(order.rigid)
         self.mean = model.mean.astype(np.float64)

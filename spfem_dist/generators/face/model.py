@@ -12,19 +12,23 @@ model can take its place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
+from spfem_dist.generators.face.expressions import Shift
 from spfem_dist.generators.face.topology import Topology, topology
 from spfem_dist.saved import load_tensors, save_tensors
 
 #: Expression coefficients of one frame, and with the jaw's opening before them.
 EXPRESSION, COEFFICIENTS = 50, 51
+#: Column of the jaw's opening; the expression coefficients follow.
+JAW = 0
 #: Directions in which rest shapes and mean expressions vary that a model keeps: the mesh's whole covariance would be larger than all else.
 _DIRECTIONS = 64
 #: Variance of a rest shape that no training speaker showed, in eye distances squared.
@@ -42,6 +46,10 @@ class Pose:
     turn: np.ndarray
     nod: np.ndarray
 
+    def frames(self, which: slice | np.ndarray) -> Pose:
+        """That of some frames."""
+        return Pose(*(getattr(self, field.name)[which] for field in fields(self)))
+
     def to_picture(self, shift: np.ndarray) -> np.ndarray:
         """Shifts in the head's coordinates [T, L, 2] as shifts in pixels."""
         turned = (shift[..., 0] + 1j * shift[..., 1]) * self.factor[:, None]
@@ -55,6 +63,16 @@ class ClipFit:
     coefficients: np.ndarray
     rest: np.ndarray
     pose: Pose
+
+    @property
+    def seen(self) -> dict[str, np.ndarray]:
+        """What `FaceModel.shifting` asks of each frame: cosine and sine of the roll times scale."""
+        factor = self.pose.factor
+        return {"factor": np.stack([factor.real, factor.imag], -1).astype(np.float32)}
+
+    def frames(self, numbers: np.ndarray) -> ClipFit:
+        """Some frames of it."""
+        return ClipFit(self.coefficients[numbers], self.rest, self.pose.frames(numbers))
 
 
 @dataclass
@@ -72,6 +90,9 @@ class FaceModel:
     basis: np.ndarray
     identity_spread: np.ndarray
     expression_spread: np.ndarray
+
+    #: Columns of the coefficients that words move.
+    speech = (JAW,)
 
     @property
     def openings(self) -> float:
@@ -114,6 +135,25 @@ class FaceModel:
     def moved(self, landmarks: np.ndarray, fit: ClipFit, coefficients: np.ndarray) -> np.ndarray:
         """The clip's landmarks [T, L, 2] with other coefficients; pose, identity and what the model does not explain stay."""
         return landmarks + fit.pose.to_picture(self.shift(coefficients - fit.coefficients))
+
+    def bounded(self, coefficients: Tensor) -> Tensor:
+        """The nearest coefficients that a face can show: any."""
+        return coefficients
+
+    def shifting(self, device: torch.device | str) -> Shift:
+        """How landmarks of frames move with their coefficients: differentiable, on `device`."""
+        basis = torch.from_numpy(self.basis).float().to(device)
+
+        def shift(before: Tensor, after: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
+            x, y = torch.einsum("nc,cld->nld", after - before, basis.to(before.dtype)).unbind(-1)
+            cos, sin = seen["factor"][..., None].unbind(1)
+            return torch.stack([x * cos - y * sin, x * sin + y * cos], -1)
+
+        return shift
+
+    def rest_of(self, clips: Sequence[np.ndarray], neutral: bool) -> np.ndarray:
+        """The rest shape [L, 2] of a person seen in these clips [T, L, 2]: their mean, neutral or not."""
+        return np.concatenate([self.seen_from_the_front(clip.astype(np.float64))[0] for clip in clips]).mean(0)
 
     def likely_rest(self, shape: np.ndarray, neutral: bool = False) -> np.ndarray:
         """The most likely rest shape [L, 2] of a speaker whose clip has this mean shape: the mean of a Gaussian posterior."""

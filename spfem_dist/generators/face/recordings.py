@@ -5,23 +5,26 @@ Landmarks are read once, and no frame is decoded for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from spfem_dist.emotions import Emotion
+from spfem_dist.generators.face.expressions import ExpressionModel, Fit
 from spfem_dist.generators.face.maps import FaceMaps
 from spfem_dist.generators.face.model import FaceModel, TrainingClip, learn_face_model
 from spfem_dist.generators.face.texture import ExpressionTexture, TextureFit, side_of
 from spfem_dist.generators.face.topology import topology
-from spfem_dist.shard_format import GroupEntry
+from spfem_dist.shard_format import GroupEntry, ShardIndex
 from spfem_dist.streaming.loader import Source
 from spfem_dist.streaming.views import matches_of
 
 #: Frames of a recording from which the expression texture learns.
 TEXTURE_FRAMES = 5
+#: Landmarks that differ by less are the same, pixels.
+SAME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,50 @@ def learnt_model(recordings: Sequence[Recorded], landmarks: str) -> FaceModel:
     return learn_face_model(clips, topology(landmarks))[0]
 
 
-def rests_of(model: FaceModel, recordings: Sequence[Recorded]) -> dict[str, np.ndarray]:
-    """Each speaker's shape at rest [L, 2]: the mean over neutral recordings, over all of them where there is none."""
+def rests_of(model: ExpressionModel, recordings: Sequence[Recorded]) -> dict[str, np.ndarray]:
+    """Each speaker's shape at rest [L, 2 or 3], of neutral recordings, of all of them where there is none."""
     rests = {}
     for speaker in sorted({r.speaker for r in recordings}):
         own = [r for r in recordings if r.speaker == speaker]
         calm = [r for r in own if r.emotion == Emotion.NEUTRAL] or own
-        shapes = [model.seen_from_the_front(r.landmarks[r.valid].astype(np.float64))[0] for r in calm]
-        rests[speaker] = np.concatenate(shapes).mean(0)
+        rests[speaker] = model.rest_of([r.landmarks[r.valid] for r in calm], calm[0].emotion == Emotion.NEUTRAL)
     return rests
+
+
+class FittedRecordings:
+    """Recordings in a face model's terms, each fitted whole, when it is first asked for: a clip says more of a person than ten of its frames.
+
+    rests: of the speakers that are known. index: of the shards that the recordings are of.
+    """
+
+    def __init__(
+        self,
+        model: ExpressionModel,
+        recordings: Sequence[Recorded],
+        rests: Mapping[str, np.ndarray],
+        index: ShardIndex,
+    ):
+        self.model, self.recordings, self.rests = model, recordings, rests
+        self._fits: dict[tuple[tuple[int, int], str], Fit] = {}
+        self._of_group: dict[str, list[Recorded]] = {}
+        for recorded in recordings:
+            shard, group = recorded.place
+            self._of_group.setdefault(index.shards[shard].groups[group].key, []).append(recorded)
+
+    def of(self, recorded: Recorded) -> Fit:
+        """The whole recording."""
+        key = recorded.place, recorded.name
+        if key not in self._fits:
+            self._fits[key] = self.model.fit(recorded.landmarks, self.rests.get(recorded.speaker))
+        return self._fits[key]
+
+    def window(self, group: str, frames: np.ndarray, landmarks: np.ndarray, rest: np.ndarray | None) -> Fit:
+        """Frames [T] of a recording of the group with this key, whose landmarks [T, L, 2] say which; of none of these, they are fitted alone."""
+        for recorded in self._of_group.get(group, ()):
+            inside = frames.max() < len(recorded.landmarks)
+            if inside and np.allclose(recorded.landmarks[frames], landmarks, rtol=0, atol=SAME):
+                return self.of(recorded).frames(frames)
+        return self.model.fit(landmarks, rest)
 
 
 def fitted_texture(

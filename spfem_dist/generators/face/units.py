@@ -22,12 +22,14 @@ from spfem_dist.generators.face.head_shape import HeadShape
 
 #: Deviation of landmarks from what the face explains that a fit reckons with, in eye distances: MediaPipe's own error on rendered heads.
 NOISE = 0.03
+#: The same of a rendered corpus's own landmarks: they are exact, but for the camera's aim.
+EXACT = 0.005
 
 
 @dataclass(frozen=True)
 class Camera:
     """How a head is seen in T frames. rotation: [T, 3, 3]. scale: pixels for an eye distance [T]. centre: where the origin is seen [T, 2].
-    nearness: one over the camera's distance in eye distances, of the clip; 0 is far away."""
+    nearness: one over the camera's distance in eye distances, of the clip, or of each frame [T, 1, 1]; 0 is far away."""
 
     rotation: Tensor
     scale: Tensor
@@ -37,7 +39,7 @@ class Camera:
     def seen(self, points: Tensor) -> Tensor:
         """Points [T, L, 3] of the upright head in pixels of the frames [T, L, 2]."""
         turned = points @ self.rotation.transpose(1, 2)
-        near = 1 / (1 - self.nearness * turned[..., 2:])
+        near = 1 / (1 - self.nearness * turned[..., 2:])  # [T, L, 1]
         return self.centre[:, None] + self.scale[:, None, None] * near * turned[..., :2]
 
 
@@ -68,16 +70,10 @@ class UnitFace(HeadShape):
     def fit(self, landmarks: np.ndarray | Tensor, rest: Tensor | None = None, noise: float = NOISE) -> UnitFit:
         """Person, pose and units of one clip's landmarks [T, L, 2] in pixels, finite, in the order of time; on their device.
 
-        rest: [L, 3], the person's neutral face where it is known. noise: deviation of the landmarks, eye distances; 0.005 suits exact ones.
+        rest: [L, 3], the person's neutral face where it is known. noise: deviation of the landmarks, eye distances; `EXACT` suits exact ones.
         Raises ValueError for another number of points, no frame, landmarks that are not finite, or a noise that is not positive.
         """
-        points = torch.as_tensor(landmarks, dtype=torch.float32)
-        if points.ndim != 3 or points.shape[1:] != (self.topology.points, 2) or len(points) == 0:
-            raise ValueError(
-                f"landmarks are {list(points.shape)}; units are fitted to [T, {self.topology.points}, 2] in the order {self.topology.name}, T at least 1"
-            )
-        if not points.isfinite().all():
-            raise ValueError("landmarks are not finite: leave out the frames in which no face was found")
+        points = self.checked(landmarks)
         if not noise > 0:
             raise ValueError(f"noise is {noise}; it is a deviation in eye distances above 0, such as {NOISE}")
         face = self if self.mean.device == points.device else self.to(points.device)
@@ -87,6 +83,18 @@ class UnitFace(HeadShape):
         left, right = (rest[corner] for corner in self.topology.outer_eyes)
         pixels = (camera.scale * (right - left).norm())[:, None, None]
         return UnitFit(units, rest, camera, (points - face.landmarks(units, rest, camera)) / pixels)
+
+    def checked(self, landmarks: np.ndarray | Tensor) -> Tensor:
+        """Landmarks as this face is fitted to them: float32 [T, L, 2]. Raises ValueError for another number of points, no frame, or
+        landmarks that are not finite."""
+        points = torch.as_tensor(landmarks, dtype=torch.float32)
+        if points.ndim != 3 or points.shape[1:] != (self.topology.points, 2) or len(points) == 0:
+            raise ValueError(
+                f"landmarks are {list(points.shape)}; units are fitted to [T, {self.topology.points}, 2] in the order {self.topology.name}, T at least 1"
+            )
+        if not points.isfinite().all():
+            raise ValueError("landmarks are not finite: leave out the frames in which no face was found")
+        return points
 
 
 @lru_cache(maxsize=8)

@@ -28,6 +28,7 @@ class TrainedICface:
         self.units = face.units
         self.topology = face.units.model.topology.name
         self.device = torch.device("cpu")
+        self._clip: tuple[np.ndarray, Measured] | None = None
 
     def to(self, device: torch.device | str) -> TrainedICface:
         """Compute on `device`."""
@@ -82,11 +83,12 @@ class TrainedICface:
 
     def _measured(self, motion: Motion, rows: slice) -> tuple[Measured, np.ndarray]:
         """The source's units in the frames `rows`, and those that are wanted [N, U]; where the motion has none, of its landmarks."""
-        rest = self.units.measured(motion.source, neutral=True).rest
-        seen = self.units.measured(motion.source[rows], rest)
+        if self._clip is None or self._clip[0] is not motion.source:
+            self._clip = motion.source, self.units.measured(motion.source, neutral=True)  # once for all parts of a film
+        seen = self._clip[1].frames(rows)
         if motion.coefficients is not None:
             return seen, motion.coefficients[1, rows]
-        return seen, self.units.measured(motion.target[rows], rest).values
+        return seen, self.units.measured(motion.target[rows], seen.rest).values
 
     def _own(self, face: Shown, which: str) -> np.ndarray:
         """The face's landmarks in pixels of this generator's size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from spfem_dist.config import GuidedRun
 from spfem_dist.emotions import Emotion
 from spfem_dist.generators.face.recordings import (
+    FittedRecordings,
     Recorded,
     fitted_texture,
     learnt_model,
@@ -18,11 +20,15 @@ from spfem_dist.generators.face.recordings import (
     rests_of,
 )
 from spfem_dist.generators.face.texture import ExpressionTexture, side_of
+from spfem_dist.generators.face.topology import topology
+from spfem_dist.generators.face.unit_model import UnitModel
 from spfem_dist.generators.guided import exported_before
 from spfem_dist.generators.icface import saved
+from spfem_dist.generators.icface.faces import count_of
+from spfem_dist.generators.icface.head_units import HeadUnits, learnt_head_units
 from spfem_dist.generators.icface.pairs import Face, Measuring
 from spfem_dist.generators.icface.settings import Pretraining, Reenactment
-from spfem_dist.generators.icface.units import NAMES, learnt_units
+from spfem_dist.generators.icface.units import Measured, Units, learnt_units
 from spfem_dist.streaming.feed import JobData
 
 
@@ -31,6 +37,7 @@ class Known:
 
     def __init__(self, run: GuidedRun, settings: Reenactment, feed: JobData, device: torch.device):
         self.run, self.settings, self.feed, self.device = run, settings, feed, device
+        self._fits: FittedRecordings | None = None
 
     @cached_property
     def before(self) -> saved.Parts | None:
@@ -54,23 +61,50 @@ class Known:
     def face(self) -> Face:
         """The pre-training's units and lines, else those of the training part, without lines until `fit_texture`; with its speakers at rest."""
         if self.before is not None:
-            units, texture = self.before.units, self.before.texture
+            units: Units = self.before.units
+            texture = self.before.texture
             rests = rests_of(units.model, self.recordings)
         else:
-            model = learnt_model(self.recordings, self.feed.source.reader.index.landmarks)
-            rests = rests_of(model, self.recordings)
-            units = learnt_units(model, self.recordings, rests)
-            texture = ExpressionTexture.empty(side_of(self.run.data.size), len(NAMES))
+            order = self.feed.source.reader.index.landmarks
+            if self.settings.units == "head":
+                head = UnitModel(topology(order))
+                rests = rests_of(head, self.recordings)
+                units = learnt_head_units(head, self._fitted(head, rests))
+            else:
+                model = learnt_model(self.recordings, order)
+                rests = rests_of(model, self.recordings)
+                units = learnt_units(model, self.recordings, rests)
+            texture = ExpressionTexture.empty(side_of(self.run.data.size), count_of(self.settings))
         return Face.of(units, texture, rests, self.device)
 
     def fit_texture(self) -> None:
         """Learn the lines that units draw, from frames of the training part. A collective."""
         face = self.face
 
-        def values(recorded: Recorded) -> np.ndarray:
-            return face.units.measured(recorded.landmarks, face.rests[recorded.speaker]).values
+        face.texture = fitted_texture(
+            self.feed.source, self.recordings, face.maps, lambda recorded: self.measured(recorded).values
+        )
 
-        face.texture = fitted_texture(self.feed.source, self.recordings, face.maps, values)
+    def measured(self, recorded: Recorded) -> Measured:
+        """A recording of the training part in units."""
+        units = self.face.units
+        if isinstance(units, HeadUnits):
+            return units.told(recorded.landmarks, self._fitted(units.model, self.face.rests).of(recorded))
+        return units.measured(recorded.landmarks, self.face.rests[recorded.speaker])
+
+    def window(self, group: str, frames: np.ndarray, landmarks: np.ndarray, rest: np.ndarray | None) -> Measured:
+        """Frames [T] of a recording of the group with this key, by their landmarks [T, L, 2]."""
+        units = self.face.units
+        if isinstance(units, HeadUnits):
+            fitted = self._fitted(units.model, self.face.rests)
+            return units.told(landmarks, fitted.window(group, frames, landmarks, rest))
+        return units.measured(landmarks, rest)
+
+    def _fitted(self, model: UnitModel, rests: Mapping[str, np.ndarray]) -> FittedRecordings:
+        """The training part's recordings, each fitted once."""
+        if self._fits is None:
+            self._fits = FittedRecordings(model, self.recordings, rests, self.feed.source.reader.index)
+        return self._fits
 
     @cached_property
     def measuring(self) -> Measuring:
@@ -80,11 +114,9 @@ class Known:
         for recorded in self.recordings:
             shard, group = recorded.place
             name = index.shards[shard].groups[group].key, list(Emotion).index(recorded.emotion)
-            seen = recorded.landmarks[recorded.valid]
-            measured = self.face.units.measured(seen, self.face.rests[recorded.speaker])
-            found.setdefault(name, []).append(measured.values.mean(0))
+            found.setdefault(name, []).append(self.measured(recorded).values[recorded.valid].mean(0))
         levels = {name: np.mean(values, 0) for name, values in found.items()}
-        return Measuring(self.face, self.people, levels, self.settings.across, self.run.data.size)
+        return Measuring(self.face, self.people, levels, self.settings.across, self.run.data.size, self.window)
 
 
 def take_over(networks: dict[str, nn.Module], before: saved.Parts) -> None:

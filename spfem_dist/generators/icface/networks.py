@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spfem_dist.generators.face.maps import grid_of, warped
 from spfem_dist.generators.face.texture import lit
+from spfem_dist.generators.icface.faces import count_of
 from spfem_dist.generators.icface.settings import Reenactment
 from spfem_dist.generators.icface.units import CONDITION, POSE
 
@@ -125,9 +126,9 @@ class Reenactor(nn.Module):
     What one moves and the other moves further is looked up once in the picture, so that it stays sharp.
     """
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: Sizes, conditions: int = CONDITION):
         super().__init__()
-        self.neutraliser, self.animator = (PictureNetwork(sizes.generator, sizes.blocks) for _ in range(2))
+        self.neutraliser, self.animator = (PictureNetwork(sizes.generator, sizes.blocks, conditions) for _ in range(2))
 
     def forward(self, pictures: Tensor, shown: Tensor, wanted: Tensor, known: Known) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures [N, 3, S, S] with conditions `shown` [N, C] -> the same with conditions `wanted` [N, C], and without expression.
@@ -192,8 +193,8 @@ def halvings(size: int) -> int:
 
 def build_networks(settings: Reenactment, size: int, people: int) -> dict[str, nn.Module]:
     """The networks of one job by name; each becomes an engine of its own. size: of the pictures. people: training speakers."""
-    sizes = SIZES[settings.network]
-    return {"reenactor": Reenactor(sizes), "critic": Critic(sizes.critic, size, people)}
+    sizes, conditions = SIZES[settings.network], count_of(settings) + POSE
+    return {"reenactor": Reenactor(sizes, conditions), "critic": Critic(sizes.critic, size, people, conditions)}
 
 
 def _doubled(x: Tensor) -> Tensor:

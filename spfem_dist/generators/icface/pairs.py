@@ -6,7 +6,7 @@ that follows stay on the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from spfem_dist.generators.face.light import with_colours_of
 from spfem_dist.generators.face.maps import EDGE, FaceMaps, mask_edge, warped
 from spfem_dist.generators.face.texture import ExpressionTexture
 from spfem_dist.generators.icface.networks import Known
-from spfem_dist.generators.icface.units import NAMES, LandmarkUnits, Measured
+from spfem_dist.generators.icface.units import POSE, Measured, Units
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
 
@@ -30,7 +30,7 @@ SOURCE, REFERENCE = 0, 1
 class Face:
     """What a job knows of faces: units, the maps of their mesh, the lines that units draw, and each training speaker's shape at rest."""
 
-    units: LandmarkUnits
+    units: Units
     maps: FaceMaps
     texture: ExpressionTexture
     rests: Mapping[str, np.ndarray]
@@ -38,7 +38,7 @@ class Face:
     @classmethod
     def of(
         cls,
-        units: LandmarkUnits,
+        units: Units,
         texture: ExpressionTexture,
         rests: Mapping[str, np.ndarray] | None = None,
         device: torch.device | str = "cpu",
@@ -57,13 +57,20 @@ class Measuring:
     pair_shapes: float32 [B, 3, V, 2], edit_shapes: [B, T, 3, V, 2], the face as it is, without expression and under the wanted units.
 
     people: training speakers in order. levels: mean units [U] of the training recordings by group and emotion, index into
-    `list(Emotion)`; of others the window's own mean is taken. across: share of pairs over two recordings.
+    `list(Emotion)`; of others the window's own mean is taken. across: share of pairs over two recordings. window: measures frames [T] of a
+    recording of a group by their landmarks [T, L, 2], given the person's rest.
     """
 
     def __init__(
-        self, face: Face, people: list[str], levels: Mapping[tuple[str, int], np.ndarray], across: float, size: int
+        self,
+        face: Face,
+        people: list[str],
+        levels: Mapping[tuple[str, int], np.ndarray],
+        across: float,
+        size: int,
+        window: Callable[[str, np.ndarray, np.ndarray, np.ndarray | None], Measured],
     ):
-        self.face, self.levels, self.across, self.size = face, levels, across, size
+        self.face, self.levels, self.across, self.size, self.window = face, levels, across, size, window
         self.people = {speaker: number for number, speaker in enumerate(people)}
 
     def __call__(self, batch: Batch) -> Batch:
@@ -73,6 +80,7 @@ class Measuring:
         each = [
             self._of_sample(
                 landmarks[i],
+                batch.position[i].numpy(),
                 batch.speakers[i],
                 [(batch.keys[i], int(emotion)) for emotion in batch.emotion[i, :2]],
                 draws["shown"][i].tolist(),
@@ -102,15 +110,16 @@ class Measuring:
     def _of_sample(
         self,
         landmarks: np.ndarray,
+        positions: np.ndarray,
         speaker: str,
         names: list[tuple[str, int]],
         shown: list[int],
         wanted: list[int],
     ) -> dict[str, np.ndarray]:
-        """Units and places of one sample: landmarks [R, T, L, 2]. names: group and emotion of source and reference."""
+        """Units and places of one sample: landmarks [R, T, L, 2] at positions [R, T]. names: group and emotion of source and reference."""
         units, maps = self.face.units, self.face.maps
         rest = self.face.rests.get(speaker)
-        rows = [units.measured(landmarks[row], rest) for row in (SOURCE, REFERENCE)]
+        rows = [self.window(names[row][0], positions[row], landmarks[row], rest) for row in (SOURCE, REFERENCE)]
         laid, matrix = _laid(rows, landmarks, shown, wanted, self.size)
         ring = maps.anchors(landmarks[shown[0], shown[1]][None])[0]
         level = [self.levels.get(name, row.values.mean(0)) for name, row in zip(names, rows, strict=True)]
@@ -144,7 +153,7 @@ def known_changes(face: Face, faces: Tensor, shown: Tensor, wanted: Tensor, size
     faces: [N, 3, V, 2], see `shapes`. shown, wanted: their conditions [N, C].
     """
     seen, calm, aimed = faces.unbind(1)
-    own, asked = (condition[:, : len(NAMES)].to(faces.dtype) for condition in (shown, wanted))
+    own, asked = (condition[:, :-POSE].to(faces.dtype) for condition in (shown, wanted))
     calm_maps, _ = face.maps.draw(calm, seen, size)
     maps, _ = face.maps.draw(aimed, seen, size)
     between, whole = face.maps.flows(aimed, (calm, seen), size)[:2]
@@ -158,9 +167,9 @@ def known_changes(face: Face, faces: Tensor, shown: Tensor, wanted: Tensor, size
     return known, mask_edge(maps[:, -1:], max(1, round(EDGE * size)))
 
 
-def edited_values(units: LandmarkUnits, values: np.ndarray, change: np.ndarray) -> np.ndarray:
+def edited_values(units: Units, values: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Units [T, U] whose level is changed by [U], timing kept; what words move stays as it is."""
-    return values + np.where(units.spoken, 0, change).astype(values.dtype)
+    return units.bounded(values + np.where(units.spoken, 0, change).astype(values.dtype))
 
 
 def _laid(

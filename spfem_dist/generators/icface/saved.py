@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 
 from spfem_dist.config import Data
-from spfem_dist.generators.face.model import FaceModel
 from spfem_dist.generators.face.texture import ExpressionTexture, side_of
 from spfem_dist.generators.icface import settings as room
+from spfem_dist.generators.icface.faces import count_of, load_units
 from spfem_dist.generators.icface.generator import TrainedICface
 from spfem_dist.generators.icface.networks import build_networks
 from spfem_dist.generators.icface.pairs import Face
-from spfem_dist.generators.icface.units import NAMES, LandmarkUnits
+from spfem_dist.generators.icface.units import Units
 from spfem_dist.saved import load_weights, misfit, read_config, save_model
 
 FACE, UNITS, TEXTURE = "face.safetensors", "units.safetensors", "texture.safetensors"
@@ -27,7 +27,7 @@ class Parts:
     """What a folder holds."""
 
     networks: dict[str, nn.Module]
-    units: LandmarkUnits
+    units: Units
     texture: ExpressionTexture
     config: dict[str, Any]
 
@@ -73,12 +73,12 @@ def load_parts(folder: Path) -> Parts:
     try:
         settings = getattr(room, config["settings"]["settings_class"])(**config["settings"])
         networks = build_networks(settings, int(config["size"]), int(config["people"]))
-        model = FaceModel.load(folder / FACE, config["topology"])
+        units = load_units(settings, folder / FACE, folder / UNITS, config["topology"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise misfit(folder, "generator", error) from None
     load_weights(nn.ModuleDict(networks), folder, "generator")
-    texture = ExpressionTexture.load(folder / TEXTURE, side_of(int(config["size"])), len(NAMES))
-    return Parts(networks, LandmarkUnits.load(folder / UNITS, model), texture, config)
+    texture = ExpressionTexture.load(folder / TEXTURE, side_of(int(config["size"])), count_of(settings))
+    return Parts(networks, units, texture, config)
 
 
 def load(folder: Path) -> TrainedICface:

@@ -22,6 +22,11 @@ class Reenactment(JobSettings):
     network: Literal["small", "paper"] = Field(
         "small", description="small trains on a laptop; paper has the published widths."
     )
+    units: Literal["landmarks", "head"] = Field(
+        "landmarks",
+        description="The action units. landmarks: 13 distances between landmarks, what each moves learnt from the training part; head: the 52 "
+        "units of the package's 3-D head, fitted to landmarks, which drawn faces do not have.",
+    )
     critic: Optimizer = Field(
         default_factory=lambda: Optimizer(lr=5e-4, betas=(0.5, 0.99), warmup_steps=20),
         description="Of the discriminator with its heads.",

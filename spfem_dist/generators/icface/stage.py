@@ -12,6 +12,7 @@ from torch import Tensor
 from spfem_dist.config import GuidedRun, Run
 from spfem_dist.generators.guided import Balance, Kept, check_pretraining, described, jobs_of, window_of
 from spfem_dist.generators.icface import objectives
+from spfem_dist.generators.icface.faces import check_units
 from spfem_dist.generators.icface.known import Known, take_over
 from spfem_dist.generators.icface.networks import build_networks, halvings
 from spfem_dist.generators.icface.pairs import Prepared, prepare
@@ -24,7 +25,7 @@ from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Losses, Networks, Phase
 from spfem_dist.streaming.feed import JobData, check_groups
-from spfem_dist.streaming.loader import Source
+from spfem_dist.streaming.loader import Source, reader_of
 from spfem_dist.streaming.views import MOTION
 
 
@@ -52,6 +53,7 @@ class Stage:
         discriminator cannot take, ZeRO-3 with a gradient penalty."""
         run, settings = _checked(run, name)
         check_groups(run, MOTION, landmarks=True)
+        check_units(settings, name, reader_of(run.data, landmarks=True).index.landmarks, run.data.shards)
         halvings(run.data.size)
         if run.zero.stage == 3 and settings.gradient_penalty:
             raise ValueError(
@@ -63,7 +65,7 @@ class Stage:
         priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
         priors.check_weights(settings.guidance, f"--{name}.guidance")
         window_of(settings.guidance, priors, run.data.frames_per_recording)
-        check_pretraining(run, name, settings, Pretraining)
+        check_pretraining(run, name, settings, Pretraining, ("network", "units"))
 
 
 def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:

@@ -2,8 +2,8 @@
 
 The published system takes intensities of 17 action units from OpenFace, whose models need a licence. Here a unit is a distance in
 the head's own coordinates minus the same distance of the person at rest, both ways in one number: brows up are positive, drawn down
-negative. What a unit moves is a regression on the training part, so that landmarks can be driven by units too. Whoever has better units
-(`measured`, `moved`, `levels`) can put them in the place of `LandmarkUnits`.
+negative. What a unit moves is a regression on the training part, so that landmarks can be driven by units too. Where a 3-D face explains the
+landmarks, `head_units.HeadUnits` stands in their place.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.generators.face.expressions import ExpressionModel, Fit
 from spfem_dist.generators.face.model import FaceModel, Pose
 from spfem_dist.generators.face.recordings import Recorded
 from spfem_dist.generators.face.topology import Topology
@@ -44,23 +46,51 @@ POSE = 2
 CONDITION = len(NAMES) + POSE
 #: Share of the mean variance of a unit that is added to each in the regression of what units move.
 _RIDGE = 1e-3
+#: In a file, where files hold finite numbers alone: the mean unit of an emotion that nobody showed.
+_NOBODY = -1e6
 #: Quantile of a unit's size over the training part that counts as 1.
 _FULL = 0.95
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A clip in units. values: float32 [T, U]. pose: float32 [T, 2], turn and nod. rest: [L, 2], the person's. seen: how the head lies."""
+    """A clip in units. values: float32 [T, U]. pose: float32 [T, 2], turn and nod. rest: [L, 2 or 3], the person's. seen: how the head lies.
+    fit: where a face model was fitted, that."""
 
     values: np.ndarray
     pose: np.ndarray
     rest: np.ndarray
     seen: Pose
+    fit: Fit | None = None
 
     @property
     def conditions(self) -> np.ndarray:
         """float32 [T, U + 2], what a network is told of each frame."""
         return np.concatenate([self.values, self.pose], 1)
+
+    def frames(self, which: slice | np.ndarray) -> Measured:
+        """Some frames of it: a slice, or which of them, bool [T]."""
+        fit = self.fit and self.fit.frames(np.arange(len(self.values))[which])
+        return Measured(self.values[which], self.pose[which], self.rest, self.seen.frames(which), fit)
+
+
+class Units(Protocol):
+    """What drives the generators: `LandmarkUnits` or `head_units.HeadUnits`. spoken: bool [U], units that an edit leaves as the source has them."""
+
+    spoken: np.ndarray
+
+    @property
+    def model(self) -> ExpressionModel: ...
+
+    def measured(self, landmarks: np.ndarray, rest: np.ndarray | None = None, neutral: bool = False) -> Measured: ...
+
+    def bounded(self, values: np.ndarray) -> np.ndarray: ...
+
+    def moved(self, landmarks: np.ndarray, measured: Measured, values: np.ndarray) -> np.ndarray: ...
+
+    def level(self, emotion: Emotion) -> np.ndarray: ...
+
+    def save(self, file: Path) -> None: ...
 
 
 def directions(order: Topology) -> np.ndarray:
@@ -121,6 +151,10 @@ class LandmarkUnits:
         turned = np.stack([pose.turn, pose.nod], 1) / self.pose_scale
         return Measured(values.astype(np.float32), turned.astype(np.float32), rest, pose)
 
+    def bounded(self, values: np.ndarray) -> np.ndarray:
+        """The nearest units [T, U] that a face can show: any."""
+        return values
+
     def moved(self, landmarks: np.ndarray, measured: Measured, values: np.ndarray) -> np.ndarray:
         """The clip's landmarks [T, L, 2] with other units [T, U]; what units do not explain stays."""
         shift = np.einsum("tu,uld->tld", values - measured.values, self.basis)
@@ -128,17 +162,11 @@ class LandmarkUnits:
 
     def level(self, emotion: Emotion) -> np.ndarray:
         """Mean units [U] of an emotion. ValueError for one that no training recording showed."""
-        found = self.means[SEVEN.index(emotion)]
-        if np.isnan(found).any():
-            known = [str(e) for e, row in zip(SEVEN, self.means, strict=True) if not np.isnan(row).any()]
-            raise ValueError(
-                f"emotion {emotion}: nobody in the training part showed it; this generator knows {', '.join(known)}"
-            )
-        return found
+        return level_of(self.means, emotion)
 
     def save(self, file: Path) -> None:
         """Write what is beside the face model as safetensors."""
-        save_tensors({name: torch.from_numpy(getattr(self, name).astype(np.float32)) for name in self._shapes()}, file)
+        save_tensors({name: torch.from_numpy(filled(getattr(self, name))) for name in self._shapes()}, file)
 
     @classmethod
     def load(cls, file: Path, model: FaceModel) -> LandmarkUnits:
@@ -146,7 +174,7 @@ class LandmarkUnits:
         empty = cls(model, np.ones(len(NAMES)), np.ones(POSE), np.zeros(0), np.zeros(0))
         wanted = {name: torch.empty(shape, device="meta") for name, shape in empty._shapes().items()}
         tensors = load_tensors(file, wanted, "generator")
-        return cls(model, **{name: value.numpy() for name, value in tensors.items()})
+        return cls(model, **{name: emptied(value.numpy()) for name, value in tensors.items()})
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         count = len(NAMES)
@@ -177,7 +205,7 @@ def learnt_units(model: FaceModel, recordings: Sequence[Recorded], rests: Mappin
             means[recorded.emotion].append(found.values.mean(0))
     shift, every = np.concatenate(shifts), np.concatenate(values).astype(np.float64)
     scale = np.quantile(np.abs(every), _FULL, axis=0) + 1e-6
-    pose_scale = np.quantile(np.abs(np.concatenate(poses)), _FULL, axis=0) + 1e-6
+    pose_scale = pose_scale_of(poses)
     every = every / scale
     power = every.T @ every
     power += _RIDGE * np.trace(power) / len(power) * np.eye(len(power))
@@ -185,3 +213,29 @@ def learnt_units(model: FaceModel, recordings: Sequence[Recorded], rests: Mappin
     nobody = np.full(len(NAMES), np.nan)
     level = np.stack([np.mean(means[e], 0) / scale if means[e] else nobody for e in SEVEN])
     return LandmarkUnits(model, scale, pose_scale, basis, level)
+
+
+def level_of(means: np.ndarray, emotion: Emotion) -> np.ndarray:
+    """The row of means [7, U] of an emotion. ValueError for one that no training recording showed."""
+    found = means[SEVEN.index(emotion)]
+    if np.isnan(found).any():
+        known = [str(e) for e, row in zip(SEVEN, means, strict=True) if not np.isnan(row).any()]
+        raise ValueError(
+            f"emotion {emotion}: nobody in the training part showed it; this generator knows {', '.join(known)}"
+        )
+    return found
+
+
+def filled(array: np.ndarray) -> np.ndarray:
+    """The array as a file holds it, float32: without nan."""
+    return np.nan_to_num(array, nan=_NOBODY).astype(np.float32)
+
+
+def emptied(array: np.ndarray) -> np.ndarray:
+    """The inverse of `filled`."""
+    return np.where(array <= _NOBODY, np.nan, array)
+
+
+def pose_scale_of(poses: Sequence[np.ndarray]) -> np.ndarray:
+    """Turn and nod [2] that count as 1, of clips' poses [T, 2]."""
+    return np.quantile(np.abs(np.concatenate(poses)), _FULL, axis=0) + 1e-6

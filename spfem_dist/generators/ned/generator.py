@@ -65,7 +65,9 @@ class TrainedNED:
         parts = self._windows(fit.coefficients).split(AT_ONCE)
         made = [self.manipulator(part, style.expand(len(part), -1)) for part in parts]
         edited = self._joined(torch.cat(made), len(landmarks))
-        changed = fit.coefficients + strength * (edited - fit.coefficients)
+        changed = self.model.bounded(
+            torch.from_numpy(fit.coefficients + strength * (edited - fit.coefficients))
+        ).numpy()
         moved = self.model.moved(landmarks, fit, changed).astype(np.float32)
         return Motion(landmarks, moved, np.stack([fit.coefficients, changed]).astype(np.float32))
 
@@ -90,7 +92,7 @@ class TrainedNED:
         return Rendered(*(t.cpu().numpy() for t in (flow, residual.permute(0, 2, 3, 1), scene.soft[:, 0])))
 
     def _expressions(self, motion: Motion) -> np.ndarray:
-        """Coefficients [2, T, 51] of a motion's source and target; where it has none, of its landmarks."""
+        """Coefficients [2, T, C] of a motion's source and target; where it has none, of its landmarks."""
         if motion.coefficients is not None:
             return motion.coefficients
         fit = self.model.fit(motion.source, neutral=True)
@@ -101,14 +103,14 @@ class TrainedNED:
         return landmarks_of(face, which, self.topology, self.size)
 
     def _windows(self, coefficients: np.ndarray) -> Tensor:
-        """Every window of WINDOW frames [N, WINDOW, 51]; a shorter clip repeats its last frame."""
+        """Every window of WINDOW frames [N, WINDOW, C]; a shorter clip repeats its last frame."""
         lack = max(0, WINDOW - len(coefficients))
         whole = np.concatenate([coefficients, np.repeat(coefficients[-1:], lack, 0)])
         starts = np.arange(len(whole) - WINDOW + 1)[:, None] + np.arange(WINDOW)
         return torch.from_numpy(whole)[starts].to(self.device)
 
     def _joined(self, windows: Tensor, frames: int) -> np.ndarray:
-        """Overlapping windows [N, WINDOW, 51] as one clip [T, 51]: Gaussian weights, least at a window's ends."""
+        """Overlapping windows [N, WINDOW, C] as one clip [T, C]: Gaussian weights, least at a window's ends."""
         weight = torch.exp(-0.5 * ((torch.arange(WINDOW) - (WINDOW - 1) / 2) / SIGMA) ** 2).to(self.device)
         length = len(windows) + WINDOW - 1
         total, count = (

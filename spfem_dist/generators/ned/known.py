@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from spfem_dist.config import GuidedRun
 from spfem_dist.generators.face.recordings import (
+    FittedRecordings,
     Recorded,
     fitted_texture,
-    learnt_model,
     read_recordings,
     rests_of,
 )
 from spfem_dist.generators.face.texture import ExpressionTexture, side_of
 from spfem_dist.generators.guided import exported_before
 from spfem_dist.generators.ned import saved
+from spfem_dist.generators.ned.faces import count_of, face_model
 from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.generators.ned.settings import Manipulation, Pretraining
 from spfem_dist.streaming.feed import JobData
@@ -49,8 +50,8 @@ class Known:
         if self.before is not None:
             model, texture = self.before.model, self.before.texture
         else:
-            model = learnt_model(self.recordings, index.landmarks)
-            texture = ExpressionTexture.empty(side_of(self.run.data.size))
+            model = face_model(self.settings, self.recordings, index.landmarks)
+            texture = ExpressionTexture.empty(side_of(self.run.data.size), count_of(self.settings))
         return Face.of(model, texture, rests_of(model, self.recordings), self.device)
 
     def fit_texture(self) -> None:
@@ -58,21 +59,29 @@ class Known:
         face = self.face
 
         def coefficients(recorded: Recorded) -> np.ndarray:
-            return face.model.fit(recorded.landmarks, face.rests[recorded.speaker]).coefficients
+            return self.fitted.of(recorded).coefficients
 
         face.texture = fitted_texture(self.feed.source, self.recordings, face.maps, coefficients)
 
     @cached_property
+    def fitted(self) -> FittedRecordings:
+        """The training part's recordings in the face's terms."""
+        return self._fitted(self.recordings, self.face.rests)
+
+    @cached_property
     def windows(self) -> Windows:
         """Windows of the training part."""
-        return Windows(self.recordings, self.face.model, self.face.rests)
+        return Windows(self.fitted)
 
     @cached_property
     def held_out_windows(self) -> Windows | None:
         """Windows of the validation part, whose speakers' rest is guessed; None where nothing is held out."""
         s = self.settings
         found = read_recordings(self.feed.source, self.feed.part("validation"), s.speakers, s.clips_per_speaker)
-        return Windows(found, self.face.model, {}) if found else None
+        return Windows(self._fitted(found, {})) if found else None
+
+    def _fitted(self, recordings: list[Recorded], rests: dict[str, np.ndarray]) -> FittedRecordings:
+        return FittedRecordings(self.face.model, recordings, rests, self.feed.source.reader.index)
 
 
 def take_over(networks: dict[str, nn.Module], before: saved.Parts) -> None:

@@ -1,6 +1,6 @@
 """NED's manipulator: windows of expression coefficients of one emotion become windows of another.
 
-A window is [B, T, 51]: the jaw's opening and 50 expression coefficients in each of T (10) frames. Four networks of the
+A window is [B, T, C]: C coefficients in each of T (10) frames, published 51, the jaw's opening and 50 of the expression. Four networks of the
 StarGAN-v2 family (NED, CVPR 2022, section 3.2): a generator under a style vector, a style encoder that reads the style of a
 reference window, a mapping network that draws one from noise, and a discriminator with one head for each emotion.
 Names of layers are the authors', so that their state_dicts load.
@@ -16,12 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.generators.face.model import COEFFICIENTS, JAW
 from spfem_dist.nets.iresnet import load_exactly
-
-#: Column of the jaw's opening in a window; the expression coefficients follow.
-JAW = 0
-#: Coefficients of one frame: jaw and 50 expression coefficients.
-COEFFICIENTS = 51
 
 
 def _linear_relu(*widths: int) -> list[nn.Module]:

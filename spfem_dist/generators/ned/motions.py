@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from spfem_dist.emotions import SEVEN
+from spfem_dist.generators.face.expressions import ExpressionModel, Shift
 from spfem_dist.generators.face.maps import FaceMaps
-from spfem_dist.generators.face.model import FaceModel
-from spfem_dist.generators.face.recordings import Recorded
+from spfem_dist.generators.face.recordings import FittedRecordings
 from spfem_dist.generators.face.texture import ExpressionTexture
 from spfem_dist.streaming.views import best_starts
 
@@ -26,28 +26,25 @@ WINDOW = 10
 
 @dataclass
 class Face:
-    """What a job knows of faces: the model, what it draws with, the texture, and each training speaker's shape at rest.
+    """What a job knows of faces: the model, what it draws with, how its landmarks move with coefficients, the texture, and each training
+    speaker's shape at rest."""
 
-    basis: float32 [51, L, 2], the model's, beside the maps.
-    """
-
-    model: FaceModel
+    model: ExpressionModel
     maps: FaceMaps
-    basis: torch.Tensor
+    shift: Shift
     texture: ExpressionTexture
     rests: dict[str, np.ndarray]
 
     @classmethod
     def of(
         cls,
-        model: FaceModel,
+        model: ExpressionModel,
         texture: ExpressionTexture,
         rests: dict[str, np.ndarray] | None = None,
         device: torch.device | str = "cpu",
     ) -> Face:
         """What is drawn with lies on `device`."""
-        basis = torch.from_numpy(model.basis).float().to(device)
-        return cls(model, FaceMaps(model).to(device), basis, texture.to(device), rests or {})
+        return cls(model, FaceMaps(model).to(device), model.shifting(device), texture.to(device), rests or {})
 
 
 class Windows:
@@ -56,15 +53,10 @@ class Windows:
     What is drawn is unpaired: source and reference share no speaker and no sentence but by chance.
     """
 
-    def __init__(self, recordings: Sequence[Recorded], model: FaceModel, rests: dict[str, np.ndarray]):
-        self._recordings = [r for r in recordings if r.emotion in SEVEN]
+    def __init__(self, fitted: FittedRecordings):
+        self._recordings = [r for r in fitted.recordings if r.emotion in SEVEN]
         self._clips = [
-            (
-                model.fit(r.landmarks, rests.get(r.speaker)).coefficients,
-                SEVEN.index(r.emotion),
-                best_starts(r.valid, WINDOW),
-            )
-            for r in self._recordings
+            (fitted.of(r).coefficients, SEVEN.index(r.emotion), best_starts(r.valid, WINDOW)) for r in self._recordings
         ]
         if not self._clips:
             raise ValueError("no recording shows one of the seven emotions: see the emotions with `spfem data show`")
@@ -75,9 +67,9 @@ class Windows:
     def draw(self, seeds: Sequence[int], count: int) -> dict[str, torch.Tensor]:
         """`count` windows for each sample's seed.
 
-        source, reference: float32 [B, count, 10, 51]. emotion, target: int64 [B, count], what each shows, index into SEVEN; they
+        source, reference: float32 [B, count, 10, C]. emotion, target: int64 [B, count], what each shows, index into SEVEN; they
         differ where the recordings do. noise: [B, count, 4], normal. by_reference: bool [B, count], a fair coin. matched: the source's
-        words as its speaker says them in the target emotion, float32 [B, count, 10, 51], where they were recorded and read:
+        words as its speaker says them in the target emotion, float32 [B, count, 10, C], where they were recorded and read:
         paired, bool [B, count, 10].
         """
         names = ("source", "reference", "emotion", "target", "noise", "by_reference", "matched", "paired")
@@ -104,7 +96,7 @@ class Windows:
         return {name: torch.from_numpy(np.stack(v)).unflatten(0, each) for name, v in drawn.items()}
 
     def _matched(self, number: int, target: int, frames: np.ndarray, chance: float) -> tuple[np.ndarray, np.ndarray]:
-        """The same words in the emotion `target`: [10, 51], and where they are [10]; `chance` chooses among several takes."""
+        """The same words in the emotion `target`: [10, C], and where they are [10]; `chance` chooses among several takes."""
         own = self._recordings[number]
         others = [self._number[own.place, name] for name in own.matches if (own.place, name) in self._number]
         takes = [n for n in others if self._clips[n][1] == target]

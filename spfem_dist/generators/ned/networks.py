@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.generators.face.maps import MAPS
-from spfem_dist.generators.ned.manipulator import COEFFICIENTS, Discriminator, MappingNetwork, StyleEncoder, initialise
+from spfem_dist.generators.ned.faces import count_of
+from spfem_dist.generators.ned.manipulator import Discriminator, MappingNetwork, StyleEncoder, initialise
 from spfem_dist.generators.ned.manipulator import Generator as WindowGenerator
 from spfem_dist.generators.ned.settings import Manipulation, Settings
 from spfem_dist.nets.recompute import Recomputing
@@ -52,14 +53,14 @@ class Manipulator(nn.Module):
     window's mean says of its style (`style_skip`), have short ways past the recurrent layers, which begin by damping everything tenfold.
     """
 
-    def __init__(self, sizes: Sizes, residual: bool = True):
+    def __init__(self, sizes: Sizes, coefficients: int, residual: bool = True):
         super().__init__()
         self.residual = residual
-        self.generator = initialise(WindowGenerator(STYLE, width=sizes.manipulator))
-        self.encoder = initialise(StyleEncoder(STYLE, width=sizes.critic))
+        self.generator = initialise(WindowGenerator(STYLE, coefficients, width=sizes.manipulator))
+        self.encoder = initialise(StyleEncoder(STYLE, coefficients, width=sizes.critic))
         self.mapping = initialise(MappingNetwork(NOISE, STYLE))
-        self.output_bias = nn.Linear(STYLE, COEFFICIENTS)
-        self.style_skip = nn.Linear(COEFFICIENTS, STYLE)
+        self.output_bias = nn.Linear(STYLE, coefficients)
+        self.style_skip = nn.Linear(coefficients, STYLE)
         last = self.generator.seq2[-1]
         assert isinstance(last, nn.Linear)
         for layer in (last, self.output_bias) if residual else (self.output_bias,):  # what is learnt is the edit
@@ -67,12 +68,12 @@ class Manipulator(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, window: Tensor, style: Tensor) -> Tensor:
-        """Window [B, T, 51] and style [B, S] -> the edited window [B, T, 51]."""
+        """Window [B, T, C] and style [B, S] -> the edited window [B, T, C]."""
         made = self.generator(window, style) + self.output_bias(style)[:, None]
         return window + made if self.residual else made
 
     def style_of(self, window: Tensor) -> Tensor:
-        """The style [B, S] of windows [B, T, 51]."""
+        """The style [B, S] of windows [B, T, C]."""
         return _spread(self.encoder(window) + self.style_skip(window.mean(1)))
 
     def style_for(self, emotion: Tensor, noise: Tensor) -> Tensor:
@@ -154,10 +155,10 @@ def _norm(width: int) -> nn.GroupNorm:
 
 def build_networks(settings: Manipulation) -> dict[str, nn.Module]:
     """The networks of one job of stage 2 by name; each becomes an engine of its own."""
-    sizes = SIZES[settings.network]
+    sizes, count = SIZES[settings.network], count_of(settings)
     networks: dict[str, nn.Module] = {
-        "manipulator_critic": initialise(Discriminator(width=sizes.critic)),
-        "manipulator": Manipulator(sizes, residual=settings.regime == "residual"),
+        "manipulator_critic": initialise(Discriminator(coefficients=count, width=sizes.critic)),
+        "manipulator": Manipulator(sizes, count, residual=settings.regime == "residual"),
     }
     if isinstance(settings, Settings) and settings.renderer == "residual":
         networks["renderer"] = Renderer(sizes)

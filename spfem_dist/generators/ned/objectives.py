@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spfem_dist.emotions import class_of
 from spfem_dist.generators.face.light import LIGHT, slow
-from spfem_dist.generators.ned.manipulator import JAW, correlation
+from spfem_dist.generators.ned.manipulator import correlation
 from spfem_dist.generators.ned.settings import Manipulation, Settings
 from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Coefficients, Prepared, Scene
 from spfem_dist.nets.vgg import VGG19
@@ -22,14 +22,14 @@ FEATURES = 2.0
 
 
 def styles(manipulator: nn.Module, reference: Tensor, target: Tensor, noise: Tensor, by_reference: Tensor) -> Tensor:
-    """Styles [B, S]: read from the reference windows [B, T, 51] where `by_reference` [B], else drawn for the emotions `target` [B]."""
+    """Styles [B, S]: read from the reference windows [B, T, C] where `by_reference` [B], else drawn for the emotions `target` [B]."""
     read = called(manipulator, "style_of", reference)
     drawn = called(manipulator, "style_for", target, noise)
     return torch.where(by_reference[:, None], read, drawn)
 
 
 def edited_windows(manipulator: nn.Module, prepared: Prepared) -> Tensor:
-    """Edited source windows [B, T, 51] of the samples whose frames are there."""
+    """Edited source windows [B, T, C] of the samples whose frames are there."""
     target = class_of(prepared.target)
     reference = prepared.windows[:, REFERENCE]
     style = styles(manipulator, reference, target, prepared.noise, prepared.by_reference)
@@ -37,7 +37,7 @@ def edited_windows(manipulator: nn.Module, prepared: Prepared) -> Tensor:
 
 
 def learnt_windows(manipulator: nn.Module, learnt: Coefficients) -> tuple[Tensor, Tensor]:
-    """The windows that the manipulator learns from, edited [N, T, 51], and the styles [N, S] behind them."""
+    """The windows that the manipulator learns from, edited [N, T, C], and the styles [N, S] behind them."""
     style = styles(manipulator, learnt.reference, learnt.target, learnt.noise, learnt.by_reference)
     return manipulator(learnt.source, style), style
 
@@ -49,8 +49,11 @@ def manipulator_losses(
     learnt: Coefficients,
     edited: Tensor,
     style: Tensor,
+    speech: tuple[int, ...],
 ) -> dict[str, Tensor]:
     """NED's losses on windows, and where pairs count the distance to the same words in the target emotion.
+
+    speech: columns of what words move.
 
     The style of an edit is only asked to be found again where it was drawn: read from a reference, encoder and generator
     would agree on a constant.
@@ -59,8 +62,8 @@ def manipulator_losses(
     back = manipulator(edited, called(manipulator, "style_of", source))
     read_back = called(manipulator, "style_of", edited)
     drawn = (~learnt.by_reference).to(source.dtype)
-    jaw = edited[..., JAW]
-    rhythm = correlation(source[..., JAW], jaw, EPSILON) + correlation(jaw, back[..., JAW], EPSILON)
+    said, kept, kept_back = (window[..., list(speech)] for window in (source, edited, back))
+    rhythm = together(said, kept) + together(kept, kept_back)
     losses = {
         "ned/adversarial": settings.adversarial_weight * F.softplus(-critic(edited, learnt.target)).mean(),
         "ned/style": settings.style_weight * ((read_back - style.detach()).abs().mean(-1) * drawn).mean(),
@@ -71,8 +74,14 @@ def manipulator_losses(
         distance = (edited - learnt.matched).abs().mean(-1)
         losses["ned/pair"] = settings.pairs * (distance * learnt.paired).mean()
     if settings.jaw_weight:
-        losses["ned/jaw"] = settings.jaw_weight * F.l1_loss(jaw, source[..., JAW])
+        losses["ned/jaw"] = settings.jaw_weight * F.l1_loss(kept, said)
     return losses
+
+
+def together(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation [B] of how columns of two windows [B, T, K] move around their means: those that move more count more."""
+    a, b = ((window - window.mean(1, keepdim=True)).flatten(1) for window in (a, b))
+    return correlation(a, b, EPSILON)
 
 
 def critic_losses(critic: nn.Module, learnt: Coefficients, edited: Tensor) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -55,12 +55,12 @@ def pretraining_job(
         name,
         build_networks(settings),
         {"manipulator_critic": settings.manipulator_critic, "manipulator": settings.optimizer},
-        phases(settings),
+        phases(settings, lambda: known.face.model.speech),
         settings,
         batches,
         validation,
         feed.facts | {"read": "once"},
-        validation_losses=lambda networks, batch: _of_manipulator(settings, networks, batch),
+        validation_losses=lambda networks, batch: _of_manipulator(settings, networks, batch, known.face.model.speech),
         close=feed.close,
         begin=begin,
         export=export,
@@ -85,19 +85,19 @@ def drawn(windows: Windows, seed: int, samples: range) -> Batch:
     )
 
 
-def phases(settings: Pretraining) -> tuple[Phase, ...]:
-    """Who makes, then who judges what was made."""
+def phases(settings: Pretraining, speech: Callable[[], tuple[int, ...]]) -> tuple[Phase, ...]:
+    """Who makes, then who judges what was made. speech: gives the columns of what words move."""
     return (
-        Phase("manipulator", lambda networks, batch: _of_manipulator(settings, networks, batch)),
+        Phase("manipulator", lambda networks, batch: _of_manipulator(settings, networks, batch, speech())),
         Phase("manipulator_critic", _of_critic),
     )
 
 
-def _of_manipulator(settings: Pretraining, networks: Networks, batch: Batch) -> Losses:
+def _of_manipulator(settings: Pretraining, networks: Networks, batch: Batch, speech: tuple[int, ...]) -> Losses:
     learnt = _windows(networks, batch)
     edited, style = objectives.learnt_windows(networks["manipulator"], learnt)
     critic = networks["manipulator_critic"]
-    return objectives.manipulator_losses(settings, networks["manipulator"], critic, learnt, edited, style), {}
+    return objectives.manipulator_losses(settings, networks["manipulator"], critic, learnt, edited, style, speech), {}
 
 
 def _of_critic(networks: Networks, batch: Batch) -> Losses:

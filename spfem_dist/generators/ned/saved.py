@@ -10,9 +10,10 @@ from typing import Any
 from torch import nn
 
 from spfem_dist.config import Data
-from spfem_dist.generators.face.model import FaceModel
+from spfem_dist.generators.face.expressions import ExpressionModel
 from spfem_dist.generators.face.texture import ExpressionTexture, side_of
 from spfem_dist.generators.ned import settings as room
+from spfem_dist.generators.ned.faces import count_of, load_face_model
 from spfem_dist.generators.ned.generator import TrainedNED
 from spfem_dist.generators.ned.motions import Face
 from spfem_dist.generators.ned.networks import build_networks
@@ -26,7 +27,7 @@ class Parts:
     """What a folder holds."""
 
     networks: dict[str, nn.Module]
-    model: FaceModel
+    model: ExpressionModel
     texture: ExpressionTexture
     config: dict[str, Any]
 
@@ -69,11 +70,12 @@ def load_parts(folder: Path) -> Parts:
     try:
         settings = getattr(room, config["settings"]["settings_class"])(**config["settings"])
         networks, size = build_networks(settings), int(config["size"])
-        model = FaceModel.load(folder / FACE, config["topology"])
+        model = load_face_model(settings, folder / FACE, config["topology"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise misfit(folder, "generator", error) from None
     load_weights(nn.ModuleDict(networks), folder, "generator")
-    return Parts(networks, model, ExpressionTexture.load(folder / TEXTURE, side_of(size)), config)
+    texture = ExpressionTexture.load(folder / TEXTURE, side_of(size), count_of(settings))
+    return Parts(networks, model, texture, config)
 
 
 def load(folder: Path) -> TrainedNED:

@@ -25,6 +25,11 @@ class Manipulation(JobSettings):
         description="residual: the manipulator adds to the source's coefficients, so the mouth's movement is kept by itself; absolute: it "
         "makes them anew, as published, and loses that movement where no prior holds it.",
     )
+    coefficients: Literal["linear", "units"] = Field(
+        "linear",
+        description="What a window's frames are told in. linear: the jaw and 50 components of a face model that is learnt from the training "
+        "part; units: the 52 named units of the package's 3-D head, fitted to landmarks, which drawn faces do not have.",
+    )
     manipulator_critic: Optimizer = Field(
         default_factory=lambda: Optimizer(lr=5e-4, betas=(0.0, 0.99), warmup_steps=50),
         description="Of the discriminator of windows.",
@@ -32,8 +37,11 @@ class Manipulation(JobSettings):
     adversarial_weight: Weight = Field(1.0, description="Weight of the discriminator of windows.")
     style_weight: Weight = Field(1.0, description="Weight of finding the style in what it made.")
     cycle_weight: Weight = Field(1.0, description="Weight of the way back to the source window.")
-    mouth_weight: Weight = Field(1.0, description="Weight of the jaw's correlation with the source's.")
-    jaw_weight: Weight = Field(0.0, description="Weight of the jaw's distance to the source's.")
+    mouth_weight: Weight = Field(
+        1.0,
+        description="Weight of the correlation with the source's of what words move: the jaw, or the units of speech.",
+    )
+    jaw_weight: Weight = Field(0.0, description="Weight of its distance to the source's.")
     pairs: Weight = Field(
         0.0,
         description="Weight of the distance to the time-warped recording of the same words in the target emotion, where there is one "

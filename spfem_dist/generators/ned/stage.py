@@ -12,6 +12,7 @@ from torch import Tensor
 from spfem_dist.config import GuidedRun, Run
 from spfem_dist.generators.guided import Balance, Kept, check_pretraining, described, jobs_of, window_of
 from spfem_dist.generators.ned import objectives
+from spfem_dist.generators.ned.faces import check_face
 from spfem_dist.generators.ned.known import Known, take_over
 from spfem_dist.generators.ned.networks import build_networks
 from spfem_dist.generators.ned.pretraining import pretraining_job
@@ -26,11 +27,11 @@ from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Losses, Networks, Phase
 from spfem_dist.streaming.feed import JobData, check_groups
-from spfem_dist.streaming.loader import Source
+from spfem_dist.streaming.loader import Source, reader_of
 from spfem_dist.streaming.views import MOTION
 
 #: Settings that say how the networks are built.
-BUILT = ("network", "regime")
+BUILT = ("network", "regime", "coefficients")
 
 
 class Stage:
@@ -57,6 +58,7 @@ class Stage:
         """Raise what would keep NED from training: no landmarks, no groups to draw from, priors or weights that are not here."""
         run, settings = _checked(run, name)
         check_groups(run, MOTION, landmarks=True)
+        check_face(settings, name, reader_of(run.data, landmarks=True).index.landmarks, run.data.shards)
         if isinstance(settings, Pretraining):
             return
         assert isinstance(settings, Settings)
@@ -81,7 +83,7 @@ def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, 
     known = Known(run, settings, feed, device)
     speakers = {entry.key: entry.speaker for shard in source.reader.index.shards for entry in shard.groups}
     count = -(-settings.windows // settings.global_batch)
-    feed.finish = lambda batch: Fitting(known.face, known.windows, speakers, count)(batch)
+    feed.finish = lambda batch: Fitting(known.face, known.fitted, known.windows, speakers, count)(batch)
     losses = NEDLosses(settings, known, priors, feed.share.steps, perceptual)
     networks = build_networks(settings)
 
@@ -188,7 +190,8 @@ class NEDLosses:
         learnt, style = objectives.learnt_windows(manipulator, prepared.learnt)
         prepared.results["learnt"] = learnt.detach()
         critic = networks["manipulator_critic"]
-        losses = objectives.manipulator_losses(settings, manipulator, critic, prepared.learnt, learnt, style)
+        speech = self.known.face.model.speech
+        losses = objectives.manipulator_losses(settings, manipulator, critic, prepared.learnt, learnt, style, speech)
         compared = "reference" if settings.guidance_placement == "released" else ""
         if not self.priors.guiding(self.balance.weights, compared):
             return losses, {}

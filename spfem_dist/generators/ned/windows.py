@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spfem_dist.generators.face.light import with_colours_of
 from spfem_dist.generators.face.maps import EDGE, mask_edge, warped
+from spfem_dist.generators.face.recordings import FittedRecordings
 from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
@@ -78,13 +79,13 @@ class Coefficients:
 class Fitting:
     """Adds to a batch what stage 2 needs of the host; called in the loader's threads, a function of each sample alone.
 
-    windows/...: `count` windows for each sample (`motions.Windows.draw`). coefficients: float32 [B, 3, T, 51] of the three windows;
-    factor: float32 [B, T, 2], the source's pose as cosine and sine times scale; anchors: float32 [B, 3, T, A, 2]; and what is drawn by
-    the sample's seed: which frames are edited and redrawn, and how.
+    windows/...: `count` windows for each sample (`motions.Windows.draw`). coefficients: float32 [B, 3, T, C] of the three windows;
+    seen/...: [B, T, ...], how the source's head is seen (`FaceModel.seen`, `UnitModel.seen`); anchors: float32 [B, 3, T, A, 2]; and what is
+    drawn by the sample's seed: which frames are edited and redrawn, and how.
     """
 
-    def __init__(self, face: Face, windows: Windows, speakers: dict[str, str], count: int):
-        self.face, self.windows, self.speakers, self.count = face, windows, speakers, count
+    def __init__(self, face: Face, fitted: FittedRecordings, windows: Windows, speakers: dict[str, str], count: int):
+        self.face, self.fitted, self.windows, self.speakers, self.count = face, fitted, windows, speakers, count
 
     def __call__(self, batch: Batch) -> Batch:
         extras = {f"windows/{name}": v for name, v in self.windows.draw(batch.seed.tolist(), self.count).items()}
@@ -94,19 +95,19 @@ class Fitting:
         assert batch.landmarks is not None, "the loader's source was asked for landmarks"
         landmarks = batch.landmarks.float().numpy()
         b, rows, t = batch.valid.shape
-        coefficients, factors = [], []
+        coefficients, seen = [], []
         for i, key in enumerate(batch.keys):
             rest = self.face.rests.get(self.speakers[key])
-            fits = [self.face.model.fit(landmarks[i, row], rest) for row in range(rows)]
+            fits = [
+                self.fitted.window(key, batch.position[i, row].numpy(), landmarks[i, row], rest) for row in range(rows)
+            ]
             coefficients.append(np.stack([fit.coefficients for fit in fits]))
-            factor = fits[SOURCE].pose.factor
-            factors.append(np.stack([factor.real, factor.imag], -1).astype(np.float32))
+            seen.append(fits[SOURCE].seen)
         anchors = self.face.maps.anchors(landmarks.reshape(b * rows * t, *landmarks.shape[3:]))
         return {
             "coefficients": torch.from_numpy(np.stack(coefficients)),
-            "factor": torch.from_numpy(np.stack(factors)),
             "anchors": torch.from_numpy(anchors).view(b, rows, t, *anchors.shape[1:]),
-        }
+        } | {f"seen/{name}": torch.from_numpy(np.stack([each[name] for each in seen])) for name in seen[0]}
 
 
 def _draws(batch: Batch) -> dict[str, Tensor]:
@@ -137,9 +138,9 @@ def _draws(batch: Batch) -> dict[str, Tensor]:
 class Prepared:
     """What the phases of one step share.
 
-    learnt: the windows that the manipulator learns from. windows: [B, 3, T, 51], coefficients of source, reference and matched frames.
+    learnt: the windows that the manipulator learns from. windows: [B, 3, T, C], coefficients of source, reference and matched frames.
     paired: [B, T], where the matched are. by_reference: [B], whether the style is read from the reference or drawn. noise: [B, 4].
-    emotion, target: int64 [B], what the source shows and what shall be shown, index into `list(Emotion)`. landmarks, anchors: [B, T, L or A, 2] of the sources; factor: their pose.
+    emotion, target: int64 [B], what the source shows and what shall be shown, index into `list(Emotion)`. landmarks, anchors: [B, T, L or A, 2] of the sources; seen: [B, T, ...] by name, how their heads are seen.
     frames: [B, 3, T, 3, S, S] in [-1, 1]. edited: int64 [B, F], the source frames whose edit is drawn.
     redraw: makes `redrawn`, scenes of a real frame of each sample, as drawn from another frame of the speaker; wanted: those frames [B, 3, S, S], and
     wanted_speech: what is heard with them.
@@ -155,7 +156,7 @@ class Prepared:
     target: Tensor
     landmarks: Tensor
     anchors: Tensor
-    factor: Tensor
+    seen: dict[str, Tensor]
     frames: Tensor
     speech: Tensor
     edited: Tensor
@@ -206,7 +207,7 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int = 1) -> Pr
         target=batch.emotion[:, REFERENCE],
         landmarks=points[:, SOURCE, :, :count],
         anchors=points[:, SOURCE, :, count:],
-        factor=extras["factor"].to(wide),
+        seen={name.removeprefix("seen/"): v.to(wide) for name, v in extras.items() if name.startswith("seen/")},
         frames=frames,
         speech=batch.speech,
         edited=first[:, None] + torch.arange(edited, device=first.device),
@@ -229,7 +230,7 @@ def made_scene(
 ) -> Scene:
     """The face of `picture` [N, 3, S, S] with vertices `seen` [N, V, 2], moved to the vertices `shape`, within `around`.
 
-    expressions: coefficients [N, 51] of the face seen and of the one wanted; their lines go and come.
+    expressions: coefficients [N, C] of the face seen and of the one wanted; their lines go and come.
     recoloured: bool [N], whether the moved face gets the colours that `around` has there: another recording has another light.
     Vertices are in float32 or better; the scene is in the picture's precision.
     """
@@ -249,18 +250,15 @@ def made_scene(
 
 
 def edited_scene(prepared: Prepared, face: Face, edited: Tensor) -> tuple[Scene, Tensor]:
-    """The F frames of each source with the edited coefficients [B, T, 51], and those frames as they are [B * F, 3, S, S].
+    """The F frames of each source with the edited coefficients [B, T, C], and those frames as they are [B * F, 3, S, S].
 
     Differentiable in the coefficients.
     """
     each = torch.arange(len(edited), device=edited.device)[:, None]
     at = (each, prepared.edited)
-    before = prepared.windows[:, SOURCE][at].to(prepared.factor.dtype).flatten(0, 1)
-    after = edited[at].to(before.dtype).flatten(0, 1)
-    shift = torch.einsum("nc,cld->nld", after - before, face.basis.to(before.dtype))
-    x, y = shift.unbind(-1)
-    cos, sin = prepared.factor[at].flatten(0, 1)[..., None].unbind(1)
-    shift = torch.stack([x * cos - y * sin, x * sin + y * cos], -1)
+    before = prepared.windows[:, SOURCE][at].to(prepared.landmarks.dtype).flatten(0, 1)
+    after = face.model.bounded(edited[at].to(before.dtype).flatten(0, 1))
+    shift = face.shift(before, after, {name: value[at].flatten(0, 1) for name, value in prepared.seen.items()})
     landmarks, anchors = prepared.landmarks[at].flatten(0, 1), prepared.anchors[at].flatten(0, 1)
     picture = prepared.frames[:, SOURCE][at].flatten(0, 1)
     shape, seen = (torch.cat([points, anchors], 1) for points in (landmarks + shift, landmarks))
