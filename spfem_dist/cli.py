@@ -103,6 +103,7 @@ def edit(
     reference_landmarks: Path | None = None,
     ray: bool = False,
     overwrite: bool = False,
+    compose: str = "",
 ) -> None:
     """Show a clip's words with another emotion: `spfem edit talk.mp4 --emotion happy`.
 
@@ -123,6 +124,8 @@ def edit(
         reference_landmarks: The reference's landmarks, likewise.
         ray: Edit a folder's clips in parallel Ray tasks.
         overwrite: Make again what is there.
+        compose: A finished run of recipes/compose.py, or an exported compositor, which draws the edited head into its frame anew in place
+            of the blend; docs/editing.md says when that is worth it.
     """
     from spfem_dist.editing import job
     from spfem_dist.editing.request import EditRequest, beside
@@ -143,6 +146,7 @@ def edit(
         reference_landmarks,
         ray,
         overwrite,
+        compose,
     )
     try:
         failed = job.run(request, load_generator).failed
@@ -214,6 +218,23 @@ def evaluate_generator(
     from spfem_dist.evaluation.generator_runs import evaluate_generator as score
 
     score(run, variant, judges, by=by, sentences=sentences, protocol=protocol, also=also)
+
+
+@command(evaluate, "compositor")
+def evaluate_compositor(
+    run: tyro.conf.Positional[str], judges: str = "runs/judges", clips: int = 18, frames: int = 12
+) -> None:
+    """Put heads of rendered, held-out clips back into their frames with the compositor of a finished run, and score what it drew.
+
+    Args:
+        run: Folder of the run, for instance runs/compose.
+        judges: Folder of a finished run of recipes/metric_nets.py.
+        clips: Held-out clips, evenly chosen.
+        frames: Frames of each.
+    """
+    from spfem_dist.evaluation.composition import evaluate_compositor as score
+
+    score(run, judges, clips, frames)
 
 
 @command(evaluate, "real")

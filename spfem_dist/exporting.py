@@ -23,7 +23,7 @@ from spfem_dist.config import Run
 from spfem_dist.console import plain_console
 from spfem_dist.generators.load import PRETRAINING
 from spfem_dist.model_card import model_card
-from spfem_dist.rooms import kinds
+from spfem_dist.rooms import PACKAGES, find, kinds
 from spfem_dist.runs import read_configuration, run_of
 from spfem_dist.saved import refuse_not_finite, what_of, write_config
 from spfem_dist.storage import open_filesystem, read_json
@@ -35,23 +35,27 @@ from spfem_dist.training.universal import load_states, no_code
 def export(location: str, out: Path, checkpoint: str = "", console: Console | None = None) -> list[Path]:
     """Write what the run `location` (a folder or s3://bucket/prefix) trained to `out`; returns a folder for each network.
 
-    A generator goes to `out` itself, each prior to a folder of its name inside. checkpoint: empty for the finished networks,
+    A generator or a compositor goes to `out` itself, each prior to a folder of its name inside. checkpoint: empty for the finished networks,
     `latest`, or a step. `out` appears when it is whole.
     Raises FileNotFoundError or ValueError that says what is there instead.
     """
     console = console or plain_console()
     configured = read_configuration(location)
     refuse_taken(out)
-    generators, priors = (_enabled(configured, package) for package in ("generators", "priors"))
-    # What a generator began from is a part of it, and may be another run's.
-    generators = [name for name in generators if name != PRETRAINING] or generators
-    jobs = [*generators, *priors]
+    generators, compositors, priors = (
+        _enabled(configured, package) for package in ("generators", "compositors", "priors")
+    )
+    # What it began from is a part of it, and may be another run's.
+    alone = [name for name in (*generators, *compositors) if name != PRETRAINING] or generators
+    jobs = [*alone, *priors]
     if not jobs:
-        raise ValueError(f"the run {location} trains neither a generator nor priors: give a run of stage 1 or stage 2")
+        raise ValueError(
+            f"the run {location} trains neither a generator nor priors nor a compositor: give a run of stage 1 or 2, or of recipes/compose.py"
+        )
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as scratch:
         whole = Path(scratch) / "model"
-        places = {name: whole if name in generators else whole / name for name in jobs}
+        places = {name: whole if name in alone else whole / name for name in jobs}
         for name, place in places.items():
             place.mkdir(parents=True)
             if checkpoint:
@@ -64,7 +68,7 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
             write_config(place, without_places(config))
             _check_loads(what_of(config), place)
         os.replace(whole, out)
-    written = [out if name in generators else out / name for name in jobs]
+    written = [out if name in alone else out / name for name in jobs]
     for name, folder in zip(jobs, written, strict=True):
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         console.print(f"{name}: {folder}, {size / 1e6:.1f} MB; it loads on a CPU", highlight=False)
@@ -139,12 +143,12 @@ def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked
 
 
 def _run_and_stage(location: str, configured: dict[str, Any], name: str) -> tuple[Run, Any]:
-    from spfem_dist.generators.generator import find
     from spfem_dist.priors.stage import Stage1
 
     try:
         run, kind = run_of(configured), configured[name]["kind"]
-        return run, find(kind).Stage() if kind in kinds("generators") else Stage1()
+        package = next(package for package in PACKAGES if kind in kinds(package))
+        return run, Stage1() if package == "priors" else find(package, kind).Stage()
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(
@@ -204,6 +208,10 @@ def _check_loads(what: str, place: Path) -> None:
         from spfem_dist.generators.load import load_generator
 
         load_generator(place)
+    elif what == "compositor":
+        from spfem_dist.compositors.load import load_compositor
+
+        load_compositor(place)
     else:
         from spfem_dist.priors.prior import load_prior
 

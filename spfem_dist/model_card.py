@@ -13,6 +13,8 @@ from spfem_dist.saved import what_of
 USE = {
     "generator": "    spfem edit talk.mp4 --emotion happy --out edited.mp4 --generator FOLDER\n\n"
     "or, in Python, `spfem_dist.generators.load.load_generator(FOLDER)`.",
+    "compositor": "    spfem edit talk.mp4 --emotion happy --out edited.mp4 --compose FOLDER\n\n"
+    "or, in Python, `spfem_dist.compositors.load.load_compositor(FOLDER)`.",
     "prior": "    python recipes/cdrl_stage2.py --priors FOLDER\n\nor, in Python, `spfem_dist.priors.prior.load_prior(FOLDER)`.",
 }
 LIMITS = """\
@@ -38,7 +40,7 @@ def model_card(
     data = config["data"]
     card = rooms.find(f"{what}s", name).CARD
     about = card.about.format(size=data["size"], topology=config.get("topology", ""), form=settings["form"])
-    figures = list(_generator_figures(summary) if generator else _prior_figures(summary, name))
+    figures = list(_FIGURES[what](summary, name))
     parts = [
         f"---\nlibrary_name: spfem-dist\ntags: [talking-face, facial-expression, {name}]\n---",
         f"# {run.get('name', facts.get('run', name))}: {card.title}",
@@ -89,7 +91,7 @@ def _priors(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[s
     yield f"\n{placement}They stood still: the sums were checked when training ended."
 
 
-def _generator_figures(summary: Mapping[str, Any]) -> Iterator[str]:
+def _generator_figures(summary: Mapping[str, Any], name: str) -> Iterator[str]:
     stage, spans, facts = (
         part.get("stage2", {}) for part in (summary, summary.get("intervals", {}), summary.get("facts", {}))
     )
@@ -116,6 +118,22 @@ def _prior_figures(summary: Mapping[str, Any], name: str) -> Iterator[str]:
     for figure, value in own.items():
         if isinstance(value, int | float):
             yield f"| {figure} | {_number(value)} | {_span(spans.get(figure))} |"
+
+
+def _compositor_figures(summary: Mapping[str, Any], name: str) -> Iterator[str]:
+    own, spans = (part.get("compositor", {}) for part in (summary, summary.get("intervals", {})))
+    for condition, rows in own.items():
+        yield f"Held-out speakers, the head {condition}.\n"
+        figures = sorted({figure for row in rows.values() for figure in row})
+        yield f"| way | {' | '.join(figures)} |"
+        yield f"|---|{'---|' * len(figures)}"
+        for row, values in rows.items():
+            cells = [f"{_number(values.get(f))} {_span(spans[condition][row].get(f))}".strip() for f in figures]
+            yield f"| {row} | {' | '.join(cells)} |"
+        yield ""
+
+
+_FIGURES = {"generator": _generator_figures, "compositor": _compositor_figures, "prior": _prior_figures}
 
 
 def _number(value: Any) -> str:

@@ -1,7 +1,8 @@
-"""Methods by their kind: a prior or a generator is a package of its own inside `priors/` or `generators/`, found by one import.
+"""Methods by their kind: a prior, a generator or a compositor is a package of its own inside `priors/`, `generators/` or `compositors/`,
+found by one import.
 
-SPFEM_ROOMS names further folders (separated as in PATH) with packages `priors/<kind>` or `generators/<kind>`: methods of one's own,
-beside those that come with this project. Their code is imported as this package's is, so name no folder that others can write to.
+SPFEM_ROOMS names further folders (separated as in PATH) with packages `priors/<kind>`, `generators/<kind>` or `compositors/<kind>`: methods
+of one's own, beside those that come with this project. Their code is imported as this package's is, so name no folder that others can write to.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from types import ModuleType
 #: What a kind may be called: it becomes a module's name, a loss's prefix, a registered model's name.
 KIND = r"^[a-z0-9_]+$"
 #: Where rooms are.
-PACKAGES = ("priors", "generators")
+PACKAGES = ("priors", "generators", "compositors")
 #: Packages among them that are no methods: what the face is behind every generator.
 NO_ROOMS = {"face"}
 
@@ -35,7 +36,7 @@ def _opened(package: str) -> ModuleType:
 
 
 def find(package: str, kind: str) -> ModuleType:
-    """The room `kind` of `package` ("priors" or "generators"); raises ValueError that lists the rooms there are."""
+    """The room `kind` of `package`, one of PACKAGES; raises ValueError that lists the rooms there are."""
     if not (isinstance(kind, str) and re.fullmatch(KIND, kind)):
         raise ValueError(
             f"{kind!r} is no kind of {package}: letters a to z, digits and '_'; there are {_listed(package)}"
@@ -70,13 +71,11 @@ def _listed(package: str) -> str:
 
 
 def settings_of(kind: str, name: str = "Settings") -> type:
-    """The class of the settings of the prior or generator `kind`; ValueError where no room is called so. name: in that room."""
+    """The class of the settings of the method `kind`; ValueError where no room is called so. name: in that room."""
     package = next((p for p in PACKAGES if kind in kinds(p)), None)
     if package is None:
         listed = "; ".join(f"{p}: {_listed(p)}" for p in PACKAGES)
-        raise ValueError(
-            f"no prior or generator of kind {kind!r} is known here ({listed}): use the version that trained it"
-        )
+        raise ValueError(f"no method of kind {kind!r} is known here ({listed}): use the version that trained it")
     room = find(package, kind)
     if not isinstance(found := getattr(room, name, None), type):
         raise ValueError(f"the room {room.__name__} has no settings {name!r}: use the version that trained it")

@@ -21,6 +21,7 @@ TIERS = (
     "tracking",
     "priors",
     "generators",
+    "compositors",
     "editing",
     "faults training",
     "evaluation priors.*.scores priors.*.window_scores",

@@ -10,6 +10,7 @@ import pytest
 from asccl_stage1 import ASCCLPrior
 from cdrl_stage1 import CDRLPriors
 from cdrl_stage2 import CDRLGenerator
+from compose import Composition
 from documented import DOCS, ROOT, blocks, commands_in, documented, recordings_block
 from doors import command, well
 from family_stage1 import FamilyPriors
@@ -25,6 +26,7 @@ CLUSTER = "tests/e2e/test_on_a_cluster.py"
 EDITING = "tests/editing/test_edit_command.py"
 PLAN = "tests/planning/test_plan_command.py"
 STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
+COMPOSE = "tests/compositors/test_compose_recipe.py"
 ROOMS = "tests/generators/test_every_room.py"
 
 RECORDINGS = "tests/e2e/test_recordings.py::test_the_readmes_block_for_recordings_ends_with_an_edited_clip"
@@ -145,6 +147,15 @@ RUN_BY = {
     ),
     "python recipes/icface_stage2.py --priors runs/heads-stage1 --data.shards shards/heads --data.split heads --pretraining.units head --icface.units head": (
         "tests/generators/test_unit_model.py::test_a_generator_learns_on_units_and_is_exported"
+    ),
+    "python recipes/compose.py": f"{COMPOSE}::test_two_workers_repeat_the_losses_of_one_process",
+    "python recipes/compose.py --dry-run": f"{COMPOSE}::test_its_dry_run_says_what_would_happen",
+    "python recipes/compose.py --local": f"{COMPOSE}::test_a_killed_run_started_again_repeats_the_losses_exactly",
+    "spfem evaluate compositor runs/compose --judges runs/judges": (
+        "tests/evaluation/test_composition.py::test_a_compositor_is_scored_beside_what_learns_nothing"
+    ),
+    "spfem edit talk.mp4 --emotion happy --compose runs/compose": (
+        f"{COMPOSE}::test_an_edited_head_is_put_back_into_a_film"
     ),
     "python recipes/leaderboard.py": (
         "tests/evaluation/test_leaderboard.py::test_the_recipe_goes_from_shards_to_the_page_and_does_nothing_twice"
@@ -279,7 +290,7 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, PCMECLPrior, CDRLGenerator, ICfaceGenerator, JudgesRun)
+RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, PCMECLPrior, CDRLGenerator, ICfaceGenerator, Composition, JudgesRun)
 
 
 def known_flags() -> set[str]:

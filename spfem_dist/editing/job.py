@@ -14,6 +14,7 @@ from rich.console import Console
 
 from spfem_dist.console import plain_console
 from spfem_dist.editing.clip import Edited, EditTarget, Settings, edit_clip
+from spfem_dist.editing.compose import Composing
 from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.request import EditRequest, Task, checked_emotion, find, is_done
@@ -61,7 +62,10 @@ def run(request: EditRequest, load: Load, console: Console | None = None) -> Edi
     if not todo:
         _say_failed(summary, console)
         return summary
-    work = _Work(request, EditTarget(emotion, None, request.amount, request.paint), load, request.generator)
+    paint = request.paint
+    if request.compose:  # which paints as much itself, before the head is put back whole
+        load, paint = Composing(load, _absolute(request.compose), paint), 1.0
+    work = _Work(request, EditTarget(emotion, None, request.amount, paint), load, request.generator)
     if request.reference is not None:
         work = replace(work, target=replace(work.target, reference=_reference(request, work.generator(), console)))
     if not request.source.is_dir():
@@ -124,6 +128,10 @@ class _Work:
             return Failed(task.source, about(task.source, error))
 
 
+def _absolute(location: str) -> str:
+    return str(Path(location).resolve()) if Path(location).exists() else location  # workers have another working folder
+
+
 @functools.cache
 def _loaded(load: Load, location: str) -> Generator:
     return load(location)
@@ -158,9 +166,7 @@ def _on_ray(work: _Work, todo: list[Task]) -> Iterator[Edited | Failed]:
     from spfem_dist.prepare.job import ray_running
 
     absolute = [replace(t, **{n: p.resolve() for n, p in vars(t).items() if p is not None}) for t in todo]
-    location = Path(work.location)
-    if location.exists():  # workers have another working folder
-        work = replace(work, location=str(location.resolve()))
+    work = replace(work, location=_absolute(work.location))
     with ray_running(None, len(todo)):
         gpus = ray.cluster_resources().get("GPU", 0)
         attempt = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_attempt_alone)

@@ -52,6 +52,7 @@ class EditRequest:
     reference_landmarks: Path | None = None
     ray: bool = False
     overwrite: bool = False
+    compose: str = ""
 
     @property
     def amount(self) -> float:
@@ -63,7 +64,9 @@ class EditRequest:
         """What the result says about itself; by it a second call knows a clip that is done."""
         manner = [f"emotion {self.emotion}"] if self.emotion else []
         manner += [f"in the manner of {self.reference.name}"] if self.reference else []
-        return f"edited by spfem: {', '.join(manner)}, strength {self.amount:g}, paint {self.paint:g}, generator {self.generator}"
+        manner += [f"strength {self.amount:g}", f"paint {self.paint:g}", f"generator {self.generator}"]
+        manner += [f"composed by {self.compose}"] if self.compose else []
+        return f"edited by spfem: {', '.join(manner)}"
 
 
 def beside(source: Path, emotion: str, reference: Path | None) -> Path:

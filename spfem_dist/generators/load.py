@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from spfem_dist.config import Tracking
 from spfem_dist.generators.generator import Generator, find
-from spfem_dist.saved import CONFIG, is_saved, misfit, read_config
+from spfem_dist.saved import CONFIG, What, is_saved, misfit, read_config
 from spfem_dist.storage import open_filesystem
 
 #: The name of the generator that comes with the package, and where it lies.
@@ -34,7 +34,9 @@ def load_generator(location: str | Path) -> Generator:
 
         location = fetch_model(location, os.environ.get("MLFLOW_TRACKING_URI") or Tracking().uri)
     fs, root = open_filesystem(str(location))
-    inside = _folder(fs, root, str(location))
+    inside = model_folder(
+        fs, root, str(location), "generator", "a stage-2 run, for instance runs/cdrl-stage2", "cdrl_stage2"
+    )
     with local_copy(inside, fs) as folder:
         try:
             kind = read_config(folder, "generator")["kind"]
@@ -67,24 +69,25 @@ def newest_generator(storage: str = "runs") -> str:
     return str(max(found, key=lambda file: file.stat().st_mtime).parents[2]) if found else SHIPPED
 
 
-def _folder(fs: Any, root: str, location: str) -> str:
-    """The folder of the one generator in `root`, a pre-training beside it not counted."""
+def model_folder(fs: Any, root: str, location: str, what: What, example: str, recipe: str) -> str:
+    """The folder of the one `what` in `root`, a pre-training beside it not counted.
+
+    location: `root` as the user named it. example, recipe: what to give instead, and what trains it, for the error.
+    Raises FileNotFoundError where there is none, or more than one.
+    """
     inside = [path.rsplit("/", 1)[0] for path in (f"{root}/{CONFIG}", *sorted(fs.glob(f"{root}/*/model/{CONFIG}")))]
-    found = [
-        path
-        for path in inside
-        if fs.exists(f"{path}/{CONFIG}") and is_saved(fs.cat_file(f"{path}/{CONFIG}"), "generator")
-    ]
+    there = {path: fs.cat_file(f"{path}/{CONFIG}") for path in inside if fs.exists(f"{path}/{CONFIG}")}
+    found = [path for path, config in there.items() if is_saved(config, what)]
     if len(found) > 1:
         found = [path for path in found if path.split("/")[-2] != PRETRAINING]
     if len(found) == 1:
         return found[0]
     if found:
-        raise FileNotFoundError(f"{location} holds {len(found)} generators: name one, {' or '.join(found)}")
+        raise FileNotFoundError(f"{location} holds {len(found)} {what}s: name one, {' or '.join(found)}")
     if fs.exists(f"{root}/run.json"):
         raise FileNotFoundError(
-            f"the run {location} holds no finished generator: train it to its end first (python recipes/cdrl_stage2.py)"
+            f"the run {location} holds no finished {what}: train it to its end first (python recipes/{recipe}.py)"
         )
-    raise FileNotFoundError(
-        f"no generator in {location}: give the folder of a stage-2 run, for instance runs/cdrl-stage2, or of an exported model"
-    )
+    others = [other for other in get_args(What) if any(is_saved(config, other) for config in there.values())]
+    instead = f", but a {' and a '.join(others)}" if others else ""
+    raise FileNotFoundError(f"no {what} in {location}{instead}: give the folder of {example}, or of an exported model")

@@ -18,9 +18,19 @@ def uniform(seed: Tensor, purpose: str, *shape: int) -> Tensor:
 
     seed: int64 [B]. Two purposes give independent numbers for one seed.
     """
-    stream = zlib.crc32(purpose.encode())
-    drawn = [np.random.default_rng([int(s) & (2**63 - 1), stream]).random(shape, np.float32) for s in seed.tolist()]
+    drawn = [rng.random(shape, np.float32) for rng in _streams(seed, purpose)]
     return torch.from_numpy(np.stack(drawn)).to(seed.device)
+
+
+def normal(seed: Tensor, purpose: str, *shape: int) -> Tensor:
+    """The same of a standard normal distribution."""
+    drawn = [rng.standard_normal(shape, np.float32) for rng in _streams(seed, purpose)]
+    return torch.from_numpy(np.stack(drawn)).to(seed.device)
+
+
+def _streams(seed: Tensor, purpose: str) -> list[np.random.Generator]:
+    stream = zlib.crc32(purpose.encode())
+    return [np.random.default_rng([int(s) & (2**63 - 1), stream]) for s in seed.tolist()]
 
 
 def face_crop(frames: Tensor, share: float, row: float, offset: Tensor | None = None) -> Tensor:
