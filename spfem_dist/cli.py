@@ -124,8 +124,7 @@ def edit(
         reference_landmarks: The reference's landmarks, likewise.
         ray: Edit a folder's clips in parallel Ray tasks.
         overwrite: Make again what is there.
-        compose: A finished run of recipes/compose.py, or an exported compositor, which draws the edited head into its frame anew in place
-            of the blend; docs/editing.md says when that is worth it.
+        compose: A run of recipes/compose.py or an exported compositor, which draws the head into its frame anew (docs/editing.md).
     """
     from spfem_dist.editing import job
     from spfem_dist.editing.request import EditRequest, beside

@@ -225,6 +225,11 @@ def check(settings: Composition, size: int) -> None:
         raise ValueError(
             f"data.size is {size}, and {settings.network} networks draw sides that are multiples of {least}: give --data.size {near}"
         )
+    if settings.network == "paper" and not (settings.weights and settings.clip):
+        raise ValueError(
+            "network paper needs weights (a folder with vae/ and unet/ of Stable Diffusion 1.5 inpainting) and clip (a folder of CLIP's image "
+            "tower): give both, or network small"
+        )
     for setting, folder in _folders(settings).items():
         if not (folder / "config.json").is_file():
             raise ValueError(f"{setting}: there is no {folder}/config.json: give a folder as save_pretrained leaves it")

@@ -57,11 +57,6 @@ class Composition(JobSettings):
             raise ValueError(
                 f"sampling_steps {self.sampling_steps} are more than noise_steps {self.noise_steps}: give at most as many"
             )
-        if self.network == "paper" and not (self.weights and self.clip):
-            raise ValueError(
-                "network paper needs weights (a folder with vae/ and unet/ of Stable Diffusion 1.5 inpainting) and clip (a folder of CLIP's image "
-                "tower): give both, or network small"
-            )
         return self
 
 
