@@ -20,7 +20,7 @@ from figures import print_line
 from spfem_dist.config import Data, Run
 from spfem_dist.priors import ccrl
 from spfem_dist.priors.prior import build_prior
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.shares import share_of
 from spfem_dist.stage import job_of_one
 from spfem_dist.training import engines
@@ -42,7 +42,7 @@ def batch_of(run: Run, number: int) -> Batch:
         emotion=torch.tensor([[0, 1]]).expand(size, 2).clone(),
         valid=torch.ones(shape, dtype=torch.bool),
         sample=torch.arange(size),
-        seed=torch.arange(size) + 1000 * number,
+        seed=Seeds(tuple(range(1000 * number, 1000 * number + size))),
         keys=[str(i) for i in range(size)],
     )
 

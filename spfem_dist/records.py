@@ -147,6 +147,27 @@ class UtteranceGroup:
         return None
 
 
+@dataclass(frozen=True)
+class Seeds:
+    """The keys of the randomness of a batch's samples, and where the numbers that are drawn from them are wanted.
+
+    They stay on the host, where numbers are drawn: on a GPU each draw would wait for all work in flight.
+    """
+
+    numbers: tuple[int, ...]
+    device: torch.device | str = "cpu"
+
+    def to(self, device: torch.device | str) -> Seeds:
+        """The same keys, numbers drawn from them wanted on `device`."""
+        return Seeds(self.numbers, device)
+
+    def __getitem__(self, which: slice) -> Seeds:
+        return Seeds(self.numbers[which], self.device)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
 @dataclass
 class Batch:
     """Tensors of one micro-batch: B samples, each R recordings of one utterance group, K frames of each.
@@ -154,7 +175,7 @@ class Batch:
     frames: uint8 [B, R, K, 3, S, S], RGB. speech: float32 [B, R, K, W, F]: a window of W feature rows around each frame.
     position: int64 [B, R, K], frame index within its recording. emotion: int64 [B, R], index into `spfem_dist.emotions`
     `list(Emotion)`; never stored. valid: bool [B, R, K]; False marks frames without a found face and padding.
-    sample: int64 [B], global sample numbers; seed: int64 [B], the key of all randomness of that sample.
+    sample: int64 [B], global sample numbers; seed: of each sample, the key of all its randomness.
     keys: the group key of each sample; speakers: who speaks in it, where the loader said so. landmarks: float32 [B, R, K, L, 2], pixels of the frames, where they were asked for.
     extras: what a job added to it in the loader's threads, tensors [B, ...] by name.
     """
@@ -165,7 +186,7 @@ class Batch:
     emotion: torch.Tensor
     valid: torch.Tensor
     sample: torch.Tensor
-    seed: torch.Tensor
+    seed: Seeds
     keys: list[str]
     landmarks: torch.Tensor | None = None
     speakers: list[str] | None = None
@@ -173,12 +194,15 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device` (asynchronously where the memory is pinned)."""
-        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+        moved = self.each(lambda tensor: tensor.to(device, non_blocking=True))
+        moved.seed = self.seed.to(device)
+        return moved
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         """The same batch with every tensor changed."""
         changed: dict[str, Any] = {
-            f.name: change(value) if hasattr(value := getattr(self, f.name), "to") else value for f in fields(self)
+            f.name: change(value) if hasattr(value := getattr(self, f.name), "new_empty") else value
+            for f in fields(self)
         }
         return Batch(**changed | {"extras": {name: change(value) for name, value in self.extras.items()}})
 

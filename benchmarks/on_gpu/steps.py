@@ -28,7 +28,7 @@ from spfem_dist.planning.constants import Constants, JobConstants, assumed
 from spfem_dist.planning.predict import Shape, fit, predict
 from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import build_prior, find
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.shares import share_of
 from spfem_dist.stage import Job, job_of_one
 from spfem_dist.streaming.reader import ShardReader
@@ -76,7 +76,7 @@ def random_batch(job: str, data: Data, count: int, features: int, number: int) -
         emotion=numbers.expand(count, -1).clone(),
         valid=torch.ones(shape, dtype=torch.bool),
         sample=torch.arange(count),
-        seed=torch.arange(count) + 1000 * number,
+        seed=Seeds(tuple(range(1000 * number, 1000 * number + count))),
         keys=[str(i) for i in range(count)],
     )
 

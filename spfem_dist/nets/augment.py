@@ -12,25 +12,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spfem_dist.records import Seeds
 
-def uniform(seed: Tensor, purpose: str, *shape: int) -> Tensor:
+
+def uniform(seed: Seeds, purpose: str, *shape: int) -> Tensor:
     """Uniform numbers in [0, 1), float32 [B, *shape] on seed's device, a function of each sample's seed and the purpose.
 
-    seed: int64 [B]. Two purposes give independent numbers for one seed.
+    Two purposes give independent numbers for one seed.
     """
     drawn = [rng.random(shape, np.float32) for rng in _streams(seed, purpose)]
-    return torch.from_numpy(np.stack(drawn)).to(seed.device)
+    return torch.from_numpy(np.stack(drawn)).to(seed.device, non_blocking=True)
 
 
-def normal(seed: Tensor, purpose: str, *shape: int) -> Tensor:
+def normal(seed: Seeds, purpose: str, *shape: int) -> Tensor:
     """The same of a standard normal distribution."""
     drawn = [rng.standard_normal(shape, np.float32) for rng in _streams(seed, purpose)]
-    return torch.from_numpy(np.stack(drawn)).to(seed.device)
+    return torch.from_numpy(np.stack(drawn)).to(seed.device, non_blocking=True)
 
 
-def _streams(seed: Tensor, purpose: str) -> list[np.random.Generator]:
+def _streams(seed: Seeds, purpose: str) -> list[np.random.Generator]:
     stream = zlib.crc32(purpose.encode())
-    return [np.random.default_rng([int(s) & (2**63 - 1), stream]) for s in seed.tolist()]
+    return [np.random.default_rng([number & (2**63 - 1), stream]) for number in seed.numbers]
 
 
 def face_crop(frames: Tensor, share: float, row: float, offset: Tensor | None = None) -> Tensor:
@@ -51,10 +53,10 @@ def face_crop(frames: Tensor, share: float, row: float, offset: Tensor | None = 
     return frames.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
-def random_shift(frames: Tensor, seed: Tensor, purpose: str, share: float, each: tuple[int, int]) -> Tensor:
+def random_shift(frames: Tensor, seed: Seeds, purpose: str, share: float, each: tuple[int, int]) -> Tensor:
     """Whole-pixel offsets for `face_crop`, int64 [B * R * K, 2], uniform in +- share of the frame's side.
 
-    frames: [B * R * K, C, S, S]; seed: [B]; each: (R, K).
+    frames: [B * R * K, C, S, S]; seed: of B samples; each: (R, K).
     """
     reach = round(share * frames.shape[-1])
     numbers = uniform(seed, purpose, *each, 2).flatten(0, 2)

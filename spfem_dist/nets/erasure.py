@@ -47,7 +47,8 @@ class LinearErasure(nn.Module):
     def observe(self, vectors: Tensor, labels: Tensor, counted: Tensor) -> None:
         """Remember vectors [N, D] with labels int64 [N] where `counted` bool [N]. A collective."""
         vectors = vectors.detach().to(self.total.dtype) * counted[:, None]
-        member = nn.functional.one_hot(labels, len(self.count)).to(vectors.dtype) * counted[:, None]
+        classes = torch.arange(len(self.count), device=labels.device)
+        member = (labels[:, None] == classes).to(vectors.dtype) * counted[:, None]
         seen = torch.cat([(vectors.T @ vectors).flatten(), (member.T @ vectors).flatten(), member.sum(0)])
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(seen)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spfem_dist.config import Data
@@ -104,7 +103,9 @@ def _blur(side: int, like: Tensor) -> Tensor:
     away = torch.arange(-reach, reach + 1, device=like.device)
     taps = torch.exp(-0.5 * (away.to(like.dtype) / sigma).square())
     source = (torch.arange(side, device=like.device)[:, None] + away).clamp(0, side - 1)
-    shares = F.one_hot(source, side) * (taps / taps.sum())[:, None]  # [row, tap, column]
+    shares = (source[..., None] == torch.arange(side, device=like.device)) * (taps / taps.sum())[
+        :, None
+    ]  # [row, tap, column]
     return shares.sum(1)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN, Emotion
-from spfem_dist.records import Batch, Recording, UtteranceGroup
+from spfem_dist.records import Batch, Recording, Seeds, UtteranceGroup
 from spfem_dist.shard_format import GroupEntry
 
 #: Frames of each recording in an emotion sample: two, so that one's content can be told from the other's.
@@ -358,7 +358,7 @@ def collate(
         emotion=torch.tensor([[_EMOTION_NUMBER[e] for e in c.emotions] for c in choices], dtype=torch.int64),
         valid=torch.from_numpy(np.stack([c.valid for c in choices])),
         sample=torch.tensor(samples, dtype=torch.int64),
-        seed=torch.tensor(seeds, dtype=torch.int64),
+        seed=Seeds(tuple(seeds)),
         keys=list(keys),
         speakers=list(speakers),
         landmarks=None if landmarks is None else torch.from_numpy(landmarks),

@@ -26,6 +26,7 @@ from spfem_dist.evaluation.judges.networks import (
 from spfem_dist.evaluation.judges.saved import build_judge, load_judges
 from spfem_dist.evaluation.judges.settings import Identity, JudgesRun, Oracle, Synchrony
 from spfem_dist.evaluation.judges.stage import JudgeStage
+from spfem_dist.records import Seeds
 from spfem_dist.shard_format import ShardIndex
 from spfem_dist.weights import MissingWeights
 
@@ -134,7 +135,7 @@ def test_landmarks_follow_their_crop_and_come_back(clip):
 def test_disturbances_belong_to_the_sample_and_not_to_its_neighbours(clip):
     settings = Oracle()
     faces = placed(planes(clip.frames[:4]), settings)[0]
-    seed = torch.tensor([5, 9])
+    seed = Seeds((5, 9))
     both = disturbed(faces, seed, "p", settings, (2,))
     alone = disturbed(faces[2:], seed[1:], "p", settings, (2,))
     assert torch.allclose(both[2:], alone, atol=1e-5)

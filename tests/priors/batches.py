@@ -3,7 +3,7 @@
 import torch
 
 from spfem_dist.emotions import SEVEN, Emotion
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 
 
 def make_batch(b: int, r: int, k: int, *, size: int = 64, window: int = 5, features: int = 160, seed: int = 0) -> Batch:
@@ -16,7 +16,7 @@ def make_batch(b: int, r: int, k: int, *, size: int = 64, window: int = 5, featu
         emotion=torch.tensor(emotions).expand(b, r).clone(),
         valid=torch.ones(b, r, k, dtype=torch.bool),
         sample=torch.arange(b),
-        seed=7919 * torch.arange(b) + seed,
+        seed=Seeds(tuple(7919 * i + seed for i in range(b))),
         keys=[f"S{i:02d}_00" for i in range(b)],
     )
 

@@ -11,6 +11,7 @@ from spfem_dist.priors import asccl
 from spfem_dist.priors.asccl.clean import CleanASCCL, adaptive_weight, frame_similarity, moment_entropy
 from spfem_dist.priors.asccl.metric import NEIGHBOURS, around_mouth, disagreement, disparities, drawn, square
 from spfem_dist.priors.prior import EditedFrames, Prior, build_prior, load_prior, save_prior
+from spfem_dist.records import Seeds
 from spfem_dist.streaming.views import CONTENT
 
 LOSSES = {"clean": {"asccl/place", "asccl/moment"}, "released": {"asccl/spatial"}}
@@ -76,7 +77,7 @@ def test_training_repeats_itself_and_follows_the_sample_seeds(form, batch):
     prior = built(form)
     first = losses_of(prior, batch)
     assert losses_of(prior, batch) == first
-    batch.seed = batch.seed + 1
+    batch.seed = Seeds(tuple(number + 1 for number in batch.seed.numbers))
     assert losses_of(prior, batch) != first
 
 
@@ -140,7 +141,7 @@ def test_disparities_do_not_see_what_all_places_share():
 
 
 def test_places_are_drawn_once_each_and_belong_to_the_sample():
-    seed = torch.tensor([3, 4])
+    seed = Seeds((3, 4))
     places = drawn(seed, "here", 9, 2, 5)
     assert places.min() >= 2
     assert places.max() < 7
@@ -152,7 +153,7 @@ def test_places_are_drawn_once_each_and_belong_to_the_sample():
 def test_clean_places_stay_off_the_border_and_half_of_them_lie_around_the_mouth():
     prior = built()
     for level, side in enumerate((24, 12)):
-        places = prior.drawn(torch.arange(8), level, side)
+        places = prior.drawn(Seeds(tuple(range(8))), level, side)
         assert places.min() >= 1
         assert places.max() <= side - 2
         at_mouth = around_mouth(places, side, prior.settings.crop, prior.settings.crop_row).float().mean()

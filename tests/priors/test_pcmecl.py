@@ -10,6 +10,7 @@ from spfem_dist.nets.frozen import freeze
 from spfem_dist.priors import pcmecl
 from spfem_dist.priors.pcmecl.clean import CleanPCMECL, cosine
 from spfem_dist.priors.prior import EditedFrames, Prior, build_prior, load_prior, save_prior
+from spfem_dist.records import Seeds
 from spfem_dist.streaming.views import PERSONAL
 
 LOSSES = {f"pcmecl/{name}" for name in ("personal", "generic", "size", "direction", "return")}
@@ -88,7 +89,7 @@ def test_training_repeats_itself_and_follows_the_sample_seeds(batch):
     prior = built()
     first = losses_of(prior, batch)
     assert losses_of(prior, batch) == first
-    batch.seed = batch.seed + 1
+    batch.seed = Seeds(tuple(number + 1 for number in batch.seed.numbers))
     assert losses_of(prior, batch) != first
 
 

@@ -11,7 +11,7 @@ from spfem_dist.nets.presented import present
 from spfem_dist.priors import ccrl
 from spfem_dist.priors.ccrl.released import FrozenProjection, MaskLearning, ReleasedCCRL, clamped_contrast
 from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 
 SETTINGS = ccrl.Settings(form="released")
 
@@ -35,7 +35,7 @@ def random_batch(samples: int = 2, recordings: int = 2, frames: int = 3, seed: i
         emotion=torch.arange(recordings).expand(shape[:2]),
         valid=torch.ones(shape, dtype=torch.bool),
         sample=torch.arange(samples),
-        seed=torch.arange(samples),
+        seed=Seeds(tuple(range(samples))),
         keys=[f"S_{i}" for i in range(samples)],
     )
 

@@ -13,7 +13,7 @@ from spfem_dist.emotions import ALPHABETICAL, SEVEN, Emotion
 from spfem_dist.priors import cerl
 from spfem_dist.priors.cerl.released import PAPER_TRAINABLE, ReleasedCERL, text_to_image
 from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 
 SETTINGS = cerl.Settings(form="released", embedding=32)
 
@@ -33,7 +33,7 @@ def random_batch(samples: int = 2, emotions: tuple[Emotion, ...] = SEVEN, frames
         emotion=torch.tensor([list(Emotion).index(e) for e in emotions]).expand(shape[:2]).clone(),
         valid=torch.ones(shape, dtype=torch.bool),
         sample=torch.arange(samples),
-        seed=torch.arange(samples),
+        seed=Seeds(tuple(range(samples))),
         keys=[f"S_{i}" for i in range(samples)],
     )
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from spfem_dist.config import Checkpoint, Optimizer, Run, Tracking, Validation
 from spfem_dist.job_settings import JobSettings
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.shares import held_out_share, share_of
 from spfem_dist.stage import Job, job_of_one
 from spfem_dist.training.launch import main
@@ -73,7 +73,7 @@ class ToyStage:
                 empty[..., 0].long(),
                 empty.bool(),
                 numbers,
-                numbers,
+                Seeds(tuple(range(first, first + count))),
                 [str(k) for k in range(count)],
             )
 

@@ -12,6 +12,7 @@ from spfem_dist.compositors.dgad.networks import Codec, Condition
 from spfem_dist.compositors.dgad.placing import Sample
 from spfem_dist.compositors.dgad.settings import Composition
 from spfem_dist.nets.augment import normal, uniform
+from spfem_dist.records import Seeds
 
 #: (noisy [N, C, s, s], timesteps [N], what is known) -> prediction [N, C, s, s].
 Predict = Callable[[Tensor, Tensor, Condition], Tensor]
@@ -24,10 +25,10 @@ def schedule(settings: Composition) -> DDPMScheduler:
     )
 
 
-def loss(predict: Predict, codec: Codec, settings: Composition, sample: Sample, seed: Tensor) -> Tensor:
+def loss(predict: Predict, codec: Codec, settings: Composition, sample: Sample, seed: Seeds) -> Tensor:
     """Mean squared error of the prediction, those of the hole counting fully and the others by `settings.outside`; mean over samples.
 
-    seed: int64 [B], of the samples: their noise and its amount depend on nothing else.
+    seed: of the samples: their noise and its amount depend on nothing else.
     """
     with torch.no_grad():
         condition = codec.condition(sample.picture, sample.hole, sample.head, sample.cover)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spfem_dist.evaluation.judges.settings import JudgeSettings
 from spfem_dist.nets.augment import colour_jitter, uniform
+from spfem_dist.records import Seeds
 
 #: Block coding works on squares of this side, as JPEG and H.264 do.
 BLOCK = 8
@@ -58,7 +59,7 @@ def to_frame(landmarks: Tensor, matrix: Tensor, size: int) -> Tensor:
     return (landmarks @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2] + 1.0) * size / 2.0
 
 
-def disturbed(faces: Tensor, seed: Tensor, purpose: str, settings: JudgeSettings, each: tuple[int, ...]) -> Tensor:
+def disturbed(faces: Tensor, seed: Seeds, purpose: str, settings: JudgeSettings, each: tuple[int, ...]) -> Tensor:
     """Colour, light, blur, noise and block coding, each of random strength. faces: [B * prod(each), 3, s, s] in [-1, 1]."""
     last = len(each)
     numbers = uniform(seed, f"{purpose}/look", *each, 8).flatten(0, last).to(faces)

@@ -54,7 +54,9 @@ def shown(batch: Batch, settings: JudgeSettings, purpose: str, training: bool) -
     frames = batch.frames.flatten(0, 2)
     if not training:
         return placed(frames, settings)
-    matrix = crop_matrix(settings, len(frames), uniform(batch.seed, f"{purpose}/place", *each, 4).flatten(0, 2).cpu())
+    matrix = crop_matrix(
+        settings, len(frames), uniform(batch.seed.to("cpu"), f"{purpose}/place", *each, 4).flatten(0, 2)
+    )
     faces = cropped(to_unit_range(frames), matrix, settings.side)
     return disturbed(faces, batch.seed, purpose, settings, tuple(each)), matrix
 
@@ -270,7 +272,7 @@ class SynchronyNetwork(nn.Module):
         frames = batch.frames.flatten(0, 2)
         if not self.training:
             return placed(frames, s)[0].view(b * r, k, 3, s.side, s.side)
-        place = uniform(batch.seed, "synchrony/place", r, 4).cpu().repeat_interleave(k, 1).flatten(0, 1)
+        place = uniform(batch.seed.to("cpu"), "synchrony/place", r, 4).repeat_interleave(k, 1).flatten(0, 1)
         faces = cropped(to_unit_range(frames), crop_matrix(s, len(frames), place), s.side)
         tall = faces.view(b * r, k, 3, s.side, s.side).transpose(1, 2).reshape(b * r, 3, k * s.side, s.side)
         tall = disturbed(tall, batch.seed, "synchrony", s, (r,))

@@ -16,7 +16,7 @@ from spfem_dist.generators.ned.networks import build_networks
 from spfem_dist.generators.ned.saved import save
 from spfem_dist.generators.ned.settings import Pretraining
 from spfem_dist.generators.ned.windows import Coefficients
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.shares import held_out_share
 from spfem_dist.stage import Job, Losses, Networks, Phase
 from spfem_dist.streaming.feed import JobData
@@ -79,7 +79,7 @@ def drawn(windows: Windows, seed: int, samples: range) -> Batch:
         emotion=nothing.long(),
         valid=nothing.bool(),
         sample=torch.tensor(samples, dtype=torch.int64),
-        seed=torch.tensor(seeds, dtype=torch.int64),
+        seed=Seeds(tuple(seeds)),
         keys=[str(k) for k in samples],
         extras={f"windows/{name}": value for name, value in windows.draw(seeds, 1).items()},
     )

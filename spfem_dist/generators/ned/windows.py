@@ -88,7 +88,7 @@ class Fitting:
         self.face, self.fitted, self.windows, self.speakers, self.count = face, fitted, windows, speakers, count
 
     def __call__(self, batch: Batch) -> Batch:
-        extras = {f"windows/{name}": v for name, v in self.windows.draw(batch.seed.tolist(), self.count).items()}
+        extras = {f"windows/{name}": v for name, v in self.windows.draw(batch.seed.numbers, self.count).items()}
         return replace(batch, extras=extras | self._fits(batch) | _draws(batch))
 
     def _fits(self, batch: Batch) -> dict[str, Tensor]:

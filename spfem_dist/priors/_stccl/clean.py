@@ -30,7 +30,7 @@ from spfem_dist.priors.asccl.clean import (
 )
 from spfem_dist.priors.asccl.metric import around_mouth, drawn_places, square
 from spfem_dist.priors.prior import EditedFrames
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.streaming.views import windows_view
 
 #: Places drawn in each map for a training sample, finest map first.
@@ -219,12 +219,15 @@ class CleanSTCCL(nn.Module):
         crop = face_crop(frames, self.settings.crop, self.settings.crop_row, offset)
         return resized(to_unit_range(crop), self.trunk.side)
 
-    def drawn(self, seed: Tensor, level: int, side: int) -> Tensor:
+    def drawn(self, seed: Seeds, level: int, side: int) -> Tensor:
         """The places drawn for each sample, int64 [B, P, 2]: `mouth_share` of them around the mouth, the rest elsewhere."""
-        places = self.centres(side).to(seed.device)
-        numbers = uniform(seed, f"{self.kind}/places{level}", len(places))
+        places = self.centres(side)
+        numbers = uniform(
+            seed.to("cpu"), f"{self.kind}/places{level}", len(places)
+        )  # how many lie at the mouth is asked on the host
         near = self._near_mouth(places, side)
-        return drawn_places(places, near, numbers, PLACES[level], self.settings.mouth_share)
+        drawn = drawn_places(places, near, numbers, PLACES[level], self.settings.mouth_share)
+        return drawn.to(seed.device, non_blocking=True)
 
     def centres(self, side: int, window: str = "face") -> Tensor:
         """The places of a map of that side that keep the relation's margin, all or those around the `mouth`, int64 [P, 2]."""

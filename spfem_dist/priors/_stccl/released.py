@@ -47,7 +47,7 @@ from spfem_dist.priors.asccl.released import (
 )
 from spfem_dist.priors.asccl.trunk import PAPER_SIZE, four_maps, paper_trunk
 from spfem_dist.priors.prior import EditedFrames
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.streaming.views import windows_view
 
 #: Positions drawn in the four maps, with replacement.
@@ -167,8 +167,8 @@ class ReleasedSTCCL(nn.Module):
         through = self.time[level](features.transpose(2, 3).flatten(2))
         return normalised(through.unflatten(2, (-1, places.shape[1])).transpose(2, 3))
 
-    def contrasts(self, query: list[Tensor], key: list[Tensor], seed: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Losses [N] of windows by name, 0 where a window does not count. query, key: maps [N, T, C, H, W]; seed: [N]; valid: bool [N, T]."""
+    def contrasts(self, query: list[Tensor], key: list[Tensor], seed: Seeds, valid: Tensor) -> dict[str, Tensor]:
+        """Losses [N] of windows by name, 0 where a window does not count. query, key: maps [N, T, C, H, W]; seed: of each; valid: bool [N, T]."""
         whole, t = valid.all(1).to(self._dtype), valid.shape[1]
         losses: dict[str, Tensor] = {}
         if self.model != "temporal":
@@ -188,7 +188,7 @@ class ReleasedSTCCL(nn.Module):
             losses["temporal"] = scale * each * whole
         return {f"{self.kind}/{name}": value for name, value in losses.items()}
 
-    def positions(self, seed: Tensor, maps: list[Tensor]) -> list[Tensor]:
+    def positions(self, seed: Seeds, maps: list[Tensor]) -> list[Tensor]:
         """Positions of each map, anywhere and with replacement, int64 [N, P, 2], a function of each sample's seed."""
         found = []
         for level, (count, page) in enumerate(zip(POSITIONS, maps, strict=True)):
@@ -228,8 +228,8 @@ class ReleasedSTCCL(nn.Module):
         def windows(maps: Tensor) -> Tensor:
             return maps.unflatten(0, (n, t)).unfold(1, self.frames, 1).movedim(-1, 2).flatten(0, 1)
 
-        pixels = windows(source).float().cpu().numpy()
-        seed = torch.tensor([zlib.crc32(one.tobytes()) for one in pixels], device=generated.device)
+        pixels = windows(source).float().cpu().numpy()  # the one place of a step that waits for the host
+        seed = Seeds(tuple(zlib.crc32(one.tobytes()) for one in pixels), generated.device)
         query, key = ([windows(maps) for maps in side] for side in (found, wanted))
         counted = valid.unfold(1, self.frames, 1).flatten(0, 1)
         losses = self.contrasts(query, key, seed, counted)

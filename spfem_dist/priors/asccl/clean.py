@@ -31,7 +31,7 @@ from spfem_dist.priors.asccl.metric import (
 from spfem_dist.priors.asccl.settings import Settings
 from spfem_dist.priors.asccl.trunk import PAPER_SIZE, four_maps, paper_trunk
 from spfem_dist.priors.prior import EditedFrames
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.streaming.views import CONTENT
 
 #: The adaptive weight's factor and power (lambda and r of the paper).
@@ -190,12 +190,15 @@ class CleanASCCL(nn.Module):
         places = square(1, side - 2)
         return places[self._near_mouth(places, side)] if window == "mouth" else places
 
-    def drawn(self, seed: Tensor, level: int, side: int) -> Tensor:
+    def drawn(self, seed: Seeds, level: int, side: int) -> Tensor:
         """The places drawn for each sample, int64 [B, P, 2]: `mouth_share` of them around the mouth, the rest elsewhere."""
-        places = self.centres(side).to(seed.device)
-        numbers = uniform(seed, f"asccl/places{level}", len(places))
+        places = self.centres(side)
+        numbers = uniform(
+            seed.to("cpu"), f"asccl/places{level}", len(places)
+        )  # how many lie at the mouth is asked on the host
         near = self._near_mouth(places, side)
-        return drawn_places(places, near, numbers, PLACES[level], self.settings.mouth_share)
+        drawn = drawn_places(places, near, numbers, PLACES[level], self.settings.mouth_share)
+        return drawn.to(seed.device, non_blocking=True)
 
     def augmented(self, batch: Batch) -> Tensor:
         """The batch's faces [B * R * K, 3, side, side] in [-1, 1]; shifted, mirrored and recoloured in training only.

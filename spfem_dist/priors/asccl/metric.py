@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spfem_dist.nets.augment import uniform
 from spfem_dist.pictures import grid, overlay, tile
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 
 #: Rows and columns from a place to its neighbours, row by row.
 NEIGHBOURS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
@@ -53,7 +53,7 @@ def disparities(maps: Tensor, centres: Tensor) -> Tensor:
     return at(centres).repeat_interleave(len(NEIGHBOURS), 1) - at(around)
 
 
-def drawn(seed: Tensor, purpose: str, count: int, first: int, side: int) -> Tensor:
+def drawn(seed: Seeds, purpose: str, count: int, first: int, side: int) -> Tensor:
     """`count` different places of the square of `side` cells that begins at row and column `first`, int64 [B, count, 2].
 
     A function of each sample's seed [B] and the purpose, as all randomness of training is.
@@ -82,9 +82,9 @@ def around_mouth(places: Tensor, side: int, crop: float = 1.0, row: float = 0.5)
 def drawn_places(places: Tensor, near: Tensor, numbers: Tensor, count: int, mouth_share: float) -> Tensor:
     """`count` of the places [P, 2] for each sample, int64 [B, count, 2]: `mouth_share` of them around the mouth, the rest elsewhere.
 
-    near: bool [P], which lie around the mouth. numbers: uniform in [0, 1), [B, P], by which they are drawn.
+    near: bool [P], which lie around the mouth. numbers: uniform in [0, 1), [B, P], by which they are drawn. All are on the host.
     """
-    at_mouth = min(round(mouth_share * count), int(near.sum()))
+    at_mouth = min(round(mouth_share * count), int(near.numpy().sum()))
     chosen = [
         torch.where(near, numbers, -1.0).topk(at_mouth).indices,
         torch.where(near, -1.0, numbers).topk(count - at_mouth).indices,

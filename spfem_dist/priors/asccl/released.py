@@ -33,7 +33,7 @@ from spfem_dist.priors.asccl.metric import around_mouth, disagreement_picture, d
 from spfem_dist.priors.asccl.settings import Settings
 from spfem_dist.priors.asccl.trunk import PAPER_SIZE, four_maps, paper_trunk, without_embedding
 from spfem_dist.priors.prior import EditedFrames
-from spfem_dist.records import Batch
+from spfem_dist.records import Batch, Seeds
 from spfem_dist.streaming.views import CONTENT
 
 #: Parameters at the published sizes, all of them trained.
@@ -155,13 +155,13 @@ class ReleasedASCCL(nn.Module):
         source, generated = edit.source.detach().flatten(0, 1), edit.generated.flatten(0, 1)
         side = source.shape[-1]
         query, key = (present(frames, side, "rgb", self._dtype) for frames in (generated, source))
-        seeds = torch.tensor([zlib.crc32(pixels.tobytes()) for pixels in key.float().cpu().numpy()])
+        pixels = key.float().cpu().numpy()  # the one place of a step that waits for the host
+        seeds = Seeds(tuple(zlib.crc32(one.tobytes()) for one in pixels), source.device)
         with torch.no_grad():
             wanted = four_maps(self.resnet50, key)
         centres = []
         for number, (count, maps) in enumerate(zip(PLACES, wanted, strict=True)):
-            places = drawn(seeds, f"asccl/places{number}", count, *region(maps.shape[-1]))
-            centres.append(places.to(source.device))
+            centres.append(drawn(seeds, f"asccl/places{number}", count, *region(maps.shape[-1])))
         parts = self.contrast_maps(four_maps(self.resnet50, query), wanted, centres)
         return {"asccl/spatial": edit.mean(SCALE * torch.stack([entropy * weight for entropy, weight in parts]).sum(0))}
 
