@@ -273,15 +273,12 @@ def rendered(tmp_path_factory):
     """Shards of two small heads, and their split."""
     folder = tmp_path_factory.mktemp("heads")
     settings = PrepareSettings(
-        corpus="heads", out=folder / "shards", identities=2, synthetic_sentences=1, size=32, local=True
+        corpus="heads", out=folder / "shards", identities=2, synthetic_sentences=2, size=32, local=True
     )
     job.run(settings, Console(quiet=True))
-    part = {"speakers": ["S00", "S01"], "sentences": None}
-    (folder / "split.json").write_text(
-        json.dumps(
-            {"corpus": "heads", "description": "two heads", **dict.fromkeys(("train", "validation", "test"), part)}
-        )
-    )
+    said = {"train": (["S00", "S01"], "00"), "validation": (["S00"], "01"), "test": (["S01"], "01")}
+    parts = {name: {"speakers": speakers, "sentences": [sentence]} for name, (speakers, sentence) in said.items()}
+    (folder / "split.json").write_text(json.dumps({"corpus": "heads", "description": "two heads", **parts}))
     return folder
 
 
