@@ -72,6 +72,8 @@ class PatientS3(S3FileSystem):
     repeated = 0
     #: Called before every request of this process with its name: what fails there counts as the request's failure (`faults`).
     disturbance: ClassVar[Callable[[str], Awaitable[None]] | None] = None
+    #: Answers every request (method, its arguments) instead of a server, where a plan asks what would be asked.
+    instead: ClassVar[Callable[[str, dict[str, Any]], Awaitable[Any]] | None] = None
 
     def __init__(self, *arguments: Any, patience_s: float = 60.0, **options: Any) -> None:
         self.patience_s = patience_s
@@ -106,6 +108,8 @@ class PatientS3(S3FileSystem):
         """One request, made once."""
         if PatientS3.disturbance is not None:
             await PatientS3.disturbance(method)
+        if PatientS3.instead is not None:
+            return await PatientS3.instead(method, dict(*akwarglist) | kwargs)
         await self.set_session()
         client = await self.get_s3(kwargs.get("Bucket"))
         call = getattr(client, method)

@@ -181,6 +181,9 @@ RUN_BY = {
     "spfem plan recipes/cdrl_stage1.py --assume h100 --workers 8 64 --per-worker 8": (
         f"{PLAN}::test_assumptions_are_called_so_and_a_missing_constant_is_named"
     ),
+    "spfem plan recipes/cdrl_stage1.py --assume h100 --workers 64 1024 --per-worker 8 --simulate --graphs scale.svg": (
+        f"{PLAN}::test_the_largest_size_is_simulated_and_what_breaks_first_is_said"
+    ),
     "spfem weights list": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights check": f"{COMMANDS}::test_weights_are_listed_and_checked",
     "spfem weights pull face-mesh": f"{COMMANDS}::test_the_face_mesh_is_pulled",

@@ -15,7 +15,8 @@ from spfem_dist.console import plain_console
 from spfem_dist.errors import read_words
 from spfem_dist.planning.constants import Constants, assumed, read, with_cluster
 from spfem_dist.planning.measure import measured
-from spfem_dist.planning.show import show
+from spfem_dist.planning.show import shape_of, show
+from spfem_dist.planning.simulated import Wish, opened_index, simulated
 from spfem_dist.presets import with_preset
 from spfem_dist.ray_address import authenticate
 from spfem_dist.stage import Stage
@@ -90,6 +91,18 @@ class Plan(Generic[AnyRun]):
     """Take all-reduce and storage speed from what `spfem doctor --json` printed on the cluster."""
     bandwidth: float | None = None
     """Bus bandwidth of an all-reduce between the workers, bytes/s; overrides every other."""
+    simulate: bool = False
+    """Run the last of `workers` in virtual time too, by the loop's own schedule, and say what breaks first as they become more."""
+    hours: float = 24.0
+    """Hours to simulate."""
+    lost: tuple[float, ...] | None = None
+    """Hours at which a host is lost; empty draws them."""
+    shards_times: int = 1
+    """Simulate so many times the shards that there are."""
+    until: int = 4096
+    """Largest number of workers of the search for what breaks first; 0 leaves it out."""
+    graphs: Path | None = None
+    """Draw the simulated run to this file, such as scale.svg."""
     json: bool = False
     """Print constants and predictions as JSON."""
 
@@ -105,6 +118,9 @@ FLAGS = {
         "--constants": "Take the constants from such a file",
         "--assume": "Take shipped assumptions about a GPU: h100 or a100",
         "--cluster": "Take network and storage speed from what `spfem doctor --json` printed",
+        "--simulate": "Run the last of --workers in virtual time, and say what breaks first",
+        "--hours": "Hours to simulate \\[24]",
+        "--graphs": "Draw the simulated run to this file",
         "--json": "Print constants and predictions as JSON",
     },
 }
@@ -126,10 +142,19 @@ def plan(arguments: Sequence[str]) -> int:
     constants = _constants(options, run, arguments[0])
     per_node = options.per_node or _per_node(constants)
     console = plain_console(soft_wrap=False, stderr=options.json)
-    found = show(console, run, stage, constants, options.workers, options.per_worker, per_node)
+    shapes = {name: shape_of(run, stage, name) for name in stage.jobs(run)}
+    found = show(console, run, shapes, constants, options.workers, options.per_worker, per_node)
+    came_to = {}
+    if options.simulate:
+        index = opened_index(run) if stage.reads_shards else None
+        for name, rows in found.items():
+            if rows:
+                wish = Wish(options.hours, options.lost, options.until, options.shards_times, options.graphs)
+                came_to[name] = simulated(console, run, shapes[name], rows[-1], constants, per_node, name, index, wish)
     if options.json:
-        rows = {name: [asdict(p) | {"samples_per_s": p.samples_per_s} for p in rows] for name, rows in found.items()}
-        print(json.dumps({"constants": constants.model_dump(mode="json"), "predictions": rows}))
+        rows_of = {name: [asdict(p) | {"samples_per_s": p.samples_per_s} for p in rows] for name, rows in found.items()}
+        facts = {"constants": constants.model_dump(mode="json"), "predictions": rows_of}
+        print(json.dumps(facts | ({"simulated": came_to} if came_to else {})))
     return 0
 
 

@@ -44,9 +44,67 @@ class JobConstants(Section):
     collectives: dict[str, Collective] = Field(
         {}, description="What a step exchanges between workers, counted; empty means what ZeRO's paper says."
     )
+    spread: list[Seconds] = Field(
+        [],
+        description="Quantiles of a worker's step, 0 to 1 in equal parts, over their mean: who waits for the slowest of N needs them.",
+    )
+    start_s: Seconds | None = Field(
+        None, description="Seconds from the start of a process to its first step, measured."
+    )
+    save_s: Seconds = Field(
+        0.0, description="Seconds that the steps stand still while a checkpoint is written to the local disk."
+    )
     call_s: dict[int, Seconds] = Field(
         {},
         description="Seconds that each of those calls costs so many workers in a step, beside the time of its bytes.",
+    )
+
+
+class Services(Section):
+    """What is around the workers in a simulated run. Defaults are S3's published limits and what was measured on two cores."""
+
+    s3_reads_per_s: Annotated[float, Field(gt=0)] = Field(
+        5500.0,
+        description="GET, HEAD and LIST requests that S3 takes for one prefix (Amazon S3 performance guidelines).",
+    )
+    s3_writes_per_s: Annotated[float, Field(gt=0)] = Field(
+        3500.0, description="PUT, POST and DELETE requests likewise."
+    )
+    s3_latency_s: Seconds = Field(
+        0.1, description="Mean seconds of a small request (ibid.: 100 to 200 ms to the first byte)."
+    )
+    connections: Annotated[int, Field(ge=1)] = Field(
+        10, description="Connections to S3 of one process (botocore's max_pool_connections)."
+    )
+    patience_s: Seconds = Field(300.0, description="How long a request is tried again: the run's storage.patience_s.")
+    storage_read: Annotated[float, Field(gt=0)] = Field(
+        1e9,
+        description="Bytes/s that one node reads from the storage (assumption: as fast as it writes on an H100 node).",
+    )
+    mlflow_call_s: Seconds = Field(
+        0.045,
+        description="Seconds of MLflow's server for one call (3.17, into SQLite; the least of 25, on two cores that others kept full; 7 ms "
+        "of it are arithmetic).",
+    )
+    mlflow_point_s: Seconds = Field(0.0001, description="Seconds more for each point in it (likewise).")
+    mlflow_writers: Annotated[int, Field(ge=1)] = Field(
+        1, description="Calls that it writes side by side: 1 into SQLite."
+    )
+    points: Annotated[int, Field(ge=1)] = Field(
+        14, description="Metrics that rank 0 logs at once (counted in a run of stage 1)."
+    )
+    node_points: Annotated[int, Field(ge=1)] = Field(
+        32, description="System metrics of one node at once: 8 of the host, 3 of each of 8 GPUs."
+    )
+    node_every_s: Seconds = Field(10.0, description="Seconds between a node's readings (MLflow's own default).")
+    start_s: Seconds = Field(
+        30.0, description="Seconds from a worker's start to its first step: imports, engines, joining."
+    )
+    notice_s: Seconds = Field(15.0, description="Seconds until a lost host is noticed (docs/cluster.md).")
+    replace_s: Seconds = Field(600.0, description="Seconds until another host stands in for a lost one (assumption).")
+    worker_hours_between_losses: Annotated[float, Field(gt=0)] = Field(
+        50_700.0,
+        description="Hours of one worker between losses of a host: 419 in 54 days of 16,384 GPUs (Llama 3, section 3.3.4).",
     )
 
 
@@ -69,6 +127,7 @@ class Constants(Section):
     )
     fixed_s: Seconds = Field(0.0, description="Fixed seconds of a step, for jobs that were not measured.")
     jobs: dict[str, JobConstants] = Field({}, description="By name of the job.")
+    services: Services = Field(default_factory=Services, description="What is around the workers, for a simulation.")
 
 
 def read(path: Path) -> Constants:

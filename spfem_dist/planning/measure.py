@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -104,6 +106,7 @@ class Stepper:
         for engine in self.engines.values():
             engine.step = self._timed(engine.step)
         speed.compile_all(self.job.networks, run.speed, print)
+        self.ready_s = time.time() - psutil.Process().create_time()
         self.steps(WARM_UP)
 
     def _timed(self, update: Any) -> Any:
@@ -140,6 +143,14 @@ class Stepper:
         with Counting() as counting:
             self.steps(1)
         return counting.found
+
+    def saved(self) -> float:
+        """Seconds to write the networks and the optimisers' states to the local disk, as `checkpoint.Saver` does."""
+        with tempfile.TemporaryDirectory(prefix="spfem-plan-") as folder:
+            began = time.perf_counter()
+            for name, engine in self.engines.items():
+                engine.save_checkpoint(folder, tag=name, save_latest=False)
+            return time.perf_counter() - began
 
     def close(self) -> None:
         """Give threads and files back."""
@@ -210,6 +221,7 @@ def job_of(
     fixed, slope, error = fit(alone)
     update = statistics.fmean(row["updating"] for row in apart[0][name].values())
     waits = [row["waited"] for row in apart[0][name].values()]
+    times = [t / alone[int(b)] for b, row in apart[0][name].items() for t in row["alone"]]
     beside, slowed = {}, {}
     if workers > 1:
         # A step of one job ends when its slowest worker does, so side by side the slowest counts, step for step.
@@ -241,6 +253,10 @@ def job_of(
         together=joined,
         collectives=collectives,
         call_s=call_s,
+        spread=np.quantile(times, np.linspace(0, 1, 21)).tolist(),
+        # The first size that was measured is the one whose process had just started.
+        start_s=next((row["ready"] for row in apart[0][name].values() if "ready" in row), None),
+        save_s=statistics.fmean(row.get("saved", 0.0) for row in apart[0][name].values()),
     )
 
 
@@ -307,6 +323,8 @@ def _apart(run: Run, stage: Stage, request: dict[str, Any], rank: int) -> dict[s
             "beside": beside,
             "waited": stepper.waited / sum(taken),
             "updating": stepper.updating / len(taken),
+            "ready": stepper.ready_s,
+            "saved": stepper.saved(),
         }
         _meet(folder, f"{place}-done", rank, workers)
         stepper.close()

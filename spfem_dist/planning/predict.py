@@ -39,6 +39,7 @@ class Shape:
     samples_per_epoch: int
     bytes_per_epoch: int
     shard_bytes: int
+    networks: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from accelerate.utils import compute_module_sizes
@@ -39,6 +39,7 @@ def shape_of(run: Run, stage: Stage, name: str) -> Shape:
             samples_per_epoch=counts["samples_per_epoch"],
             bytes_per_epoch=counts["bytes_per_epoch"],
             shard_bytes=counts.get("shard_bytes_per_epoch", counts["bytes_per_epoch"]),
+            networks=len(job.networks),
         )
     finally:
         job.close()
@@ -128,13 +129,13 @@ def table_of(name: str, constants: Constants, found: Sequence[Prediction], epoch
 def show(
     console: Console,
     run: Run,
-    stage: Stage,
+    shapes: Mapping[str, Shape],
     constants: Constants,
     workers: Sequence[int],
     per_worker: int | None,
     per_node: int,
 ) -> dict[str, list[Prediction]]:
-    """Print the plan of every job; returns the predictions by job."""
+    """Print the plan of every job, of these shapes; returns the predictions by job."""
     console.print(
         Text.assemble(
             "measured" if constants.kind == "measured" else ("assumed, not measured", "yellow"),
@@ -145,8 +146,7 @@ def show(
     for number, source in constants.sources.items():
         console.print(f"  {number}: {source}", highlight=False)
     result = {}
-    for name in stage.jobs(run):
-        shape = shape_of(run, stage, name)
+    for name, shape in shapes.items():
         result[name] = predictions(run, name, shape, constants, workers, per_worker, per_node)
         if job := constants.jobs.get(name):
             console.print(

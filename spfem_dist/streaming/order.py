@@ -63,7 +63,7 @@ class Order:
 
     accept: keeps a group of the split (None keeps all). serves: keeps a group that the view can be drawn from.
     draws_per_group: samples of each group for each epoch. block: shards that are mixed at a time.
-    Raises ValueError where no group is left.
+    Raises ValueError where no group is left. Attributes: `used`, the numbers of the shards that hold an accepted group.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class Order:
             )
         self._index, self._accepted = index, found
         self._sizes = np.diff(found.first)
-        self._used = np.flatnonzero(self._sizes)
+        self.used = np.flatnonzero(self._sizes)
         self.samples_per_epoch = self.groups * draws_per_group
         self.bytes_per_epoch = found.group_bytes
         self.coverage = Coverage(
             shards=found.shards,
-            shards_used=len(self._used),
+            shards_used=len(self.used),
             groups=found.total,
             accepted=self.groups,
             refused_by_split=found.refused_by_split,
@@ -175,7 +175,7 @@ class Order:
 
     def _arranged(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """(the shards in the epoch's order, the first sample of each block and the end of the last)."""
-        shards = self._used[_permutation(len(self._used), self.seed, epoch, 0)]
+        shards = self.used[_permutation(len(self.used), self.seed, epoch, 0)]
         sizes = np.add.reduceat(self._sizes[shards], np.arange(0, len(shards), self.block))
         return shards, np.concatenate([[0], np.cumsum(sizes * self.draws_per_group)])
 

@@ -30,7 +30,7 @@ from spfem_dist.training.scratch import scratch, sweep
 from spfem_dist.training.world import World, from_rank_zero, gathered
 
 #: First and largest pause between two looks for the other workers' manifests, seconds.
-_LOOKS = 0.05, 2.0
+LOOKS = 0.05, 2.0
 #: How long a worker that fails still gives its upload, seconds: with luck it completes the checkpoint.
 _PARTING_S = 20.0
 
@@ -360,7 +360,7 @@ class Saver:
     def _committed(self, name: str) -> dict[str, int] | None:
         """The checkpoint's files and their bytes once all workers' manifests are there; None where this worker fails meanwhile."""
         until = time.monotonic() + self.store.patience_s
-        for pause in pauses(*_LOOKS):
+        for pause in pauses(*LOOKS):
             there = self.store.files(name)
             missing = absent(there, self.world.size)
             if not missing:

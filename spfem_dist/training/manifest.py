@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 LAST, ASIDE = "last.json", "set-aside_"
 #: Attempts at a file whose bytes arrive altered before the stored file itself is blamed.
 _READS = 3
+#: Objects on one page of S3's listing.
+_LISTED = 1000
 
 
 class DamagedCheckpoint(RuntimeError):
@@ -163,12 +165,23 @@ class CheckpointStore:
         """The manifest of worker `rank`. Raises DamagedCheckpoint where there is none, or no whole one."""
         path = f"{self.root}/{name}/{manifest_name(rank)}"
         try:
-            found = json.loads(self._persist(lambda: self.fs.cat_file(path), f"reading {self.location}/{name}"))
-            return found | {"files": dict(found["files"]), "world": int(found["world"])}
+            return _parsed(self._persist(lambda: self.fs.cat_file(path), f"reading {self.location}/{name}"), rank)
         except FileNotFoundError:
             raise DamagedCheckpoint(f"{manifest_name(rank)} is missing") from None
-        except (ValueError, KeyError, TypeError):
-            raise DamagedCheckpoint(f"{manifest_name(rank)} is cut or altered") from None
+
+    def manifests(self, name: str, ranks: Sequence[int]) -> list[dict[str, Any]]:
+        """The manifests of these workers, as `manifest` gives them; those of many are read side by side."""
+        if self._local or len(ranks) < 2:
+            return [self.manifest(name, rank) for rank in ranks]
+        with scratch("manifests") as folder:  # a file is one request, its content by name would be two
+            sources = [f"{self.root}/{name}/{manifest_name(rank)}" for rank in ranks]
+            targets = [folder / manifest_name(rank) for rank in ranks]
+            with suppress(FileNotFoundError):  # `manifest` says which
+                self._persist(lambda: self.fs.get(sources, list(map(str, targets))), f"reading {self.location}/{name}")
+            return [
+                _parsed(target.read_bytes(), rank) if target.exists() else self.manifest(name, rank)
+                for rank, target in zip(ranks, targets, strict=True)
+            ]
 
     def put(
         self,
@@ -187,7 +200,7 @@ class CheckpointStore:
         files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
         entries = {path: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for path, file in files.items()}
         if self.fs.async_impl:
-            together = partial(self._put_together, files, name, arrived)
+            together = partial(self._put_together, files, name, arrived, world)
             self._persist(together, f"writing {self.location}/{name}/{{{','.join(files)}}}")
         else:
             for path, file in files.items():
@@ -231,11 +244,20 @@ class CheckpointStore:
         if (size := self.fs.info(path)["size"]) != file.stat().st_size:
             raise OSError(f"{size} bytes arrived of {file.stat().st_size}")
 
-    def _put_together(self, files: Mapping[str, Path], name: str, arrived: Callable[[], None]) -> None:
-        """Store these files side by side, and see with one look whether they are there as they are here."""
+    def _put_together(self, files: Mapping[str, Path], name: str, arrived: Callable[[], None], workers: int) -> None:
+        """Store these files side by side, and see whether they are there as they are here.
+
+        With one look at the checkpoint, where all that `workers` put there fits one page of a listing; else at these files alone: that
+        every worker lists what every worker put would be requests by the square of their number.
+        """
         targets = [f"{self.root}/{name}/{path}" for path in files]
         self.fs.put([str(file) for file in files.values()], targets, callback=_Each(arrived))
-        there = self.files(name)
+        there: dict[str, int] = {}
+        if (len(files) + 1) * workers <= _LISTED:
+            there = self.files(name)
+        else:
+            with suppress(FileNotFoundError):
+                there = dict(zip(files, self.fs.sizes(targets), strict=True))
         for path, file in files.items():
             if there.get(path) != file.stat().st_size:
                 raise OSError(f"{there.get(path, 0)} bytes arrived of {path}, which has {file.stat().st_size}")
@@ -281,8 +303,10 @@ def fetched(location: str, patterns: Sequence[str] = ("*",), ranks: Collection[i
     first = store.manifest(name, 0)
     writers = range(first["world"]) if ranks is None else sorted(ranks)
     wanted: dict[str, dict[str, Any]] = {}
+    others = store.manifests(name, [rank for rank in writers if rank])
+    manifests = dict(zip((rank for rank in writers if rank), others, strict=True)) | {0: first}
     for rank in writers:
-        manifest = store.manifest(name, rank) if rank else first
+        manifest = manifests[rank]
         if (manifest["world"], manifest.get("attempt")) != (first["world"], first.get("attempt")):
             raise DamagedCheckpoint(f"{manifest_name(rank)} is of another attempt than {manifest_name(0)}")
         wanted |= {
@@ -303,6 +327,15 @@ def fetched(location: str, patterns: Sequence[str] = ("*",), ranks: Collection[i
         for file, entry in wanted.items():
             _fetch(store, f"{name}/{file}", folder / file, entry)
         yield folder
+
+
+def _parsed(content: bytes, rank: int) -> dict[str, Any]:
+    """A manifest; DamagedCheckpoint where it is none."""
+    try:
+        found = json.loads(content)
+        return found | {"files": dict(found["files"]), "world": int(found["world"])}
+    except (ValueError, KeyError, TypeError):
+        raise DamagedCheckpoint(f"{manifest_name(rank)} is cut or altered") from None
 
 
 def _fetch(store: CheckpointStore, source: str, target: Path, entry: dict[str, Any]) -> None:

@@ -58,6 +58,21 @@ def test_a_plan_from_a_file_keeps_each_workers_share(measured):
     assert [(row["global_batch"], row["share"]) for row in rows] == [(512, 8), (8192, 8)]
 
 
+@pytest.mark.nightly
+def test_the_largest_size_is_simulated_and_what_breaks_first_is_said(tmp_path):
+    line = f"spfem plan {RECIPE} --assume h100 --workers 64 1024 --per-worker 8 --simulate --graphs scale.svg"
+    words = words_of(line, {RECIPE: TOY, "scale.svg": tmp_path / "scale.svg"})
+    done = well(command(*words, "--hours", "0.2", "--lost", "0.1", "--until", "128", "--json", timeout=500))
+    facts = json.loads(done.out)
+    found, planned = facts["simulated"]["first"], facts["predictions"]["first"][-1]
+    assert found["lost_hosts"] == 1
+    assert found["step_s"] == pytest.approx(planned["step_s"], rel=0.1)
+    assert found["samples_per_s"] < planned["samples_per_s"]
+    assert {64, 128} == {int(n) for n in found["limits"]["S3 refuses requests of checkpoints (503)"]["values"]}
+    assert "1,024 workers, 0.2 hours simulated" in done.said
+    assert (tmp_path / "scale.svg").stat().st_size > 1000
+
+
 def test_assumptions_are_called_so_and_a_missing_constant_is_named():
     done = well(command(*words_of(f"spfem plan {RECIPE} --assume h100 --workers 8 64 --per-worker 8", {RECIPE: TOY})))
     assert "assumed, not measured" in done.said

@@ -6,6 +6,7 @@ import fsspec
 import pytest
 
 from spfem_dist.errors import UnreachableStorage
+from spfem_dist.planning.imagined_s3 import imagined
 from spfem_dist.training.manifest import (
     CheckpointStore,
     DamagedCheckpoint,
@@ -92,6 +93,37 @@ def test_bytes_that_nobody_asked_for_are_not_read(written):
     rewrite(written, "net/shard_1", "x")
     with fetched(f"{written}/{NAME}", ["*shard_0"], {0}) as folder:
         assert (folder / "net" / "shard_0").exists()
+
+
+def test_many_workers_ask_no_more_for_each_of_them(tmp_path, monkeypatch):
+    def asked(workers):
+        with imagined() as s3:
+            store = CheckpointStore("s3://bucket/run")
+            put = []
+            for rank in range(workers):
+                s3.rounds = []
+                store.put(part(tmp_path, rank), NAME, rank, workers, {"attempt": "a"})
+                put.append(sum(map(len, s3.rounds)))
+            s3.rounds = []
+            with fetched(f"s3://bucket/run/{NAME}") as folder:
+                assert {file.name for file in folder.rglob("shard_*")} == {f"shard_{rank}" for rank in range(workers)}
+            return max(put), len(s3.rounds)
+
+    monkeypatch.setattr("spfem_dist.training.manifest._LISTED", 8)
+    few, many = asked(3), asked(12)
+    assert many == few  # requests of one worker's part, and rounds of requests, one after the other, to read all parts
+
+
+def test_a_manifest_that_is_missing_among_many_is_named(tmp_path):
+    with imagined() as s3:
+        for rank in range(3):
+            CheckpointStore("s3://bucket/run").put(part(tmp_path, rank), NAME, rank, 3, {"attempt": "a"})
+        s3.objects.pop(f"run/{NAME}/{manifest_name(1)}")
+        with (
+            pytest.raises(DamagedCheckpoint, match=r"manifest_rank_1\.json is missing"),
+            fetched(f"s3://bucket/run/{NAME}"),
+        ):
+            pass
 
 
 def test_parts_of_two_attempts_are_no_checkpoint(written):
