@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spfem_dist.planning.limits import Reached
 from spfem_dist.planning.predict import Prediction
@@ -66,7 +67,7 @@ def table_of_limits(found: Sequence[Reached]) -> Table:
     for workers in found[0].values:
         table.add_column(f"{workers:,}", justify="right", no_wrap=True)
     for row in found:
-        cells = [f"{'[red]' if v > row.limit.bound else ''}{_figure(v)}" for v in row.values.values()]
+        cells = [Text(_figure(v), style="red" if v > row.limit.bound else "") for v in row.values.values()]
         table.add_row(f"{row.limit.name}, {row.limit.unit}", _figure(row.limit.bound), *cells)
     return table
 
@@ -94,14 +95,14 @@ def show(console: Console, outcome: Outcome, planned: Prediction) -> None:
     """Print the simulated run beside the plan."""
     console.print(table_of(outcome, planned))
     if outcome.gave_up:
-        console.print(f"[red]the run ended: {outcome.gave_up}[/red]", highlight=False)
+        console.print(f"the run ended: {outcome.gave_up}", style="red")
 
 
 def show_limits(console: Console, found: Sequence[Reached], outcomes: dict[int, Outcome]) -> None:
     """Print every limit over the sizes, and in words what breaks first."""
     console.print(table_of_limits(found))
     for sentence in words(found, outcomes):
-        console.print(sentence, highlight=False)
+        console.print(sentence)
 
 
 def draw(file: Path, outcome: Outcome, found: Sequence[Reached]) -> None:

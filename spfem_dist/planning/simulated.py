@@ -70,7 +70,7 @@ def simulated(
     outcome = simulate(case, wish.hours, wish.lost)
     took = time.perf_counter() - began
     show_simulation.show(console, outcome, planned)
-    console.print(f"{outcome.hours:.1f} hours were simulated in {took:.1f} s", highlight=False)
+    console.print(f"{outcome.hours:.1f} hours were simulated in {took:.1f} s")
     steps = PROBED * run.checkpoint.every_steps
     outcomes = dict(limits.probed(case, wish.until, steps)) if wish.until else {}
     found = limits.reached(outcomes) if outcomes else []
