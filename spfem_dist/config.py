@@ -50,7 +50,7 @@ class Data(Section):
     size: Annotated[int, Field(ge=16, le=4096)] = Field(
         64, description="Side of the frames given to the networks, pixels; stored crops are resized to it."
     )
-    frames_per_recording: Annotated[int, Field(ge=2)] = Field(
+    frames_per_recording: Annotated[int, Field(ge=2, le=2**53)] = Field(
         6, description="Frames drawn from each recording of a sample."
     )
     speech_window: Annotated[int, Field(ge=1, le=1001)] = Field(

@@ -16,6 +16,8 @@ from spfem_dist.redact import redact
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+#: Characters of a message that a person reads.
+_LONGEST = 4000
 
 
 class UnreachableStorage(OSError):
@@ -39,6 +41,12 @@ def about(path: object, error: Exception) -> str:
     """What the error says, beginning with `path` where it does not name it."""
     said = str(error)
     return said if str(path) in said else f"{path}: {said}"
+
+
+def readable(error: object) -> str:
+    """What the error says, without passwords; of a message that repeats pages of somebody's file, beginning and end."""
+    said = redact(error)
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST * 3 // 4]} [...] {said[-_LONGEST // 4 :]}"
 
 
 def read_words(parse: Callable[[list[str]], T], words: Sequence[str]) -> T:
@@ -73,7 +81,7 @@ def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
             f"  {'.'.join(map(str, e['loc'])) or 'run'}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         ]
-        print(redact(f"{title}:\n" + "\n".join(lines)), file=sys.stderr)
+        print(readable(f"{title}:\n" + "\n".join(lines)), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
@@ -84,4 +92,4 @@ def errors_in_words(title: str = "bad configuration") -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         if os.environ.get("SPFEM_TRACEBACK"):
             raise
-        sys.exit(f"error: {redact(error)}\n(set SPFEM_TRACEBACK=1 to see where it came from)")
+        sys.exit(f"error: {readable(error)}\n(set SPFEM_TRACEBACK=1 to see where it came from)")

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from spfem_dist.rooms import KIND
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+#: The largest number that JSON, and whoever reads it, keeps as it is; torch and numpy count no further than 2**63.
+_LARGEST = 2**53
+Positive = Annotated[int, Field(ge=1, le=_LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=_LARGEST)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 #: A weight for each kind of prior.
 Guidance = dict[Annotated[str, StringConstraints(pattern=KIND)], Annotated[float, Field(ge=0.0)]]

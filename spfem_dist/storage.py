@@ -66,6 +66,11 @@ def open_filesystem(location: str) -> tuple[Any, str]:
                 f"{redact(location)} is no storage that is known here ({error}): give s3://bucket/prefix or a folder"
             ) from None
         return fs, path.rstrip("/") or "/"
+    if "@" in location.split("/")[2]:
+        raise ValueError(
+            f"{redact(location)}: an address of S3 holds no user and no password: give s3://bucket/prefix, and AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY in the environment"
+        )
     from spfem_dist.s3 import PatientS3  # a second to import, which a run on local folders need not spend
 
     fs = PatientS3(

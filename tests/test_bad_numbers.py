@@ -35,6 +35,11 @@ def test_a_gap_that_no_recording_has_is_refused_and_not_trained_on_nothing(whole
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("flag", ["--data.frames-per-recording", "--seed", "--ccrl.steps"])
+def test_a_number_that_nothing_counts_to_is_refused(flag, whole, tmp_path):
+    refused(train(whole, tmp_path, flag, "1" * 40), "less than or equal to", code=2)
+
+
 @pytest.mark.parametrize("size", ["1", "15", "100000"])
 def test_frames_of_a_side_that_no_network_takes_are_refused(size, whole, tmp_path):
     refused(train(whole, tmp_path, "--data.size", size), "run.data", "size", "equal to", code=2)
@@ -46,6 +51,13 @@ def test_shards_whose_features_are_not_the_indexs_are_named(whole, tmp_path):
     (shards / "index.json").write_text(json.dumps(index | {"feature_dim": 80}))
     with pytest.raises(DamagedShard, match="has 160 speech features a frame where the index says 80"):
         ShardReader(str(shards)).read(0, 0)
+
+
+def test_a_generator_of_other_landmarks_than_the_shards_is_named(whole, tmp_path):
+    words = ["python", "recipes/cdrl_stage2.py", "--local", "--data.shards", whole, "--data.split", "none"]
+    words += ["--data.size", "64", "--tracking.uri", "", "--checkpoint.storage", tmp_path, "--pretrained", "shipped"]
+    words += ["--pretraining.enabled", "False", "--ned.renderer", "residual"]
+    refused(command(*words), "knows landmarks in the order mesh478", "have ibug68")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +98,12 @@ def test_an_endpoint_never_shows_its_password(monkeypatch):
     with pytest.raises(ValueError, match="AWS_ENDPOINT_URL") as error:
         open_filesystem("s3://bucket/runs")
     assert "sesame" not in str(error.value)
+
+
+def test_an_address_of_s3_with_a_password_is_refused_and_does_not_show_it():
+    with pytest.raises(ValueError, match="holds no user and no password") as error:
+        open_filesystem("s3://me:se%2Fsame@bucket/runs")
+    assert "same" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +153,10 @@ def test_landmarks_that_claim_more_than_there_is_are_refused_without_allocating_
     with bomb.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**10, 478, 2)})
     with pytest.raises(EditError, match=r"bomb.npy: no landmarks can be read"):
+        read_landmarks(bomb)
+    with bomb.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**62, 68, 2)})
+    with pytest.raises(EditError, match=r"bomb.npy: no landmarks can be read"):  # more than can be counted
         read_landmarks(bomb)
     with bomb.open("r+b") as file:  # a file with a hole of the size that it claims
         file.truncate(128 + 10**7 * 68 * 2)

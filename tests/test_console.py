@@ -68,6 +68,14 @@ def test_an_error_shows_no_password(capsys):
     assert "sa:me" not in end.value.code
 
 
+def test_an_error_that_repeats_a_file_is_cut():
+    with pytest.raises(SystemExit) as end, errors_in_words():
+        raise ValueError(f"index.json holds {'x' * 100_000}: write it again")
+    assert len(end.value.code) < 5000
+    assert "index.json holds" in end.value.code
+    assert "write it again" in end.value.code
+
+
 @pytest.mark.parametrize(
     "words",
     [

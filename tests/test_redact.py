@@ -22,6 +22,7 @@ from spfem_dist.redact import redact, redact_settings, without_credentials
         'https://me:"sesame@host/',
         "https://:sesame@host/",
         "redis://me@home.org:x/sesame@host/0",
+        "s3://me:x sesame@host:port/x",
         "postgresql:/me:x/sesame@host",
         "https://sesame@host",
         "mssql://host/db?user=me&password=sesame",

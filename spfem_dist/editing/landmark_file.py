@@ -24,7 +24,7 @@ def read_landmarks(path: Path) -> np.ndarray:
         points = np.load(
             path, mmap_mode="r", allow_pickle=False
         )  # a header may claim more than there is, or memory holds
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, OverflowError, ValueError, EOFError) as error:
         raise EditError(f"{path}: no landmarks can be read ({error}); write them with numpy.save") from error
     if (
         not isinstance(points, np.ndarray)

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from spfem_dist.config import GuidedRun, Run
+from spfem_dist.generators.face.topology import topology
 from spfem_dist.generators.load import PRETRAINING, SHIPPED, SHIPPED_FOLDER, local_copy
 from spfem_dist.job_settings import Guidance, JobSettings
 from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
-from spfem_dist.saved import CONFIG, read_config
+from spfem_dist.saved import CONFIG, misfit, read_config
 from spfem_dist.storage import open_filesystem
+from spfem_dist.streaming.reader import ShardReader
 
 #: A prior whose gradient is shorter than this at every held-out edit wants nothing of them: its share stays its weight.
 LEAST = 1e-6
@@ -84,11 +86,20 @@ def check_pretraining(
             config = read_config(folder, "generator")
         if config["kind"] != settings.kind:
             raise ValueError(f"--pretrained {run.pretrained} is a {config['kind']}: give a run of this recipe")
-        check_agreement(name, settings, config["settings"], run.pretrained, fields)
-        if (size := config["size"]) != run.data.size:
+        try:
+            built, size, order = dict(config["settings"]), int(config["size"]), str(config["topology"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise misfit(run.pretrained, "generator", error) from None
+        check_agreement(name, settings, built, run.pretrained, fields)
+        if size != run.data.size:
             raise ValueError(
                 f"--pretrained {run.pretrained} was trained on faces of {size} pixels, data.size is {run.data.size}: give --data.size "
                 f"{size}, or another pre-training"
+            )
+        if order != (given := topology(ShardReader.of(run.data).index.landmarks).name):
+            raise ValueError(
+                f"--pretrained {run.pretrained} knows landmarks in the order {order}, and the shards in {run.data.shards} have {given}: "
+                "give shards or a pre-training with the other's, or train without --pretrained"
             )
     elif own is not None:
         check_agreement(name, settings, own.model_dump(), "this run", fields)

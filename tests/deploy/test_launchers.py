@@ -1,5 +1,6 @@
 """Clusters without Kubernetes: what Ray's launcher reads, and the Slurm script down to its `ray start`."""
 
+import json
 import os
 import re
 import signal
@@ -61,6 +62,48 @@ def test_the_head_trains_nothing_and_workers_are_spot(name):
     assert nodes["head"]["resources"] == {"CPU": 0}
     assert "spot" in yaml.safe_dump(nodes["gpu"]["node_config"]).lower()
     assert config["provider"]["cache_stopped_nodes"] is False
+
+
+#: What Ray's provider calls on the head, by the name of the call, and the action that lets it.
+CALLS = {
+    "create_instances": "ec2:RunInstances",
+    "create_tags": "ec2:CreateTags",
+    "instances.filter": "ec2:DescribeInstances",
+    "start_instances": "ec2:StartInstances",
+    "stop_instances": "ec2:StopInstances",
+    "terminate_instances": "ec2:TerminateInstances",
+    "describe_instance_types": "ec2:DescribeInstanceTypes",
+}
+
+
+def actions(name: str) -> dict[str, list[dict]]:
+    """Action -> the statements of a policy that allow it."""
+    found: dict[str, list[dict]] = {}
+    for statement in json.loads((ROOT / "cluster" / "aws" / name).read_text())["Statement"]:
+        assert statement["Effect"] == "Allow"
+        named = statement["Action"]
+        for action in [named] if isinstance(named, str) else named:
+            found.setdefault(action, []).append(statement)
+    return found
+
+
+def test_the_head_on_aws_may_launch_nodes_and_a_worker_may_not():
+    from ray.autoscaler._private import aws
+
+    provider = (Path(aws.__file__).parent / "node_provider.py").read_text()
+    head, bucket = actions("head-policy.json"), actions("bucket-policy.json")
+    missed = [action for call, action in CALLS.items() if call in provider and action not in head]
+    assert missed == []
+    assert sum(call in provider for call in CALLS) >= 6, "the provider calls other things now: look again"
+    assert not [action for action in bucket if not action.startswith("s3:")]
+    assert not [action for action in {**head, **bucket} if action.endswith("*")]
+    for action in ("ec2:TerminateInstances", "ec2:StopInstances"):  # of this cluster's machines alone
+        assert all("ray-cluster-name" in json.dumps(s["Condition"]) for s in head[action])
+    assert [s["Resource"] for s in head["iam:PassRole"]] == ["arn:aws:iam::ACCOUNT:role/spfem-worker"]
+    types = launcher("aws")["available_node_types"]
+    profiles = {name: kind["node_config"]["IamInstanceProfile"]["Arn"].split("/")[-1] for name, kind in types.items()}
+    assert profiles == {"head": "spfem-head", "gpu": "spfem-worker"}
+    assert f'"{launcher("aws")["cluster_name"]}"' in json.dumps(head["ec2:StopInstances"])
 
 
 def test_the_slurm_script_passes_the_linter():

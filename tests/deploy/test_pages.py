@@ -9,7 +9,21 @@ import pytest
 from documented import ROOT, blocks, commands_in, documented
 
 PAGES = sorted((ROOT / "docs" / "deploy").glob("*.md"))
-PROGRAMS = {"cp", "docker", "helm", "kind", "kubectl", "pip", "python", "ray", "export", "sbatch", "squeue", "tail"}
+PROGRAMS = {
+    "aws",
+    "cp",
+    "docker",
+    "helm",
+    "kind",
+    "kubectl",
+    "pip",
+    "python",
+    "ray",
+    "export",
+    "sbatch",
+    "squeue",
+    "tail",
+}
 
 
 def console(page) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import random
 import shutil
+import tarfile
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ RECIPES = (
 #: Files by names that people and machines give.
 FILM_NAMES = [
     "t[red]x.mp4",
-    "[/].mp4",
+    "[x.mp4",
     "a b.mp4",
     "-x.mp4",
     "é.mov",
@@ -459,7 +460,7 @@ def _shards(making: _Making) -> list[str]:
         if all(path.is_file() for path in folder.iterdir()) and (folder / "index.json").exists():
             try:
                 spoil_shards(chance, folder)
-            except (KeyError, TypeError, ValueError, AttributeError, OSError):
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, tarfile.TarError):
                 spoil(chance, chance.choice([path for path in folder.iterdir() if path.is_file()]))
     recipe, more = chance.choice([("cdrl_stage1", STAGE1), ("cdrl_stage1", STAGE1), ("cdrl_stage2", STAGE2)])
     words = [
@@ -502,7 +503,7 @@ def _films(making: _Making) -> list[str]:
         name = chance.choice(FILM_NAMES)
         try:
             film = film.rename(film.with_name(name))
-        except OSError:  # longer than this file system takes
+        except (OSError, ValueError):  # longer than this file system takes
             film = film.rename(film.with_name("[red].mp4"))
     if chance.random() < 0.7:
         film.write_bytes(damaged(chance, film.read_bytes()))

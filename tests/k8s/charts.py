@@ -89,8 +89,10 @@ def pods(objects: list[Values]) -> dict[str, Values]:
     for item in objects:
         if item["kind"] == "Pod":
             found["test"] = item
-        elif item["kind"] in ("Deployment", "StatefulSet"):
+        elif item["kind"] in ("Deployment", "StatefulSet") or item["kind"] == "Job":
             found[item["metadata"]["name"]] = item["spec"]["template"]
+        elif item["kind"] == "CronJob":
+            found[item["metadata"]["name"]] = item["spec"]["jobTemplate"]["spec"]["template"]
         elif item["kind"] == "RayJob" and "submitterPodTemplate" in item["spec"]:
             found["submitter"] = item["spec"]["submitterPodTemplate"]
     spec = cluster(objects)

@@ -31,6 +31,8 @@ from spfem_dist.training.launch import parse
 
 PRESET = pytest.mark.parametrize("name", sorted(PRESETS))
 CANARY = "canary-7f3a"
+#: Containers that EVERYTHING adds.
+GIVEN = {"first", "beside"}
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------
@@ -121,6 +123,8 @@ def test_every_container_runs_as_a_user_on_a_root_that_it_cannot_write(values, m
             assert security["allowPrivilegeEscalation"] is False
             assert security["readOnlyRootFilesystem"] is True
             assert security["capabilities"]["drop"] == ["ALL"]
+            if container["name"] in GIVEN:  # what a user's own container writes is the user's to say
+                continue
             written = {mount["mountPath"] for mount in container["volumeMounts"]}
             assert "/tmp" in written
             home = environment(container).get("HOME", "/tmp")
@@ -153,6 +157,7 @@ def test_secrets_are_only_referred_to():
             "storage": {"s3": {"existingSecret": CANARY}},
             "ray": {"auth": {"existingSecret": CANARY}, "envFromSecrets": [CANARY]},
             "mlflow": {"database": {"cidrs": ["10.0.0.0/8"]}},
+            "postgresql": {"backup": {"enabled": False}},
         },
     )
     places: list[str] = []
@@ -180,7 +185,7 @@ def test_secrets_are_only_referred_to():
 
 def test_the_databases_password_is_in_its_secret_alone():
     objects = rendered({"mode": "RayJob"})
-    secret = one(objects, "Secret")
+    secret = one(objects, "Secret", "-postgresql")
     password = yaml.safe_dump(secret["data"]["password"]).strip()
     assert len(password) >= 32
     rest = json.dumps([item for item in objects if item is not secret])
@@ -216,11 +221,14 @@ def test_ray_asks_for_a_token_unless_told_not_to():
 def test_s3_is_reached_by_the_pods_identity_or_by_a_secret():
     annotations = {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/spfem"}
     objects = rendered({"serviceAccount": {"annotations": annotations}})
-    account = one(objects, "ServiceAccount")
+    account = one(objects, "ServiceAccount", "demo-spfem")
     assert account["metadata"]["annotations"] == annotations
+    server = one(objects, "ServiceAccount", "demo-spfem-mlflow")
+    assert "annotations" not in server["metadata"], "MLflow has a role of its own, or none"
     for name in ("head", "worker-gpu", "demo-spfem-mlflow", "test"):
         pod = pods(objects)[name]
-        assert pod["spec"]["serviceAccountName"] == account["metadata"]["name"]
+        owner = server if name == "demo-spfem-mlflow" else account
+        assert pod["spec"]["serviceAccountName"] == owner["metadata"]["name"]
         assert "AWS_ACCESS_KEY_ID" not in environment(pod["spec"]["containers"][0])
     keys = pods(rendered({"storage": {"s3": {"existingSecret": "keys", "endpoint": "http://store:9000"}}}))
     for name in ("head", "worker-gpu", "demo-spfem-mlflow"):
@@ -298,9 +306,9 @@ def test_the_page_behind_an_ingress_may_change_what_it_shows(secret, scheme):
     from mlflow.server.security_utils import should_block_cors_request
 
     ingress = {"enabled": True, "host": "mlflow.example.com", "className": "nginx", "tlsSecret": secret}
-    origins = mlflow_option(
-        {"mlflow": {"ingress": ingress, "allowedOrigins": ["https://lab.example.org"]}}, "cors-allowed-origins"
-    )
+    values = {"mlflow": {"ingress": ingress, "allowedOrigins": ["https://lab.example.org"]}}
+    values["networkPolicy"] = {"mlflowFrom": [{"namespaceSelector": {}}]}
+    origins = mlflow_option(values, "cors-allowed-origins")
     blocked = [
         should_block_cors_request(origin, "POST", origins)
         for origin in (f"{scheme}://mlflow.example.com", "https://lab.example.org", "https://elsewhere.example.com")
@@ -330,7 +338,13 @@ def test_an_image_that_was_loaded_by_hand_says_nothing_of_the_others():
         for pod in found.values()
         for container in pod["spec"]["containers"] + pod["spec"].get("initContainers", [])
     }
-    assert policies == {"spfem": "Never", "mlflow": "IfNotPresent", "postgres": "IfNotPresent"}
+    assert policies == {
+        "spfem": "Never",
+        "mlflow": "IfNotPresent",
+        "postgres": "IfNotPresent",
+        "minio": "IfNotPresent",
+        "mc": "IfNotPresent",
+    }
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -354,7 +368,7 @@ def entrypoint(**job: object) -> list[str]:
 
 @PRESET
 def test_the_entrypoint_of_a_preset_is_understood_by_its_recipe(name):
-    values = preset(name)
+    values = merged(preset(name), {"mode": "RayJob"})
     [ray] = of_kind(rendered(values), "RayJob")
     words = shlex.split(ray["spec"]["entrypoint"])
     assert words[:2] == ["python", "/app/recipes/cdrl_stage1.py"]

@@ -13,17 +13,60 @@ import yaml
 from charts import CHART, CRDS, LOADER, MODES, PRESETS, ROOT, chart, merged, notes, of_kind, preset, rendered
 
 KUBERNETES = "1.34.0"
-CUSTOM = {"RayCluster", "RayJob", "PodMonitor", "ServiceMonitor"}
+CUSTOM = {"RayCluster", "RayJob", "PodMonitor", "ServiceMonitor", "PodMonitoring", "Gateway", "HTTPRoute"}
+#: A pod's values, all of them.
+POD = {
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}}
+            ]
+        }
+    },
+    "priorityClassName": "high",
+    "labels": {"team": "faces"},
+    "annotations": {"example.com/note": "a note"},
+    "env": {"TZ": "UTC", "LEVEL": 3},
+    "envFromSecrets": ["more-env"],
+    "extraVolumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}],
+    "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],
+    "initContainers": [{"name": "first", "image": "registry/first:1", "command": ["true"]}],
+    "sidecars": [{"name": "beside", "image": "registry/beside:1", "resources": {"limits": {"cpu": "100m"}}}],
+}
+#: What `helm test` runs has neither.
+TEST_POD = {key: value for key, value in POD.items() if key not in ("initContainers", "sidecars")}
+FROM = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}]
 #: What no preset turns on.
 EVERYTHING = {
-    "monitoring": {"enabled": True, "grafanaHost": "http://grafana:3000", "prometheusHost": "http://prometheus:9090"},
+    "monitoring": {
+        "enabled": True,
+        "always": True,
+        "grafanaHost": "http://grafana:3000",
+        "prometheusHost": "http://prometheus:9090",
+    },
     "mlflow": {
         "metrics": True,
         "auth": {"enabled": True, "existingSecret": "users"},
         "clientSecret": "mlflow-user",
         "ingress": {"enabled": True, "host": "mlflow.example.com", "className": "nginx", "tlsSecret": "cert"},
+        "route": {"enabled": True, "host": "mlflow.example.com"},
+        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/mlflow"}},
         "allowedHosts": ["mlflow.example.com"],
+        "args": ["--gunicorn-opts=--timeout 60"],
+        **POD,
     },
+    "job": {"submitter": POD},
+    "postgresql": {
+        "backup": {"enabled": True, "storageClassName": "backups"},
+        "args": ["-c", "shared_buffers=256MB"],
+        **POD,
+    },
+    "minio": {"enabled": True, "args": ["--quiet"], **POD},
+    "tests": TEST_POD,
+    "gateway": {"enabled": True, "className": "istio", "tlsSecret": "cert", "annotations": {"a.example/b": "c"}},
+    "certificates": {"configMap": "authorities"},
     "scheduling": {"gang": "volcano", "queue": "gpu", "priorityClass": "high"},
     "networkPolicy": {
         "dashboardFrom": [{"namespaceSelector": {"matchLabels": {"team": "faces"}}}],
@@ -33,18 +76,32 @@ EVERYTHING = {
     "image": {"pullSecrets": ["registry"]},
     "ray": {
         "auth": {"existingSecret": "ray-token"},
+        "upgradeStrategy": "Recreate",
+        "gcs": {
+            **{"redis": "redis:6379", "existingSecret": "redis", "usernameKey": "user", "namespace": "faces"},
+            "cidrs": ["10.2.0.0/16"],
+        },
+        "dashboard": {
+            "ingress": {"enabled": True, "host": "ray.example.com", "className": "nginx", "tlsSecret": "cert"},
+            "route": {
+                "enabled": True,
+                "host": "ray.example.com",
+                "parentRefs": [{"name": "shared", "namespace": "edge"}],
+            },
+        },
+        "head": {**POD, "startParams": {"dashboard-grpc-port": "8266"}},
         "env": {"NCCL_NSOCKS_PERTHREAD": 4},
         "envFromSecrets": ["more"],
-        "extraVolumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}],
-        "extraVolumeMounts": [{"name": "weights", "mountPath": "/weights", "readOnly": True}],
+        "extraVolumes": [{"name": "books", "persistentVolumeClaim": {"claimName": "books"}}],
+        "extraVolumeMounts": [{"name": "books", "mountPath": "/books", "readOnly": True}],
         "workerDefaults": {
             "rayLabels": {"zone": "a"},
             "spreadOver": "kubernetes.io/hostname",
             "packInto": "topology.kubernetes.io/zone",
             "runtimeClassName": "nvidia",
-            "priorityClassName": "high",
-            "labels": {"team": "faces"},
-            "annotations": {"example.com/note": "a note"},
+            "scratchClass": "local-nvme",
+            "startParams": {"resources": '{"nvme": 1}'},
+            **POD,
         },
     },
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}],
@@ -83,6 +140,7 @@ def test_core_objects_are_valid_to_the_letter():
             kinds.add(item["kind"])
             kubernetes_validate.validate(item, KUBERNETES, strict=True)
     assert {"Deployment", "StatefulSet", "NetworkPolicy", "PodDisruptionBudget", "Pod", "Secret", "Ingress"} <= kinds
+    assert {"CronJob", "Job", "ServiceAccount", "PersistentVolumeClaim"} <= kinds
     broken = copy.deepcopy(next(item for item in everything.values() if item["kind"] == "Deployment"))
     broken["spec"]["replica"] = 1
     with pytest.raises(kubernetes_validate.ValidationError, match="replica"):

@@ -5,6 +5,7 @@ import pytest
 from charts import dotted, merged, rendered
 
 S3 = {"storage": {"shards": "s3://bucket/mead", "runs": "s3://bucket/runs"}}
+OPEN = {"networkPolicy": {"dashboardFrom": [{"namespaceSelector": {}}]}}
 GROUP = {"name": "gpu", "replicas": 2, "gpus": 1}
 
 
@@ -86,7 +87,92 @@ WRONG = [
     ({"job": {"shutdownAfterFinished": False, "suspend": True}}, "shutdownAfterFinished"),
     ({"postgresql": {"enabled": False}}, "postgresql.enabled"),
     ({"mlflow": {"replicas": 2, "artifacts": ""}}, "mlflow.replicas"),
-    ({"mlflow": {"auth": {"enabled": True}}}, "mlflow.auth.existingSecret"),
+    # pods
+    (dotted("mlflow.env", {"MY_TOKEN": "abc"}), "mlflow.env.MY_TOKEN"),
+    (dotted("postgresql.env", {"X": "http://user:word@host"}), "postgresql.env.X"),
+    (dotted("job.submitter.env", {"AWS_SECRET_ACCESS_KEY": "x"}), "job.submitter.env"),
+    (dotted("ray.head.env", {"1BAD": "x"}), "env"),
+    (groups(env={"API_TOKEN": "x"}), "ray.workerGroups[gpu].env.API_TOKEN"),
+    (groups(sidecar=[]), "sidecar"),
+    (groups(sidecars=[{"name": "beside"}]), "image"),
+    (groups(sidecars=[{"name": "b", "image": "x", "securityContext": {"privileged": True}}]), "sidecars[b]"),
+    (
+        dotted("mlflow.sidecars", [{"name": "b", "image": "x", "securityContext": {"runAsUser": 0}}]),
+        "mlflow.sidecars[b]",
+    ),
+    (
+        dotted(
+            "ray.head.initContainers",
+            [{"name": "b", "image": "x", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}],
+        ),
+        "ray.head.initContainers[b]",
+    ),
+    (groups(extraVolumes=[{"name": "d", "hostPath": {"path": "/mnt"}}]), "extraVolumes[d]"),
+    (groups(extraVolumeMounts=[{"name": "d"}]), "mountPath"),
+    (dotted("mlflow.labels", {"spfem/component": "head"}), "mlflow.labels.spfem/component"),
+    (dotted("postgresql.tolerations", [{"operator": "Is"}]), "operator"),
+    (groups(scratchClass="Local NVMe"), "scratchClass"),
+    (dotted("mlflow.serviceAccount.role", "x"), "role"),
+    # what is reached from outside, and Ray's state
+    (dotted("mlflow.route.enabled", True), "mlflow.route.host"),
+    (dotted("mlflow.route", {"enabled": True, "host": "m.example.com"}), "networkPolicy.mlflowFrom"),
+    (
+        merged(
+            dotted("mlflow.route", {"enabled": True, "host": "m.example.com"}), dotted("networkPolicy.enabled", False)
+        ),
+        "mlflow.route.parentRefs",
+    ),
+    (dotted("ray.dashboard.ingress.enabled", True), "ray.dashboard.ingress.host"),
+    (
+        merged(dotted("ray.dashboard.ingress", {"enabled": True, "host": "r.example.com"}), OPEN),
+        "ray.dashboard.ingress.tlsSecret",
+    ),
+    (
+        merged(
+            dotted("ray.dashboard.ingress", {"enabled": True, "host": "r.example.com", "tlsSecret": "c"}),
+            OPEN,
+            dotted("ray.auth.mode", "disabled"),
+        ),
+        "ray.auth.mode",
+    ),
+    (dotted("ray.dashboard.route", {"enabled": True, "host": "r.example.com"}), "networkPolicy.dashboardFrom"),
+    ({"gateway": {"enabled": True}}, "gateway.className"),
+    ({"gateway": {"enabled": True, "className": "istio"}}, "gateway.tlsSecret"),
+    ({"gateway": {"enabled": True, "className": "istio", "tlsSecret": "c"}}, "mlflow.route.enabled"),
+    (dotted("ray.gcs.redis", "redis"), "redis"),
+    (dotted("ray.gcs.redis", "redis:6379"), "ray.gcs.cidrs"),
+    (merged(dotted("ray.gcs.usernameKey", "user")), "ray.gcs.usernameKey"),
+    (dotted("ray.upgradeStrategy", "Rolling"), "upgradeStrategy"),
+    # storage, backups, certificates, images, monitors
+    (merged({"minio": {"enabled": True}}, dotted("storage.s3.endpoint", "http://store:9000")), "storage.s3.endpoint"),
+    (
+        {
+            "minio": {"enabled": True},
+            "storage": {"runs": "runs", "shards": "shards", "volume": {"enabled": True}},
+            "mlflow": {"artifacts": ""},
+        },
+        "minio.enabled",
+    ),
+    (
+        merged(
+            {"postgresql": {"backup": {"enabled": True}}},
+            {"mlflow": {"database": {"existingSecret": "db", "cidrs": ["10.0.0.0/8"]}}},
+        ),
+        "postgresql.backup",
+    ),
+    (dotted("postgresql.backup.schedule", "daily"), "schedule"),
+    (dotted("postgresql.backup.keep", 0), "keep"),
+    ({"certificates": {"configMap": "a", "secret": "b"}}, "certificates.configMap"),
+    (dotted("security.requireDigests", True), "image.digest"),
+    (
+        merged(dotted("security.requireDigests", True), dotted("image.digest", f"sha256:{'a' * 64}")),
+        "mlflow.image.digest",
+    ),
+    (dotted("monitoring.operator", "datadog"), "operator"),
+    (
+        {"monitoring": {"enabled": True, "operator": "google"}, "mlflow": {"metrics": True}},
+        "mlflow.metrics",
+    ),
     ({"mlflow": {"ingress": {"enabled": True}}}, "mlflow.ingress.host"),
 ]
 
@@ -101,5 +187,5 @@ def test_a_wrong_value_is_refused_by_name(values, named):
 
 
 def test_enough_kinds_of_mistakes_are_tried():
-    assert len(WRONG) >= 25
+    assert len(WRONG) >= 80
     rendered(S3)  # and what they are changes of is right

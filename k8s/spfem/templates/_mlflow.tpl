@@ -16,6 +16,8 @@
 - {name: MLFLOW_AUTH_CONFIG_PATH, value: /scratch/basic_auth.ini}
 {{- end }}
 {{- include "spfem.s3Env" . }}
+{{- include "spfem.caEnv" . }}
+{{- include "spfem.envOf" .Values.mlflow.env }}
 {{- end }}
 
 {{- define "spfem.mlflowContainer" -}}
@@ -29,4 +31,6 @@ volumeMounts:
   {{- if not (hasPrefix "s3://" .Values.mlflow.artifacts) }}
   - {name: artifacts, mountPath: /artifacts}
   {{- end }}
+  {{- include "spfem.caMount" . | nindent 2 }}
+  {{- with .Values.mlflow.extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}

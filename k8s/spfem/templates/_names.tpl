@@ -29,6 +29,23 @@ helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version }}
 {{- end -}}
 {{- end }}
 
+{{- define "spfem.mlflowAccount" -}}
+{{- with .Values.mlflow.serviceAccount -}}
+{{- default (ternary (printf "%s-mlflow" (include "spfem.fullname" $)) "default" .create) .name -}}
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with MLflow's first user. */}}
+{{- define "spfem.mlflowSecret" -}}
+{{- default (printf "%s-mlflow-auth" (include "spfem.fullname" .)) .Values.mlflow.auth.existingSecret -}}
+{{- end }}
+
+{{/* The value of a Secret's key: what it is since the first install, or a new one. (dict "context" $ "secret" name "key" k "new" value) */}}
+{{- define "spfem.kept" -}}
+{{- $old := lookup "v1" "Secret" .context.Release.Namespace .secret -}}
+{{- if and $old (hasKey $old.data .key) }}{{ get $old.data .key }}{{ else }}{{ .new | b64enc }}{{ end -}}
+{{- end }}
+
 {{/* repository:tag, or repository@digest. */}}
 {{- define "spfem.imageOf" -}}
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ .tag }}{{- end -}}
@@ -80,6 +97,17 @@ runAsNonRoot: true
 runAsUser: {{ .Values.security.runAsUser }}
 runAsGroup: {{ .Values.security.runAsUser }}
 fsGroup: {{ .Values.security.fsGroup }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* 999 is the image's postgres. */}}
+{{- define "spfem.postgresSecurity" -}}
+runAsNonRoot: true
+runAsUser: 999
+runAsGroup: 999
+fsGroup: 999
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault

@@ -13,6 +13,13 @@ matchExpressions:
 
 {{/* Rules to S3 and to what hands out identities. The metadata service, which gives a node's own credentials, is never in the first. */}}
 {{- define "spfem.storageEgress" -}}
+{{- if .Values.minio.enabled }}
+- to:
+    - podSelector:
+        matchLabels: {{- include "spfem.selector" (dict "context" . "component" "minio") | nindent 10 }}
+  ports:
+    - {port: 9000, protocol: TCP}
+{{- end }}
 - to:
     {{- range .Values.networkPolicy.storage.cidrs }}
     - ipBlock: {{ include "spfem.outside" . }}

@@ -26,24 +26,34 @@
 {{- end }}
 
 {{/* S3 as s3fs, boto3 and MLflow read it; credentials only by reference. */}}
+{{- define "spfem.s3Endpoint" -}}
+{{- if .Values.minio.enabled }}http://{{ include "spfem.fullname" . }}-minio.{{ .Release.Namespace }}.svc:9000{{ else }}{{ .Values.storage.s3.endpoint }}{{ end -}}
+{{- end }}
+
+{{- define "spfem.s3Secret" -}}
+{{- default (ternary (printf "%s-minio" (include "spfem.fullname" .)) "" .Values.minio.enabled) .Values.storage.s3.existingSecret -}}
+{{- end }}
+
 {{- define "spfem.s3Env" -}}
+{{- $secret := include "spfem.s3Secret" . }}
+{{- $region := default (ternary "us-east-1" "" .Values.minio.enabled) .Values.storage.s3.region }}
 {{- with .Values.storage.s3 }}
-{{- with .endpoint }}
+{{- with include "spfem.s3Endpoint" $ }}
 - {name: AWS_ENDPOINT_URL_S3, value: {{ . | quote }}}
 - {name: MLFLOW_S3_ENDPOINT_URL, value: {{ . | quote }}}
 # Other stores do not know the checksums that AWS's clients send unasked.
 - {name: AWS_REQUEST_CHECKSUM_CALCULATION, value: when_required}
 - {name: AWS_RESPONSE_CHECKSUM_VALIDATION, value: when_required}
 {{- end }}
-{{- with .region }}
+{{- with $region }}
 - {name: AWS_REGION, value: {{ . | quote }}}
 - {name: AWS_DEFAULT_REGION, value: {{ . | quote }}}
 {{- end }}
-{{- if .existingSecret }}
+{{- if $secret }}
 - name: AWS_ACCESS_KEY_ID
-  valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: {{ .accessKeyIdKey }}}}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .accessKeyIdKey }}}}
 - name: AWS_SECRET_ACCESS_KEY
-  valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: {{ .secretAccessKeyKey }}}}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .secretAccessKeyKey }}}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -79,7 +89,9 @@
 {{- with include "spfem.mlflowUri" .context }}
 - {name: MLFLOW_TRACKING_URI, value: {{ . | quote }}}
 {{- end }}
+{{- include "spfem.mlflowLogin" .context }}
 {{- include "spfem.s3Env" .context }}
+{{- include "spfem.caEnv" .context }}
 {{- range $name, $value := include "spfem.fabricEnv" .context | fromYaml }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
@@ -94,9 +106,7 @@
 - {name: RAY_PROMETHEUS_HOST, value: {{ . | quote }}}
 {{- end }}
 {{- end }}
-{{- range $name, $value := $values.ray.env }}
-- {name: {{ $name }}, value: {{ $value | quote }}}
-{{- end }}
+{{- include "spfem.envOf" (merge (deepCopy .node.env) $values.ray.env) }}
 {{- end }}
 
 {{/* Ports that would be random are named, so that a network policy can list them. */}}
@@ -116,13 +126,7 @@ max-worker-port: "19999"
 {{- $values := .context.Values -}}
 {{- $node := .node -}}
 {{- $fabric := and (gt (int .gpus) 0) (ne $values.fabric.preset "tcp") -}}
-metadata:
-  labels:
-    {{- include "spfem.labels" (dict "context" .context "component" .component) | nindent 4 }}
-    {{- with $node.labels }}{{ toYaml . | nindent 4 }}{{ end }}
-  {{- with $node.annotations }}
-  annotations: {{- toYaml . | nindent 4 }}
-  {{- end }}
+metadata: {{- include "spfem.podMetadata" (dict "context" .context "component" .component "pod" $node) | nindent 2 }}
 spec:
   serviceAccountName: {{ include "spfem.serviceAccount" .context }}
   # Only the autoscaler asks the API server for anything.
@@ -131,26 +135,15 @@ spec:
   terminationGracePeriodSeconds: {{ $values.ray.terminationGraceSeconds }}
   securityContext: {{- include "spfem.podSecurity" .context | nindent 4 }}
   {{- include "spfem.pullSecrets" .context | nindent 2 }}
-  {{- with $node.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
   {{- with $node.runtimeClassName }}
   runtimeClassName: {{ . }}
-  {{- end }}
-  {{- with $node.nodeSelector }}
-  nodeSelector: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $node.tolerations }}
-  tolerations: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- $affinity := deepCopy (default dict $node.affinity) }}
   {{- if $node.packInto }}
   {{- $near := dict "weight" 100 "podAffinityTerm" (dict "topologyKey" $node.packInto "labelSelector" (dict "matchLabels" (include "spfem.selector" (dict "context" .context "component" .component) | fromYaml))) }}
   {{- $affinity = merge $affinity (dict "podAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list $near))) }}
   {{- end }}
-  {{- with $affinity }}
-  affinity: {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "spfem.scheduled" (merge (dict "affinity" $affinity) (omit $node "affinity")) | trim | nindent 2 }}
   {{- with $node.spreadOver }}
   topologySpreadConstraints:
     - maxSkew: 1
@@ -158,6 +151,9 @@ spec:
       whenUnsatisfiable: ScheduleAnyway
       labelSelector:
         matchLabels: {{- include "spfem.selector" (dict "context" $.context "component" $.component) | nindent 10 }}
+  {{- end }}
+  {{- with $node.initContainers }}
+  initContainers: {{- include "spfem.containers" (dict "context" $.context "containers" .) | nindent 4 }}
   {{- end }}
   containers:
     - name: ray-{{ .component }}
@@ -168,7 +164,9 @@ spec:
         {{- include "spfem.containerSecurity" .context | nindent 8 }}
       resources:
         {{- $memory := include "spfem.podMemory" $node }}
-        {{- $amount := dict "cpu" (toString $node.cpu) "memory" $memory "ephemeral-storage" $node.scratch }}
+        {{- /* What lies on a disk of its own is not the node's to count. */}}
+        {{- $own := and (eq .component "worker") (not (empty $node.scratchClass)) }}
+        {{- $amount := dict "cpu" (toString $node.cpu) "memory" $memory "ephemeral-storage" (ternary "10Gi" $node.scratch $own) }}
         {{- if gt (int .gpus) 0 }}
         {{- $_ := set $amount $node.gpuResource (toString .gpus) }}
         {{- range $name, $count := $values.fabric.resources }}{{ $_ := set $amount $name (toString $count) }}{{ end }}
@@ -185,15 +183,7 @@ spec:
         {{- end }}
         - {name: metrics, containerPort: 8080}
       env: {{- include "spfem.rayEnv" . | nindent 8 }}
-      {{- if or $values.ray.envFromSecrets $values.mlflow.clientSecret }}
-      envFrom:
-        {{- range $values.ray.envFromSecrets }}
-        - secretRef: {name: {{ . }}}
-        {{- end }}
-        {{- with $values.mlflow.clientSecret }}
-        - secretRef: {name: {{ . }}}
-        {{- end }}
-      {{- end }}
+      {{- include "spfem.envFrom" (concat $values.ray.envFromSecrets $node.envFromSecrets (compact (list $values.mlflow.clientSecret))) | nindent 6 }}
       volumeMounts:
         - {name: dshm, mountPath: /dev/shm}
         - {name: scratch, mountPath: /scratch}
@@ -201,19 +191,34 @@ spec:
         {{- if $values.storage.volume.enabled }}
         - {name: data, mountPath: {{ $values.storage.volume.mountPath }}}
         {{- end }}
-        {{- with $values.ray.extraVolumeMounts }}{{ toYaml . | nindent 8 }}{{ end }}
+        {{- include "spfem.caMount" .context | nindent 8 }}
+        {{- with concat $values.ray.extraVolumeMounts $node.extraVolumeMounts }}{{ toYaml . | nindent 8 }}{{ end }}
+    {{- with $node.sidecars }}
+    {{- include "spfem.containers" (dict "context" $.context "containers" .) | nindent 4 }}
+    {{- end }}
   volumes:
     - name: dshm
       emptyDir: {medium: Memory, sizeLimit: {{ $node.sharedMemory }}}
     - name: scratch
+      {{- if $own }}
+      ephemeral:
+        volumeClaimTemplate:
+          spec:
+            accessModes: [ReadWriteOnce]
+            storageClassName: {{ $node.scratchClass }}
+            resources:
+              requests: {storage: {{ $node.scratch }}}
+      {{- else }}
       emptyDir: {sizeLimit: {{ $node.scratch }}}
+      {{- end }}
     - name: tmp
-      emptyDir: {sizeLimit: {{ $node.scratch }}}
+      emptyDir: {sizeLimit: {{ ternary "10Gi" $node.scratch $own }}}
     {{- if $values.storage.volume.enabled }}
     - name: data
       persistentVolumeClaim: {claimName: {{ include "spfem.volumeClaim" .context }}}
     {{- end }}
-    {{- with $values.ray.extraVolumes }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- include "spfem.caVolume" .context | nindent 4 }}
+    {{- with concat $values.ray.extraVolumes $node.extraVolumes }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end }}
 
 {{/* The specification of the cluster, alone or within a job. */}}
@@ -225,6 +230,27 @@ authOptions:
   {{- if and (eq $ray.auth.mode "token") $ray.auth.existingSecret }}
   secretName: {{ $ray.auth.existingSecret }}
   {{- end }}
+{{- if and $ray.upgradeStrategy (eq .Values.mode "RayCluster") }}
+upgradeStrategy: {type: {{ $ray.upgradeStrategy | quote }}}
+{{- end }}
+{{- with $ray.gcs }}
+{{- if .redis }}
+gcsFaultToleranceOptions:
+  backend: redis
+  redisAddress: {{ .redis | quote }}
+  {{- with .namespace }}
+  externalStorageNamespace: {{ . }}
+  {{- end }}
+  {{- if .existingSecret }}
+  redisPassword:
+    valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: {{ .passwordKey }}}}
+  {{- with .usernameKey }}
+  redisUsername:
+    valueFrom: {secretKeyRef: {name: {{ $ray.gcs.existingSecret }}, key: {{ . }}}}
+  {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}
 {{- if $ray.autoscaling.enabled }}
 enableInTreeAutoscaling: true
 autoscalerOptions:
@@ -248,6 +274,7 @@ headGroupSpec:
     object-store-memory: {{ include "spfem.bytes" $ray.head.objectStore | quote }}
     memory: {{ include "spfem.bytes" $ray.head.memory | quote }}
     {{- include "spfem.rayPorts" . | nindent 4 }}
+    {{- with $ray.head.startParams }}{{ toYaml . | nindent 4 }}{{ end }}
   template: {{- include "spfem.rayPod" (dict "context" $ "component" "head" "node" $ray.head "gpus" 0) | nindent 4 }}
 workerGroupSpecs:
 {{- range $given := $ray.workerGroups }}
@@ -267,6 +294,7 @@ workerGroupSpecs:
       object-store-memory: {{ include "spfem.bytes" $group.objectStore | quote }}
       memory: {{ include "spfem.bytes" $group.memory | quote }}
       {{- include "spfem.rayPorts" $ | nindent 6 }}
+      {{- with $group.startParams }}{{ toYaml . | nindent 6 }}{{ end }}
     template: {{- include "spfem.rayPod" (dict "context" $ "component" "worker" "node" $group "gpus" $group.gpus) | nindent 6 }}
 {{- end }}
 {{- end }}
@@ -280,8 +308,7 @@ kueue.x-k8s.io/queue-name: {{ .queue }}
 kueue.x-k8s.io/priority-class: {{ . }}
 {{- end }}
 {{- else if eq .gang "volcano" }}
-ray.io/scheduler-name: volcano
-ray.io/gang-scheduling-enabled: "true"
+{{- /* Which scheduler is the operator's own setting, batchScheduler.name. */}}
 volcano.sh/queue-name: {{ .queue }}
 {{- with .priorityClass }}
 ray.io/priority-class-name: {{ . }}

@@ -10,7 +10,10 @@ env: {{- include "spfem.homeEnv" . | nindent 2 }}
   {{- if .Values.storage.volume.enabled }}
   - {name: SPFEM_HOME, value: {{ .Values.storage.volume.mountPath }}}
   {{- end }}
+  {{- include "spfem.mlflowLogin" . | nindent 2 }}
   {{- include "spfem.s3Env" . | nindent 2 }}
+  {{- include "spfem.caEnv" . | nindent 2 }}
+  {{- include "spfem.envOf" .Values.tests.env | nindent 2 }}
   {{- if eq .Values.mode "RayCluster" }}
   - {name: RAY_AUTH_MODE, value: {{ .Values.ray.auth.mode }}}
   {{- if eq .Values.ray.auth.mode "token" }}
@@ -18,14 +21,13 @@ env: {{- include "spfem.homeEnv" . | nindent 2 }}
     valueFrom: {secretKeyRef: {name: {{ default (include "spfem.fullname" .) .Values.ray.auth.existingSecret }}, key: auth_token}}
   {{- end }}
   {{- end }}
-{{- with .Values.mlflow.clientSecret }}
-envFrom:
-  - secretRef: {name: {{ . }}}
-{{- end }}
+{{- include "spfem.envFrom" (concat .Values.tests.envFromSecrets (compact (list .Values.mlflow.clientSecret))) }}
 volumeMounts:
   - {name: scratch, mountPath: /scratch}
   - {name: tmp, mountPath: /tmp}
   {{- if .Values.storage.volume.enabled }}
   - {name: data, mountPath: {{ .Values.storage.volume.mountPath }}}
   {{- end }}
+  {{- include "spfem.caMount" . | nindent 2 }}
+  {{- with .Values.tests.extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
