@@ -13,6 +13,8 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
+from spfem_dist.redact import redact
+
 #: Seconds for a connection.
 PATIENCE_S = 5.0
 #: How often Ray is started on this machine before that has failed.
@@ -47,13 +49,13 @@ def refuse_dead_address() -> None:
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         host, port = parts.hostname, parts.port or (10001 if parts.scheme == "ray" else 6379)
-    except ValueError as error:
+    except ValueError:  # whose text may hold a part of a password
         raise NoCluster(
-            f"RAY_ADDRESS is {address!r}, which is no address ({error}): give host:6379, or unset it"
+            f"RAY_ADDRESS is {redact(address)!r}, which is no address: give host:6379, or unset it"
         ) from None
     if parts.scheme in ("http", "https"):
         raise NoCluster(
-            f"RAY_ADDRESS is {address}, the address of a dashboard, which takes `ray job submit` alone: submit the command as a job "
+            f"RAY_ADDRESS is {redact(address)}, the address of a dashboard, which takes `ray job submit` alone: submit the command as a job "
             "(ray job submit --working-dir . -- ...), or unset RAY_ADDRESS"
         )
     try:

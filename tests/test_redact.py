@@ -7,6 +7,7 @@ import json
 import pytest
 
 from spfem_dist.redact import redact, redact_settings, without_credentials
+from spfem_dist.tracking.store import reachable
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,14 @@ def test_a_redacted_uri_has_no_secret_and_keeps_the_host(uri):
 )
 def test_a_uri_without_secrets_stays_as_it_is(uri):
     assert redact(uri) == uri
+
+
+@pytest.mark.parametrize("uri", ["https://me:sesame[x@[::1]:9", "postgresql://me:x@host:sesame/x", "http://[::sesame"])
+def test_a_store_whose_address_cannot_be_read_is_named_without_any_part_of_a_password(uri):
+    reach = reachable(uri)
+    assert not reach.ok
+    assert "is not a usable URI" in reach.detail
+    assert "sesame" not in reach.detail.replace(redact(uri), "")
 
 
 def test_each_uri_of_a_text_is_redacted_by_itself():

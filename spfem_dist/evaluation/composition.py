@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from spfem_dist.compositors.compositor import Compositor, holes
 from spfem_dist.compositors.pasted import WAYS
 from spfem_dist.config import Data
+from spfem_dist.console import plain_console
 from spfem_dist.corpora._speech.corpus import SpokenCorpus
 from spfem_dist.corpora.splits import Split
 from spfem_dist.emotions import SEVEN, Emotion
@@ -82,7 +83,7 @@ def evaluate_compositor(
     judges: folder of a run of recipes/metric_nets.py, or its judges. clips, frames: how many held-out clips, and of each. compositor:
     scored in place of the exported one. Raises ValueError on shards of recorded films, whose truth nobody knows.
     """
-    console = console or Console()
+    console = console or plain_console(soft_wrap=False)
     run = read_run(location)
     if compositor is None:
         from spfem_dist.compositors.load import load_compositor

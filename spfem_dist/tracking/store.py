@@ -71,8 +71,8 @@ def reachable(uri: str, timeout: float = 5.0) -> Reach:
     """
     if not uri:
         return Reach(True, "tracking is turned off")
-    scheme = urlsplit(uri).scheme
     try:
+        scheme = urlsplit(uri).scheme
         if scheme == "sqlite":
             return _sqlite_reachable(_sqlite_file(uri))
         if scheme in ("http", "https"):
@@ -80,8 +80,11 @@ def reachable(uri: str, timeout: float = 5.0) -> Reach:
         database = scheme.split("+")[0]
         if database in _DATABASE_PORTS:
             return _database_reachable(uri, _DATABASE_PORTS[database], timeout)
-    except ValueError as error:  # e.g. a port that is not a number
-        return Reach(False, f"{redact(uri)} is not a usable URI: {redact(error)}")
+    except ValueError:  # whose text holds a part of the address, and so perhaps of its password
+        return Reach(
+            False,
+            f"{redact(uri)} is not a usable URI: its host or port is none; in a password [ ] / : @ are written as %5B %5D %2F %3A %40",
+        )
     known = "sqlite:///file.db, http(s)://server:port, postgresql://..."
     return Reach(False, f"tracking.uri {redact(uri)!r} is not a store MLflow can write to; it knows {known}")
 

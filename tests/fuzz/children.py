@@ -115,7 +115,7 @@ def _confine(folder: Path, environment: dict[str, str], said: list[Path]) -> Non
         os.close(descriptor)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is a command to stop
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -139,11 +139,13 @@ def _program(function: Callable[[], object]) -> int:
     try:
         status = 0
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             function()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
             if isinstance(end.code, str):
                 print(end.code, file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has ended
         threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()
