@@ -26,10 +26,12 @@ class Phase:
     """A part of a training step: losses, and the one network that they update.
 
     While they are computed the parameters of all other networks want no gradient; gradients flow through them all the same.
+    every: steps from one time to the next, from the first step on (a regulariser that is enough now and then).
     """
 
     trains: str
     losses: Callable[[Networks, Batch], Losses]
+    every: int = 1
 
 
 @dataclass

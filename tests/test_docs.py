@@ -16,6 +16,7 @@ from doors import command, well
 from family_stage1 import FamilyPriors
 from icface_stage2 import ICfaceGenerator
 from pcmecl_stage1 import PCMECLPrior
+from sserd_stage2 import SSERDGenerator
 
 from spfem_dist import rooms
 from spfem_dist.evaluation.judges.settings import JudgesRun
@@ -158,6 +159,22 @@ RUN_BY = {
     "spfem edit talk.mp4 --emotion happy --compose runs/compose": (
         f"{COMPOSE}::test_an_edited_head_is_put_back_into_a_film"
     ),
+    "python recipes/sserd_stage1.py": "tests/generators/test_sserd.py::test_both_stages_train_one_after_the_other",
+    "python recipes/sserd_pairs.py --run runs/sserd-stage1 --judges runs/judges": (
+        "tests/evaluation/test_pairs.py::test_the_recipe_scores_a_finished_stage_one"
+    ),
+    "python recipes/sserd_stage2.py --priors runs/cdrl-stage1 --pretrained runs/sserd-stage1": (
+        "tests/generators/test_sserd.py::test_both_stages_train_one_after_the_other"
+    ),
+    "python recipes/sserd_stage2.py --priors runs/cdrl-stage1": (
+        f"{ROOMS}::test_two_workers_repeat_the_losses_of_one_process"
+    ),
+    "python recipes/sserd_stage2.py --priors runs/cdrl-stage1 --dry-run": (
+        f"{ROOMS}::test_its_dry_run_says_what_would_happen"
+    ),
+    "python recipes/sserd_stage2.py --priors runs/cdrl-stage1 --local": (
+        f"{ROOMS}::test_a_killed_run_started_again_repeats_the_losses_exactly"
+    ),
     "python recipes/leaderboard.py": (
         "tests/evaluation/test_leaderboard.py::test_the_recipe_goes_from_shards_to_the_page_and_does_nothing_twice"
     ),
@@ -294,7 +311,17 @@ def fields_of(model, prefix="") -> set[str]:
     return found
 
 
-RUNS = (CDRLPriors, ASCCLPrior, FamilyPriors, PCMECLPrior, CDRLGenerator, ICfaceGenerator, Composition, JudgesRun)
+RUNS = (
+    CDRLPriors,
+    ASCCLPrior,
+    FamilyPriors,
+    PCMECLPrior,
+    CDRLGenerator,
+    ICfaceGenerator,
+    SSERDGenerator,
+    Composition,
+    JudgesRun,
+)
 
 
 def known_flags() -> set[str]:
@@ -310,6 +337,7 @@ def known_flags() -> set[str]:
         ROOT / "spfem_dist" / "planning" / "commands.py",
         ROOT / "recipes" / "demo.py",
         ROOT / "recipes" / "heads.py",
+        ROOT / "recipes" / "sserd_pairs.py",
         *(ROOT / "benchmarks").glob("*.py"),
     ]
     scripts += [ROOT / "recipes" / "leaderboard.py", *(ROOT / "spfem_dist" / "corpora").glob("*/__main__.py")]
@@ -372,7 +400,12 @@ def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line)
     script, flags = words[place], words[place + 1 :]
     # With --help-all at its end the command line is read, and nothing is done.
     shown = well(
-        command("python", script, *flags, "--help" if script.endswith(("demo.py", "heads.py")) else "--help-all")
+        command(
+            "python",
+            script,
+            *flags,
+            "--help" if script.endswith(("demo.py", "heads.py", "sserd_pairs.py")) else "--help-all",
+        )
     )
     assert "usage" in shown.said
     if script.endswith("cdrl_stage1.py"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
@@ -186,6 +186,17 @@ def driven(generator: Generator, source: TestClip, edit: Edit, reference: TestCl
 def rendered(generator: Generator, source: TestClip, motion: Motion) -> np.ndarray:
     """The generator's frames of a motion, uint8 [T, S, S, 3], laid over the source where it drew nothing."""
     return np.concatenate(list(_rendered(generator, source.frames, motion)))
+
+
+def edited(generator: Generator) -> Callable[[TestClip, Emotion, np.ndarray], np.ndarray]:
+    """Gives the frames at positions [N] of the generator's edit of a clip by an emotion's name: uint8 [N, S, S, 3]."""
+
+    def make(clip: TestClip, emotion: Emotion, at: np.ndarray) -> np.ndarray:
+        motion = generator.drive(_face(clip, generator), emotion)
+        each = ((i, clip.frames[i : i + 1]) for i in at.tolist())
+        return np.concatenate([generator.render(frame, motion, i).crops(frame) for i, frame in each])
+
+    return make
 
 
 def _rendered(generator: Generator, frames: np.ndarray, motion: Motion, at_once: int = 64) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ one job, as torchrun starts them, and every collective of a step is counted.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -103,6 +104,7 @@ class Stepper:
         }
         self.stream, self.sums = self.job.batches(0), Sums(self.device)
         self.waited, self.updating = 0.0, 0.0
+        self._numbers = itertools.count()  # of steps: some phases are due now and then
         for engine in self.engines.values():
             engine.step = self._timed(engine.step)
         speed.compile_all(self.job.networks, run.speed, print)
@@ -132,7 +134,14 @@ class Stepper:
         for _ in range(count):
             began = time.perf_counter()
             self.waited += optimiser_step(
-                self.job, self.engines, self.stream, self.share, self.device, self.sums, self.run.zero.precision
+                self.job,
+                self.engines,
+                self.stream,
+                self.share,
+                self.device,
+                self.sums,
+                self.run.zero.precision,
+                next(self._numbers),
             )
             self._settle()
             times.append(time.perf_counter() - began)

@@ -109,7 +109,7 @@ def train(
             # Counted at no other step: one that is counted rounds otherwise, and a resumed run repeats every bit.
             counting = flop_counter() if progress.step == 0 else nullcontext()
             with inject.planted(trained, progress.samples, settings.global_batch), counting as counter:
-                waited = optimiser_step(job, trained, stream, share, device, running, run.zero.precision)
+                waited = optimiser_step(job, trained, stream, share, device, running, run.zero.precision, progress.step)
             if counter is not None:
                 meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share.samples
                 compile_all(job.networks, run.speed, terminal.say)
@@ -178,8 +178,10 @@ def optimiser_step(
     device: torch.device,
     running: Sums,
     precision: str = "fp32",
+    step: int = 0,
 ) -> float:
-    """Every phase over this rank's share of the global batch, at this `zero.precision`; returns seconds waited for data.
+    """Every phase that is due at `step` (from 0) over this rank's share of the global batch, at this `zero.precision`; returns seconds
+    waited for data.
 
     DeepSpeed takes the mean over micro-batches and ranks; the share's weights make it the mean over samples.
 
@@ -198,7 +200,7 @@ def optimiser_step(
 
     networks = modules(trained)
     batches: Iterable[Batch] = fetched() if len(job.phases) == 1 else list(fetched())
-    for phase in job.phases:
+    for phase in (phase for phase in job.phases if step % phase.every == 0):
         engine = trained[phase.trains]
         with engines.only(networks, phase.trains):
             for batch, weight in zip(batches, share.weights, strict=True):

@@ -5,6 +5,7 @@ from types import ModuleType
 
 import cdrl_stage2
 import icface_stage2
+import sserd_stage2
 from documented import words_of
 from doors import Ended, command
 from toy_stage2 import STAGE1, Toy
@@ -47,7 +48,8 @@ class Room:
 
 NED = Room("ned", cdrl_stage2, ("--ned.windows", "8", "--ned.renderer", "residual"))
 ICFACE = Room("icface", icface_stage2)
-ROOMS = (NED, ICFACE)
+SSERD = Room("sserd", sserd_stage2)
+ROOMS = (NED, ICFACE, SSERD)
 
 
 def run_of(room: Room, toy: Toy, priors=()) -> GuidedRun:

@@ -8,10 +8,11 @@ from cdrl_stage2 import cdrl_stage2
 from compose import compose
 from family_stage1 import family_stage1
 from icface_stage2 import icface_stage2
+from sserd_stage2 import sserd_stage2
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spfem_dist.compositors.dgad.stage import composition_job
-from spfem_dist.generators import icface, ned
+from spfem_dist.generators import icface, ned, sserd
 from spfem_dist.nets.frozen import freeze
 from spfem_dist.priors import stage as priors_stage
 from spfem_dist.priors.frozen import FrozenPriors
@@ -105,7 +106,7 @@ def test_a_prior_learns_without_the_host(form, kind, size, toy, monkeypatch):
 
 
 @pytest.mark.parametrize("size", ["small", pytest.param("paper", marks=pytest.mark.nightly)])
-@pytest.mark.parametrize(("room", "recipe"), [(ned, cdrl_stage2), (icface, icface_stage2)])
+@pytest.mark.parametrize(("room", "recipe"), [(ned, cdrl_stage2), (icface, icface_stage2), (sserd, sserd_stage2)])
 def test_a_guided_generator_learns_without_the_host(room, recipe, size, toy):
     kind = room.Settings().kind
     run = fitted_to(recipe(), toy, size)
@@ -119,6 +120,12 @@ def test_a_guided_generator_learns_without_the_host(room, recipe, size, toy):
     job = room.stage.guided_job(run, kind, FrozenPriors(priors, {}), 0, 1, torch.device("cpu"))
     losses = job.phases[0].losses.__self__
     check(job, losses, priors)
+
+
+def test_generator_and_encoder_learn_without_the_host(toy):
+    run = fitted_to(sserd_stage2(), toy, "small")
+    job = sserd.stage.Stage().job(run, "pretraining", 0, 1, torch.device("cpu"))
+    check(job, job.phases[0].losses.__self__)
 
 
 @pytest.mark.parametrize("name", ["pretraining", "dgad"])
