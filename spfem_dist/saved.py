@@ -2,7 +2,7 @@
 
     {"format": "spfem-prior/2", "kind": .., "parameters_sha256": .., "settings": {..}, "facts": {..}, ..}
 
-The format says what it is (a prior, a generator, a compositor, a judge) and its version; the kind says which; the other keys rebuild the network.
+The format says what it is (a prior, a generator, a compositor, a judge, a map of words) and its version; the kind says which; the other keys rebuild the network.
 Nothing is pickled. A folder that is cut, damaged, of another version or holds numbers that are not finite is refused in words, and
 tensors with such numbers are not written.
 """
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from spfem_dist.files import whole_file, write_whole
 
-What = Literal["prior", "generator", "compositor", "judge"]
+What = Literal["prior", "generator", "compositor", "judge", "words"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 #: Raised when an older folder can no longer be read; `format` is `spfem-<what>/<version>`.
@@ -36,6 +36,7 @@ _AGAIN = {
     "generator": "train it again (python recipes/cdrl_stage2.py)",
     "compositor": "train it again (python recipes/compose.py)",
     "judge": "train the judges again (python recipes/metric_nets.py)",
+    "words": "train it again (python recipes/words.py)",
 }
 
 
@@ -87,7 +88,7 @@ def read_config(folder: Path | str, what: What) -> dict[str, Any]:
 
 
 def what_of(config: Mapping[str, Any]) -> str:
-    """What a config.json describes: `prior`, `generator`, `compositor`, `judge`."""
+    """What a config.json describes: `prior`, `generator`, `compositor`, `judge`, `words`."""
     return str(config.get("format", "")).removeprefix("spfem-").split("/")[0]
 
 

@@ -22,6 +22,7 @@ TIERS = (
     "priors",
     "generators",
     "compositors",
+    "words",
     "editing",
     "faults training",
     "evaluation priors.*.scores priors.*.window_scores",

@@ -28,6 +28,7 @@ EDITING = "tests/editing/test_edit_command.py"
 PLAN = "tests/planning/test_plan_command.py"
 STAGE2, EXPORT = "tests/generators/test_stage2.py", "tests/test_export.py"
 COMPOSE = "tests/compositors/test_compose_recipe.py"
+WORDS = "tests/words/test_words_commands.py"
 ROOMS = "tests/generators/test_every_room.py"
 
 RECORDINGS = "tests/e2e/test_recordings.py::test_the_readmes_block_for_recordings_ends_with_an_edited_clip"
@@ -90,6 +91,14 @@ RUN_BY = {
     ),
     "spfem edit head.mp4 --faces aligned --landmarks head.npy --emotion sad --out sad.mp4 --generator runs/demo-stage2": (
         f"{EDITING}::test_a_face_crop_is_edited_by_its_known_landmarks"
+    ),
+    'spfem edit talk.mp4 --text "a bitter smile, eyebrows raised"': f"{WORDS}::test_a_clip_is_edited_by_words",
+    'spfem edit talk.mp4 --text "a bitter smile" --words words-clip': f"{WORDS}::test_a_map_over_clip_is_trained_and_edits",
+    "spfem weights pull all-minilm-l6-v2": f"{WORDS}::test_the_encoders_weights_are_pulled_by_name",
+    "spfem evaluate words": f"{WORDS}::test_a_map_is_asked_about_unseen_words_by_one_command",
+    "python recipes/words.py --out words": f"{WORDS}::test_the_shipped_map_is_made_again",
+    "python recipes/words.py --encoder clip-vit-base-patch32 --out words-clip": (
+        f"{WORDS}::test_a_map_over_clip_is_trained_and_edits"
     ),
     "spfem demo": "tests/browser/test_demo_page.py::test_a_dropped_film_is_edited_and_taken",
     "python recipes/heads.py": "tests/e2e/test_heads_recipe.py::test_priors_guide_the_generator_of_heads",
@@ -338,6 +347,7 @@ def known_flags() -> set[str]:
         ROOT / "recipes" / "demo.py",
         ROOT / "recipes" / "heads.py",
         ROOT / "recipes" / "sserd_pairs.py",
+        ROOT / "recipes" / "words.py",
         *(ROOT / "benchmarks").glob("*.py"),
     ]
     scripts += [ROOT / "recipes" / "leaderboard.py", *(ROOT / "spfem_dist" / "corpora").glob("*/__main__.py")]
@@ -404,7 +414,7 @@ def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line)
             "python",
             script,
             *flags,
-            "--help" if script.endswith(("demo.py", "heads.py", "sserd_pairs.py")) else "--help-all",
+            "--help" if script.endswith(("demo.py", "heads.py", "sserd_pairs.py", "words.py")) else "--help-all",
         )
     )
     assert "usage" in shown.said

@@ -23,7 +23,8 @@ from spfem_dist.editing.motion import shown_by_moving
 from spfem_dist.editing.preview import side_by_side
 from spfem_dist.editing.video import EditError, Footage, Picture, pictures
 from spfem_dist.emotions import Emotion
-from spfem_dist.generators.generator import Face, Generator, Motion
+from spfem_dist.generators.face.unit_wish import UnitWish, toward
+from spfem_dist.generators.generator import Face, Generator, Motion, landmarks_of
 from spfem_dist.prepare.faces import FaceFinder, cut_face
 from spfem_dist.prepare.mesh import Region
 
@@ -32,18 +33,22 @@ _CHUNK = 16
 _CHUNK_BYTES = 64 * 2**20
 #: Largest side of the flow, pixels; a larger face takes it from between its pixels. A flow is averaged over more than one of them anyway.
 _FINEST_FLOW = 128
+#: Frames to each side of a chunk from which a generator learns what the person's neutral face is, where nobody told it.
+_NEAR = 150
 #: Pixels around a crop that are read as well: what colours are interpolated from.
 _MARGIN = 8
 
 
 @dataclass(frozen=True)
 class EditTarget:
-    """What a clip shall become, as `Generator.drive` takes it. reference: the face of another clip. paint: share of the residual."""
+    """What a clip shall become, as `Generator.drive` takes it. reference: the face of another clip. paint: share of the residual. wish: about single
+    units, upon what the emotion and the reference make of the face, or alone; it has a strength of its own."""
 
     emotion: Emotion | None = None
     reference: Face | None = None
     strength: float = 1.0
     paint: float = 1.0
+    wish: UnitWish | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,13 @@ def edit_clip(
 def wanted_motion(film: Footage, followed: Followed, generator: Generator, target: EditTarget) -> Motion:
     """What the face of `film` becomes. Raises EditError where the clip is too short for this generator."""
     try:
-        motion = generator.drive(followed.face, target.emotion, target.reference, target.strength)
+        if target.emotion is None and target.reference is None and target.wish is not None:
+            own = landmarks_of(followed.face, "source", generator.topology, generator.size)
+            motion = Motion(own, own)
+        else:
+            motion = generator.drive(followed.face, target.emotion, target.reference, target.strength)
+        if target.wish is not None:
+            motion = toward(motion, generator.topology, target.wish, film.fps)
         return shown_by_moving(motion, generator.topology, film.fps)
     except ValueError as error:
         raise EditError(f"{film.path}: {error}") from error
@@ -165,7 +176,8 @@ def edited_pictures(
     if not weights.any():
         return list(zip(chunk, chunk, strict=True))
     crops = np.stack([_crop(p, r, generator.size) for p, r in zip(chunk, regions, strict=False)])
-    edit = generator.render(crops, motion, first, _flow_side(regions, generator.size))
+    near, at = _near(motion, first, len(chunk))
+    edit = generator.render(crops, near, at, _flow_side(regions, generator.size))
     pairs = []
     for i, (p, region, weight) in enumerate(zip(chunk, regions, weights, strict=False)):
         flow, mask = weight * edit.flow[i], weight * edit.mask[i]
@@ -173,6 +185,15 @@ def edited_pictures(
             flow, mask = (_beside(followed.covers[first + i], values) for values in (flow, mask))
         pairs.append((p, blend(p, region, flow, paint * edit.residual[i], mask)))
     return pairs
+
+
+def _near(motion: Motion, first: int, count: int) -> tuple[Motion, int]:
+    """The motion around `count` frames from `first` on, and where these are in it: a generator that has to find its own coefficients finds them
+    anew for every chunk, and is not to look at the whole of a long film each time."""
+    if motion.coefficients is not None or len(motion.source) <= 2 * _NEAR:
+        return motion, first
+    rows = slice(max(0, first - _NEAR), first + count + _NEAR)
+    return Motion(motion.source[rows], motion.target[rows]), first - rows.start
 
 
 def _beside(cover: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from spfem_dist.editing.progress import Progress
 from spfem_dist.editing.request import EditRequest, Task, checked_emotion, find, is_done
 from spfem_dist.editing.video import footage
 from spfem_dist.errors import about
+from spfem_dist.generators.face.unit_wish import UnitWish
 from spfem_dist.generators.generator import Face, Generator
 
 Load = Callable[[str], Generator]
@@ -51,6 +52,7 @@ def run(request: EditRequest, load: Load, console: Console | None = None) -> Edi
     console = console or plain_console()
     started = time.monotonic()
     emotion = checked_emotion(request)
+    wish = _wish(request, console) if request.text else None
     finder_for(request.faces, request.landmarks is not None)  # raises before a generator is loaded
     found = find(request)
     if found.aside:
@@ -65,7 +67,7 @@ def run(request: EditRequest, load: Load, console: Console | None = None) -> Edi
     paint = request.paint
     if request.compose:  # which paints as much itself, before the head is put back whole
         load, paint = Composing(load, _absolute(request.compose), paint), 1.0
-    work = _Work(request, EditTarget(emotion, None, request.amount, paint), load, request.generator)
+    work = _Work(request, EditTarget(emotion, None, request.amount, paint, wish), load, request.generator)
     if request.reference is not None:
         work = replace(work, target=replace(work.target, reference=_reference(request, work.generator(), console)))
     if not request.source.is_dir():
@@ -135,6 +137,15 @@ def _absolute(location: str) -> str:
 @functools.cache
 def _loaded(load: Load, location: str) -> Generator:
     return load(location)
+
+
+def _wish(request: EditRequest, console: Console) -> UnitWish:
+    from spfem_dist.words import text_map  # transformers is slow to import
+    from spfem_dist.words.wish import understand
+
+    understood = understand(request.text, text_map.load(request.words or text_map.SHIPPED))
+    console.print(understood.in_words())
+    return understood.wish(request.text_amount)
 
 
 def _reference(request: EditRequest, generator: Generator, console: Console) -> Face:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,8 +18,10 @@ from spfem_dist.storage import is_address
 Faces = Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"]
 #: The strongest edit that is not a slip of the finger.
 STRONGEST = 10.0
+#: Letters of a wish in words that a file's name takes from it.
+_LONGEST_NAME = 60
 #: How strong an edit is unless said otherwise, by emotion: where the shipped generator's edits of recorded films still look like the
-#: person (docs/editing.md has the curves). BY_REFERENCE: without an emotion. PAINT: how much of its lines is painted.
+#: person (docs/editing.md has the curves). BY_REFERENCE: without an emotion. BY_TEXT: of words. PAINT: how much of its lines is painted.
 STRENGTHS = {
     Emotion.SURPRISED: 2.5,
     Emotion.ANGRY: 2.2,
@@ -27,12 +30,19 @@ STRENGTHS = {
     Emotion.DISGUSTED: 1.4,
     Emotion.HAPPY: 1.0,
 }
-BY_REFERENCE, PAINT = 1.5, 0.5
+BY_REFERENCE, BY_TEXT, PAINT = 1.5, 1.0, 0.5
 
 
 def usual_strength(emotion: str) -> float:
     """How strong an edit is where nobody says: the emotion's own; "" is the reference's manner alone."""
     return STRENGTHS.get(Emotion.parse(emotion), 1.0) if emotion else BY_REFERENCE
+
+
+def strength_of_words(strength: float | None, emotion: str, beside: bool) -> float:
+    """How strong words are taken: as said; beside an emotion or a reference, as a share of how strong that one usually is."""
+    if strength is None:
+        return BY_TEXT
+    return BY_TEXT * strength / usual_strength(emotion) if beside else strength
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ class EditRequest:
     ray: bool = False
     overwrite: bool = False
     compose: str = ""
+    text: str = ""
+    words: Path | None = None
 
     @property
     def amount(self) -> float:
@@ -60,21 +72,32 @@ class EditRequest:
         return usual_strength(self.emotion) if self.strength is None else self.strength
 
     @property
+    def text_amount(self) -> float:
+        """The strength of the words."""
+        return strength_of_words(self.strength, self.emotion, bool(self.emotion or self.reference))
+
+    @property
     def comment(self) -> str:
         """What the result says about itself; by it a second call knows a clip that is done."""
         manner = [f"emotion {self.emotion}"] if self.emotion else []
         manner += [f"in the manner of {self.reference.name}"] if self.reference else []
-        manner += [f"strength {self.amount:g}", f"paint {self.paint:g}", f"generator {self.generator}"]
+        manner += [f"strength {self.amount:g}"] if manner else []
+        if self.text:
+            by = f" by the map {self.words}" if self.words else ""
+            manner += [f"as in the words {self.text!r}{by}", f"strength of words {self.text_amount:g}"]
+        manner += [f"paint {self.paint:g}", f"generator {self.generator}"]
         manner += [f"composed by {self.compose}"] if self.compose else []
         return f"edited by spfem: {', '.join(manner)}"
 
 
-def beside(source: Path, emotion: str, reference: Path | None) -> Path:
-    """Where an edit of `source` is written if nobody says: beside it, talk-happy.mp4 or talk-like-angry.mp4; for a folder clips-happy.
+def beside(source: Path, emotion: str, reference: Path | None, text: str = "") -> Path:
+    """Where an edit of `source` is written if nobody says: beside it, talk-happy.mp4, talk-like-angry.mp4 or, by words, talk-a-bitter-smile.mp4;
+    for a folder clips-happy.
 
     Raises EditError where there is no film to name.
     """
-    manner = "-".join(part for part in (emotion, f"like-{reference.stem}" if reference else "") if part)
+    spoken = "-".join(re.findall(r"\w+", text.lower()))[:_LONGEST_NAME].strip("-")
+    manner = "-".join(part for part in (emotion, f"like-{reference.stem}" if reference else "", spoken) if part)
     if source.is_dir():
         return source.with_name(f"{source.resolve().name}-{manner}")
     if is_address(source) or not source.exists():
@@ -95,8 +118,12 @@ class Task:
 def checked_emotion(request: EditRequest) -> Emotion | None:
     """The emotion asked for, after a check of the whole request; raises EditError that names the flag and the fix."""
     _refuse_addresses(request)
-    if not request.emotion and request.reference is None:
-        raise EditError("say what the face shall become: give --emotion happy, or --reference angry.mp4 (or both)")
+    if not request.emotion and request.reference is None and not request.text.strip():
+        raise EditError(
+            "say what the face shall become: give --emotion happy, --reference angry.mp4, or --text 'a bitter smile' (or several)"
+        )
+    if request.words is not None and not request.text:
+        raise EditError("--words is the map that reads a --text, and none is given")
     if request.strength is not None and not 0 <= request.strength <= STRONGEST:  # nor NaN
         raise EditError(
             f"--strength is {request.strength}: 0 leaves the face as it is, 1 is the full edit, more exaggerates "

@@ -119,6 +119,21 @@ def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
 
+def text_features(model: CLIPModel, texts: Sequence[str], tokeniser: Tokeniser) -> torch.Tensor:
+    """Projected text features [N, D], not normalised, of plain texts; a text that is too long is cut."""
+    config: Any = model.config.text_config
+    # OpenAI's vocabulary ends with start and end, whatever older configuration files say of their ids.
+    start, end, most = config.vocab_size - 2, config.vocab_size - 1, config.max_position_embeddings - 2
+    ids = prompt_ids(texts, lambda text: tokeniser(text)[:most], 0, most + 2, start, end)
+    tower = model.text_model
+    places = torch.arange(ids.shape[1])
+    causal = torch.where(places[:, None] >= places, 0.0, -torch.inf)
+    hidden = tower.embeddings(input_ids=ids)
+    hidden = tower.encoder(inputs_embeds=hidden, attention_mask=causal[None, None]).last_hidden_state
+    at_end = tower.final_layer_norm(hidden)[torch.arange(len(ids)), ids.argmax(-1)]
+    return model.text_projection(at_end)
+
+
 def read_descriptors(path: str | Path) -> dict[Emotion, str]:
     """Descriptions of faces by emotion, from a JSON object {emotion name: text}.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,17 @@ import numpy as np
 from spfem_dist.editing.clip import Edited, EditTarget, Settings, edit_clip
 from spfem_dist.editing.face import finder_for, follow
 from spfem_dist.editing.film import suffix_for
-from spfem_dist.editing.request import PAINT, STRONGEST, EditRequest, Faces, usual_strength
+from spfem_dist.editing.request import PAINT, STRONGEST, EditRequest, Faces, strength_of_words, usual_strength
 from spfem_dist.editing.still import Still, still
 from spfem_dist.editing.video import EditError, Picture
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.generators.face.unit_wish import UnitWish
 from spfem_dist.generators.generator import Generator
 from spfem_dist.web.films import Limits, Refused, accepted, in_words
 from spfem_dist.web.visits import Dropped, Gone, Visit, Visits
+from spfem_dist.weights import MissingWeights
+from spfem_dist.words import text_map
+from spfem_dist.words.wish import NotUnderstood, understand
 
 #: The preview shows the face and this much around it, in sides of its crop, on at most so many pixels.
 _AROUND_FACE, _PREVIEW_SIDE = 1.4, 480
@@ -32,11 +37,13 @@ After = np.ndarray
 
 @dataclass(frozen=True)
 class Choice:
-    """What somebody chose. emotion: a name, or nothing for the reference's manner alone. strength: None is the emotion's own."""
+    """What somebody chose. emotion: a name, or nothing for the reference's manner (or the words) alone. strength: None is the emotion's own. text: what
+    the face shall show in words, upon the emotion."""
 
     emotion: str = Emotion.HAPPY.value
     strength: float | None = None
     paint: float = PAINT
+    text: str = ""
 
     @property
     def usual_strength(self) -> float:
@@ -61,6 +68,8 @@ class Editor:
     ):
         self.visits, self.limits = visits, limits or Limits()
         self._generator, self._location, self._faces = generator, location, faces
+        self._text_map: text_map.TextMap | None = None
+        self._reading = threading.Lock()
 
     def take(self, page: str, path: Path | None, which: str = "film") -> Dropped | None:
         """The film (or the reference) that was dropped on a page, in place of the one before; None takes that one away."""
@@ -123,8 +132,10 @@ class Editor:
             suffix = suffix_for(film)
             folder = visit.new_folder()
             reference = Path("reference.mp4") if target.reference is not None else None
+            alone = target.wish is not None and target.emotion is None and reference is None
+            strength = target.wish.strength if alone and target.wish else target.strength
             comment = EditRequest(
-                film.path, folder, self._location, reference, choice.emotion, target.strength, target.paint
+                film.path, folder, self._location, reference, choice.emotion, strength, target.paint, text=choice.text
             ).comment
             rounds = 2 if dropped.followed is None else 1
             out, side = folder / f"edited{suffix}", folder / f"side{suffix}"
@@ -159,12 +170,22 @@ class Editor:
         emotion = Emotion.parse(choice.emotion) if choice.emotion else None
         if emotion is not None and emotion not in SEVEN:
             raise Refused(f"Generators know {', '.join(SEVEN)}.")
-        if emotion is None and visit.manner is None:
+        if emotion is None and visit.manner is None and not choice.text:
             raise Refused("Drop a reference film, or choose an emotion.")
         strength = choice.usual_strength if choice.strength is None else choice.strength
         if not (0 <= strength <= STRONGEST and 0 <= choice.paint <= 1):
             raise Refused(f"Strength is 0 to {STRONGEST:g}, and paint 0 to 1.")
-        return EditTarget(emotion, visit.manner, strength, choice.paint)
+        wish = self._wish(choice, strength) if choice.text else None
+        return EditTarget(emotion, visit.manner, strength, choice.paint, wish)
+
+    def _wish(self, choice: Choice, strength: float) -> UnitWish:
+        try:
+            with self._reading:
+                self._text_map = self._text_map or text_map.load()
+            understood = understand(choice.text, self._text_map)
+        except (NotUnderstood, MissingWeights) as error:
+            raise Refused(str(error)) from error
+        return understood.wish(strength_of_words(strength, choice.emotion, beside=True))
 
 
 def _counting(visit: Visit, dropped: Dropped, advance: Advance, frames: int) -> Callable[..., None]:

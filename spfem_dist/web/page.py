@@ -65,6 +65,12 @@ def page(editor: Editor, films: list[Path]) -> gr.Blocks:
                     label="Emotion",
                     elem_id="emotion",
                 )
+                text = gr.Textbox(
+                    label="In words, upon that emotion (or alone, with its last choice)",
+                    placeholder="a bitter smile, eyebrows raised",
+                    max_length=300,
+                    elem_id="text",
+                )
                 with gr.Accordion("In the manner of another film", open=False, elem_id="manner"):
                     reference = gr.Video(
                         label="Reference: anybody, with the emotion you want",
@@ -90,7 +96,7 @@ def page(editor: Editor, films: list[Path]) -> gr.Blocks:
                 start = gr.Button("Edit", variant="primary", elem_id="start")
                 result = gr.HTML(elem_id="result")
         gr.HTML(_PRIVACY.format(seconds=limits.seconds, megabytes=limits.megabytes))
-        chosen = [emotion, strength, paint]
+        chosen = [emotion, strength, paint, text]
         quick: dict[str, Any] = {"concurrency_id": "look", "concurrency_limit": 4, "api_visibility": "private"}
         slow: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 1, "api_visibility": "private"}
 
@@ -139,9 +145,9 @@ def page(editor: Editor, films: list[Path]) -> gr.Blocks:
 
             return _told(found, gr.skip())
 
-        def felt(name: str, _: float, painted: float, request: gr.Request) -> tuple[Any, Any, Any]:
+        def felt(name: str, _: float, painted: float, words: str, request: gr.Request) -> tuple[Any, Any, Any]:
             usual = Choice(name).usual_strength
-            value, message = shown(request, name, usual, painted)
+            value, message = shown(request, name, usual, painted, words)
             return usual, value, message
 
         def referred(path: str | None, request: gr.Request, *choice: Any, progress=gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
@@ -176,6 +182,7 @@ def page(editor: Editor, films: list[Path]) -> gr.Blocks:
         moment.release(looked, [moment, *chosen], [preview, said], show_progress="hidden", **quick)
         live: dict[str, Any] = quick | {"show_progress": "hidden", "trigger_mode": "always_last"}
         emotion.input(felt, chosen, [strength, preview, said], **live)
+        text.submit(shown, chosen, [preview, said], **live)
         for slider in (strength, paint):
             slider.input(shown, chosen, [preview, said], **live)
         reference.change(referred, [reference, *chosen], [manner, preview], show_progress_on=manner, **slow)
@@ -188,8 +195,8 @@ def _name(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def _choice(emotion: str, strength: float, paint: float) -> Choice:
-    return Choice(emotion or "", float(strength), float(paint))
+def _choice(emotion: str, strength: float, paint: float, text: str) -> Choice:
+    return Choice(emotion or "", float(strength), float(paint), (text or "").strip())
 
 
 def _told(work: Callable[[], Any], otherwise: Any) -> tuple[Any, str]:

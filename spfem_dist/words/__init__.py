@@ -1,0 +1,1 @@
+"""From words to a wish about the face: what somebody writes becomes weights of the head's named units."""
