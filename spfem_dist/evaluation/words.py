@@ -27,7 +27,6 @@ from spfem_dist.editing.video import Footage, footage
 from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.film import filmed
 from spfem_dist.evaluation.open_judges.seen import track_of
-from spfem_dist.evaluation.units import EXACT
 from spfem_dist.generators.face.units import UnitFit, unit_face
 from spfem_dist.generators.generator import Generator, landmarks_of
 from spfem_dist.generators.load import SHIPPED, load_generator
@@ -199,7 +198,7 @@ class _Source:
 
     def changed(self, target: np.ndarray, order: str) -> np.ndarray:
         """Change of the mean units [len(NAMES)] from the source to a target's landmarks."""
-        return _moved_units(unit_face(order).fit(target, rest=self.own.rest, noise=EXACT).units - self.own.units)
+        return _moved_units(unit_face(order).fit(target, rest=self.own.rest).units - self.own.units)
 
     def changed_film(self, points: np.ndarray) -> np.ndarray:
         """The same of landmarks that the mesh found in an edited film."""
@@ -221,7 +220,7 @@ def _source(path: Path, person: int, generator: Generator) -> _Source:
     assert mesh is not None
     assert copy is not None
     face, order = followed.face, generator.topology
-    own = unit_face(order).fit(landmarks_of(face, "source", order, generator.size), noise=EXACT)
+    own = unit_face(order).fit(landmarks_of(face, "source", order, generator.size))
     return _Source(film, followed, mesh, _opening_change(mesh, copy, _MESH), own, unit_face(_MESH).fit(mesh))
 
 
