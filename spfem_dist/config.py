@@ -322,7 +322,7 @@ class Run(Section):
         home = os.environ.get("SPFEM_HOME", "")
 
         def full(path: str) -> str:
-            if not path or re.match(r"\w+:/", path) or Path(path).expanduser().is_absolute():
+            if not path or re.match(r"[A-Za-z][\w+.-]*:/", path) or Path(path).expanduser().is_absolute():
                 return str(Path(path).expanduser()) if path.startswith("~") else path
             if not home and "working_dir_files" in Path.cwd().parts:
                 raise ValueError(

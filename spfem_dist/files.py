@@ -15,6 +15,16 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_small(path: Path | str, most: int = 2**28) -> bytes:
+    """The content of a file that people or commands write, of at most so many bytes. Raises ValueError that names it where there is more:
+    some files have no end."""
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path} has more than {most // 2**20} MiB, or no end: name another file")
+    return content
+
+
 def cache_folder(kind: str) -> Path:
     """Where `kind` of files is cached for this user: under XDG_CACHE_HOME, or ~/.cache where that is not set. Not made here."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spfem" / kind

@@ -18,6 +18,9 @@ _SHORTEST = 6
 _PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:\S*@")
 # Some users' names have an at sign; behind one of a server's comes its port.
 _MAIL_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{1,5}(?:[/?#\s]|$))\S*@")
+_SPACED_MAIL = re.compile(
+    r"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{1,5}(?:[/?#\s]|$))[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,]|$))"
+)
 _SPACED_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,]|$))")
 # http://host:5000/page@2 has a port and no password; a database's URI may hold a password that begins like that.
 _HTTP_PORT = re.compile(r"https?://?[^\s/@:]*:\d{1,5}(?![^\s/?#,;)\]'\"])")
@@ -81,7 +84,7 @@ def _uri(text: str) -> str:
     """As `_uris`, for text that begins with its only URI."""
     if _HTTP_PORT.match(text):
         return text
-    for pattern in (_PASSWORD, _MAIL_PASSWORD, _SPACED_PASSWORD, _USER):
+    for pattern in (_PASSWORD, _MAIL_PASSWORD, _SPACED_PASSWORD, _SPACED_MAIL, _USER):
         text, found = pattern.subn(rf"\1{HIDDEN}@", text, count=1)
         if found:
             break

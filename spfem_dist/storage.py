@@ -22,6 +22,7 @@ from fsspec.core import url_to_fs
 
 from spfem_dist.config import Storage
 from spfem_dist.errors import UnreachableStorage
+from spfem_dist.files import read_small
 from spfem_dist.redact import redact
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     if not location.startswith(("s3://", "s3a://")):
         try:
             fs, path = url_to_fs(location)
+            if is_local(fs) and "://" in location and not location.startswith(("file://", "local://")):
+                raise ValueError("a folder's name has no ://")
         except ImportError as error:
             raise ValueError(
                 f"{redact(location)} needs a package that is not installed ({error}): install it, or use s3:// or a folder"
@@ -109,7 +112,7 @@ def read_json(fs: Any, path: str, kind: type = dict) -> Any:
     """The JSON object (or a list, by `kind`) in the file `path`; ValueError that names it where that is damaged, FileNotFoundError where
     it is missing."""
     try:
-        found = json.loads(fs.cat_file(path))
+        found = json.loads(read_small(path) if is_local(fs) else fs.cat_file(path))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): {_RESTORE}") from None
     if not isinstance(found, kind):

@@ -145,6 +145,21 @@ def test_every_command_names_it(whole, tmp_path):
         refused(command(*words), "r/run.json is damaged")
 
 
+@pytest.mark.parametrize("flag", ["--constants", "--cluster"])
+def test_a_file_without_an_end_is_refused(flag):
+    words = (
+        ["spfem", "plan", "cdrl_stage1", "--assume", "h100"]
+        if flag == "--cluster"
+        else ["spfem", "plan", "cdrl_stage1"]
+    )
+    refused(command(*words, flag, "/dev/zero"), "/dev/zero has more than 256 MiB, or no end")
+
+
+def test_a_folder_is_not_made_of_an_address(whole, tmp_path):
+    with pytest.raises(ValueError, match="is no storage that is known here"):
+        open_filesystem("mysql+pymysql://host/x")
+
+
 # --- landmarks ----------------------------------------------------------------------------------------------------
 
 

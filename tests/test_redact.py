@@ -24,6 +24,7 @@ from spfem_dist.tracking.store import reachable
         "https://:sesame@host/",
         "redis://me@home.org:x/sesame@host/0",
         "s3://me:x sesame@host:port/x",
+        "postgresql://me@home.org:x sesame@host/x",
         "postgresql:/me:x/sesame@host",
         "https://sesame@host",
         "mssql://host/db?user=me&password=sesame",

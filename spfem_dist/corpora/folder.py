@@ -23,6 +23,7 @@ from typing import Any
 
 from spfem_dist.corpora.files import VIDEO, keep_first, stray, visible_files
 from spfem_dist.emotions import Emotion
+from spfem_dist.files import read_small
 from spfem_dist.records import Clip, Reject
 
 #: Tried in this order where no pattern is given.
@@ -122,7 +123,7 @@ def _from_table(table: Path, pattern: str) -> tuple[list[Clip], list[Reject]]:
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, values by column) of every row; raises ValueError for a table that is none or lacks columns."""
     try:
-        text = table.read_text("utf-8-sig")
+        text = read_small(table).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{table} is no text in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"

@@ -18,6 +18,7 @@ from typing import Literal
 
 from spfem_dist.corpora.splits import Split
 from spfem_dist.emotions import SEVEN, SIX, Emotion
+from spfem_dist.files import read_small
 from spfem_dist.shard_format import GroupEntry
 
 #: Whether the reference shows the source's speaker or somebody else.
@@ -69,7 +70,7 @@ class Protocol:
         name = str(name_or_path)
         folder = resources.files("spfem_dist.evaluation").joinpath("protocols")
         if name.endswith(".json"):
-            text, where = Path(name).expanduser().read_text(), name
+            text, where = read_small(Path(name).expanduser()).decode(), name
         else:
             known = sorted(p.name.removesuffix(".json") for p in folder.iterdir() if p.name.endswith(".json"))
             if name not in known:
@@ -77,7 +78,7 @@ class Protocol:
             text, where = folder.joinpath(f"{name}.json").read_text(), f"{name}.json"
         data = json.loads(text)
         wanted = {"corpus", "description", "source", "split", "emotions", "sentences", "ring"}
-        if set(data) != wanted:
+        if not isinstance(data, dict) or set(data) != wanted:
             raise ProtocolError(
                 f"{where}: expected the keys {', '.join(sorted(wanted))}, found {', '.join(sorted(data))}"
             )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from spfem_dist.config import Section
+from spfem_dist.files import read_small
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -133,7 +134,7 @@ class Constants(Section):
 def read(path: Path) -> Constants:
     """The constants in a file that `spfem plan --measure --save` wrote. ValueError where it is none."""
     try:
-        return Constants.model_validate_json(path.read_text())
+        return Constants.model_validate_json(read_small(path))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} holds no constants ({error}): write it by `spfem plan RECIPE --measure --save {path}`"
@@ -154,15 +155,15 @@ def assumed(name: str) -> Constants:
 def with_cluster(constants: Constants, path: Path) -> Constants:
     """The constants with all-reduce and storage as `spfem doctor --json` found them. ValueError where the file has neither."""
     try:
-        figures = {c["check"]: c["figures"] for c in json.loads(path.read_text())["checks"]}
+        figures = {c["check"]: c["figures"] for c in json.loads(read_small(path))["checks"]}
+        changed = constants.model_copy(deep=True)
+        if reduced := figures.get("all-reduce"):
+            changed.latency_s, changed.bandwidth = reduced["latency_s"], reduced["bandwidth_bytes_per_s"]
+            changed.processes = int(reduced["processes"])
+        if stored := figures.get("storage"):
+            changed.storage_write = stored["write_mb_per_s"] * 1e6
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what `spfem doctor --json` prints ({error!r})") from None
-    changed = constants.model_copy(deep=True)
-    if reduced := figures.get("all-reduce"):
-        changed.latency_s, changed.bandwidth = reduced["latency_s"], reduced["bandwidth_bytes_per_s"]
-        changed.processes = int(reduced["processes"])
-    if stored := figures.get("storage"):
-        changed.storage_write = stored["write_mb_per_s"] * 1e6
     if not reduced and not stored:
         raise ValueError(f"{path}: neither all-reduce nor storage was measured there; see what `spfem doctor` says")
     return changed

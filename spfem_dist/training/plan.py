@@ -113,6 +113,7 @@ def show(run: Run, stage: Stage) -> None:
         )
     for name in stage.jobs(run) if not absent else ():
         try:
+            stage.check(run, name)
             job = stage.job(run, name, 0, run.scaling.most, torch.device("cpu"))
         except Exception as error:  # every reason is the user's to read, and the rest of the plan still helps
             problems.append(f"{name}: {error}")
