@@ -59,14 +59,14 @@ def open_filesystem(location: str) -> tuple[Any, str]:
         try:
             fs, path = url_to_fs(location)
             if is_local(fs) and "://" in location and not location.startswith(("file://", "local://")):
-                raise ValueError("a folder's name has no ://")
+                raise ValueError  # a folder of that name would be made
         except ImportError as error:
             raise ValueError(
                 f"{redact(location)} needs a package that is not installed ({error}): install it, or use s3:// or a folder"
             ) from None
-        except ValueError as error:
+        except ValueError:  # whose text may hold a part of a password
             raise ValueError(
-                f"{redact(location)} is no storage that is known here ({error}): give s3://bucket/prefix or a folder"
+                f"{redact(location)} is no storage that is known here: give s3://bucket/prefix or a folder"
             ) from None
         return fs, path.rstrip("/") or "/"
     if "@" in location.split("/")[2]:

@@ -80,7 +80,7 @@ class Protocol:
         wanted = {"corpus", "description", "source", "split", "emotions", "sentences", "ring"}
         if not isinstance(data, dict) or set(data) != wanted:
             raise ProtocolError(
-                f"{where}: expected the keys {', '.join(sorted(wanted))}, found {', '.join(sorted(data))}"
+                f"{where}: expected the keys {', '.join(sorted(wanted))}, found {', '.join(sorted(data)) if isinstance(data, dict) else type(data).__name__}"
             )
         emotions = tuple(Emotion.parse(e) for e in data["emotions"])
         if strange := [e.value for e in emotions if e not in SIX]:
