@@ -16,7 +16,7 @@ from spfem_dist.errors import read_words
 from spfem_dist.planning.constants import Constants, assumed, read, with_cluster
 from spfem_dist.planning.measure import measured
 from spfem_dist.planning.show import shape_of, show
-from spfem_dist.planning.simulated import Wish, opened_index, simulated
+from spfem_dist.planning.simulated import SimulationOptions, opened_index, simulated
 from spfem_dist.presets import with_preset
 from spfem_dist.ray_address import authenticate
 from spfem_dist.stage import Stage
@@ -102,7 +102,7 @@ class Plan(Generic[AnyRun]):
     until: int = 4096
     """Largest number of workers of the search for what breaks first; 0 leaves it out."""
     graphs: Path | None = None
-    """Draw the simulated run to this file, such as scale.svg."""
+    """Draw the simulated run of each job to a file named like this one, such as scale.svg (scale-JOB.svg)."""
     json: bool = False
     """Print constants and predictions as JSON."""
 
@@ -147,10 +147,10 @@ def plan(arguments: Sequence[str]) -> int:
     came_to = {}
     if options.simulate:
         index = opened_index(run) if stage.reads_shards else None
+        how = SimulationOptions(options.hours, options.lost, options.until, options.shards_times, options.graphs)
         for name, rows in found.items():
             if rows:
-                wish = Wish(options.hours, options.lost, options.until, options.shards_times, options.graphs)
-                came_to[name] = simulated(console, run, shapes[name], rows[-1], constants, per_node, name, index, wish)
+                came_to[name] = simulated(console, run, shapes[name], rows[-1], constants, per_node, name, index, how)
     if options.json:
         rows_of = {name: [asdict(p) | {"samples_per_s": p.samples_per_s} for p in rows] for name, rows in found.items()}
         facts = {"constants": constants.model_dump(mode="json"), "predictions": rows_of}

@@ -283,7 +283,10 @@ def _launch(folder: Path, how: str, workers: int) -> None:
     started = []
     for number, line in enumerate(lines):
         log = open(folder / f"{how}-{number}.log", "w+")  # noqa: SIM115  # read below, after the process
-        started.append((subprocess.Popen(line, env=environment, stdout=log, stderr=subprocess.STDOUT), log))
+        # A session each, as torchrun and Ray give their workers: Linux shares a busy machine out among sessions before processes, and two
+        # in one session would seem to be in each other's way where they are not.
+        process = subprocess.Popen(line, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        started.append((process, log))
     try:
         while any(process.poll() is None for process, _ in started):
             if any(process.poll() for process, _ in started):  # the others would wait for it

@@ -24,14 +24,14 @@ from spfem_dist.streaming.reader import ShardReader
 #: Checkpoints of a short run that looks for limits.
 PROBED = 6
 #: Bytes of an index for each utterance group, as JSON and as a table (`benchmarks/index.py`).
-GROUP_BYTES = {False: 700, True: 130}
+GROUP_BYTES = {False: 700, True: 144}
 
 
 @dataclass(frozen=True)
-class Wish:
+class SimulationOptions:
     """hours: to simulate. lost: hours at which hosts are lost, None draws them. until: largest size of the search, 0 for none.
 
-    shards_times: so many times the shards that there are. graphs: file to draw to.
+    shards_times: so many times the shards that there are. graphs: file to draw to, with the job's name put after its own.
     """
 
     hours: float = 24.0
@@ -55,7 +55,7 @@ def simulated(
     per_node: int,
     name: str,
     index: ShardIndex | None,
-    wish: Wish,
+    how: SimulationOptions,
 ) -> dict[str, Any]:
     """Print the simulated run beside `planned`, and what breaks first; returns the figures."""
     services = constants.services.model_copy(update={"patience_s": run.storage.patience_s})
@@ -65,19 +65,19 @@ def simulated(
         run, name, shape, constants, planned.workers, per_node, planned.global_batch, elastic=elastic, seed=run.seed
     )
     if index is not None:
-        case = with_data(case, index, wish.shards_times)
+        case = with_data(case, index, how.shards_times)
     began = time.perf_counter()
-    outcome = simulate(case, wish.hours, wish.lost)
+    outcome = simulate(case, how.hours, how.lost)
     took = time.perf_counter() - began
     show_simulation.show(console, outcome, planned)
     console.print(f"{outcome.hours:.1f} hours were simulated in {took:.1f} s")
     steps = PROBED * run.checkpoint.every_steps
-    outcomes = dict(limits.probed(case, wish.until, steps)) if wish.until else {}
+    outcomes = dict(limits.probed(case, how.until, steps)) if how.until else {}
     found = limits.reached(outcomes) if outcomes else []
     if found:
         show_simulation.show_limits(console, found, outcomes)
-    if wish.graphs:
-        show_simulation.draw(wish.graphs, outcome, found)
+    if how.graphs:
+        show_simulation.draw(how.graphs.with_stem(f"{how.graphs.stem}-{name}"), outcome, found)
     return {
         "hours": outcome.hours,
         "steps": outcome.steps,

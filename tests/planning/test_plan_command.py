@@ -70,7 +70,7 @@ def test_the_largest_size_is_simulated_and_what_breaks_first_is_said(tmp_path):
     assert found["samples_per_s"] < planned["samples_per_s"]
     assert {64, 128} == {int(n) for n in found["limits"]["S3 refuses requests of checkpoints (503)"]["values"]}
     assert "1,024 workers, 0.2 hours simulated" in done.said
-    assert (tmp_path / "scale.svg").stat().st_size > 1000
+    assert (tmp_path / "scale-first.svg").stat().st_size > 1000
 
 
 def test_assumptions_are_called_so_and_a_missing_constant_is_named():
