@@ -12,8 +12,8 @@ from spfem_dist.planning.imagined_s3 import Request, Rounds
 from spfem_dist.shares import share_of
 from spfem_dist.streaming.order import Order
 
-#: Steps whose shards are looked up one by one where the nodes' folders cannot hold all; later ones go on at the rate of their second half.
-LOOKED_UP = 500
+#: Steps whose shards are looked up one by one; in later ones the nodes meet as many, at random.
+LOOKED_UP = 300
 
 
 class Feeding:
@@ -33,14 +33,15 @@ class Feeding:
         self._free = np.zeros(0)  # when what each node fetches so far has passed
         self._taken: deque[float] = deque(maxlen=max(1, data.prefetch))  # when the last micro-batches were taken
         self._looked_up = 0
-        self._steps: list[
-            tuple[float, float, float]
-        ] = []  # requests, bytes and seconds waited of those that were looked up
+        self._met = 0.0  # shards that nodes met in the steps that were looked up, held or not
+        self._share_held: float | None = None  # of the nodes' folders, in the steps that are not
 
     @property
     def warm(self) -> bool:
         """Whether every node has every shard."""
-        return not self.remote or (self._held is not None and self._fits and bool(self._held.all()))
+        if not self.remote or self._held is None or not self._fits:
+            return not self.remote
+        return bool(self._held.all()) if self._share_held is None else self._share_held > 0.9999
 
     @property
     def _fits(self) -> bool:
@@ -71,11 +72,8 @@ class Feeding:
             self._free = np.zeros(nodes)
         bounds = [share_of(batch, rank, workers).first for rank in range(0, workers, per_node)]
         counts = np.diff([*bounds, batch])
-        if self._looked_up >= LOOKED_UP and not self._fits:  # it goes on as it went
-            requests, amount, waited = np.mean(self._steps[LOOKED_UP // 2 :], axis=0)
-            self._requests += requests * len(times)
-            self.fetched_bytes += amount * len(times)
-            return np.full(len(times), waited)
+        if self._looked_up >= LOOKED_UP:
+            return self._going_on(times, nodes, per_node)
         for n, seconds in enumerate(times):
             new, size = self._fetches((step + n) * batch, batch, np.repeat(np.arange(nodes), counts), nodes)
             self._requests += new.sum()
@@ -91,8 +89,30 @@ class Feeding:
             self._taken.append(now + waits[n])
             now += seconds + waits[n]
             self._looked_up += 1
-            self._steps.append((float(new.sum()), float(size.sum()), float(waits[n])))
         return waits
+
+    def _going_on(self, times: np.ndarray, nodes: int, per_node: int) -> np.ndarray:
+        """The same for later steps: a node meets as many shards as it did, at random, and fetches those that it does not hold yet."""
+        assert self.bytes is not None
+        shards, met = len(self.bytes), self._met / self._looked_up / nodes  # shards that a node meets in a step
+        if self._share_held is None:
+            assert self._held is not None
+            self._share_held = float(self._held.mean())
+        absent = 1 - self._share_held
+        new = nodes * shards * absent * (1 - np.exp(-met * len(times) / shards))
+        if self._fits:
+            self._share_held += new / nodes / shards
+        self._requests += new
+        self.fetched_bytes += new * float(self.bytes.mean())
+        each = new / len(times)
+        passing = max(
+            each / nodes * float(self.bytes.mean()) / self.services.storage_read, each / self.services.s3_reads_per_s
+        )
+        rounds = np.ceil(each / nodes / (self.data.threads * per_node))
+        ahead = max(1, self.data.prefetch)
+        # A step is as long as its arithmetic, as what must pass for it, or as a part of the way of a micro-batch that is made ahead.
+        longest = np.maximum(times, max(passing, (passing + rounds * self.services.s3_latency_s) / ahead))
+        return longest - times
 
     def _fetches(self, first: int, batch: int, node_of: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
         """Shards and bytes that each node fetches for the step of these samples."""
@@ -103,8 +123,10 @@ class Feeding:
         if not self._fits and first // self.order.samples_per_epoch != (first + batch) // self.order.samples_per_epoch:
             # The folder holds less than an epoch, so that at its end it has none that the next one begins with.
             self._held[:, self.order.used] = False
-        absent = ~self._held[node_of, shards]
-        pairs = np.unique(node_of[absent] * len(self.bytes) + shards[absent])
+        pairs = np.unique(node_of * len(self.bytes) + shards)
         node, shard = np.divmod(pairs, len(self.bytes))
+        self._met += len(pairs)
+        absent = ~self._held[node, shard]
+        node, shard = node[absent], shard[absent]
         self._held[node, shard] = True
         return np.bincount(node, minlength=nodes), np.bincount(node, weights=self.bytes[shard], minlength=nodes)

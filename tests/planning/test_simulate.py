@@ -142,6 +142,20 @@ def test_nodes_fetch_the_shards_of_their_own_samples_once():
     assert feeding.waits(212, np.full(5, 0.5), batch, workers, per_node, 99.0).sum() == 0
 
 
+def test_shards_that_are_not_looked_up_any_more_are_met_as_often(monkeypatch):
+    def fetched(looked_up, cache_mb):
+        monkeypatch.setattr("spfem_dist.planning.feeding.LOOKED_UP", looked_up)
+        order = Order(index_of(400, 5), seed=1)
+        feeding = Feeding(order, np.full(400, 1e6), Data(cache_mb=cache_mb), Services(), remote=True)
+        for step in range(0, 300, 10):
+            feeding.waits(step, np.full(10, 0.5), 64, 8, 4, 0.5 * step)
+        return feeding.fetched_bytes / 1e6
+
+    assert fetched(50, 1000) == pytest.approx(fetched(300, 1000), rel=0.15)
+    assert fetched(50, 100) == pytest.approx(fetched(300, 100), rel=0.15)
+    assert fetched(50, 1000) <= 2 * 400 < fetched(50, 100)  # two nodes, each shard once where the folders hold all
+
+
 def test_the_imagined_requests_are_those_that_reach_a_server(tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "none")
