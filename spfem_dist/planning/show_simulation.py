@@ -61,14 +61,14 @@ def _peak(outcome: Outcome, name: str) -> float:
 
 def table_of_limits(found: Sequence[Reached]) -> Table:
     """A row for each limit, a column for each size; those past the bound are marked."""
-    table = Table(title="what breaks first, with a lost host in each run", title_justify="left")
-    table.add_column("")
+    table = Table(title="what breaks first, with a lost host in each run", title_justify="left", padding=(0, 0))
+    table.add_column("", min_width=24)
     table.add_column("bound", justify="right")
     for workers in found[0].values:
         table.add_column(f"{workers:,}", justify="right", no_wrap=True)
     for row in found:
         cells = [Text(_figure(v), style="red" if v > row.limit.bound else "") for v in row.values.values()]
-        table.add_row(f"{row.limit.name}, {row.limit.unit}", _figure(row.limit.bound), *cells)
+        table.add_row(row.limit.name, _figure(row.limit.bound), *cells)
     return table
 
 
