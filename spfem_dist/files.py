@@ -7,12 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 
 
 def file_sha256(path: Path | str) -> str:
     """sha256 of a file's content, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+#: What numpy may raise for an .npy file, or the beginning of one, that is damaged.
+UNREADABLE_ARRAY = (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError, TokenError)
 
 
 def read_small(path: Path | str, most: int = 2**28) -> bytes:

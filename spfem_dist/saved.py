@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spfem_dist.files import whole_file, write_whole
+from spfem_dist.redact import without_credentials
 
 What = Literal["prior", "generator", "compositor", "judge", "words"]
 
@@ -59,8 +60,8 @@ def save_model(folder: Path | str, what: What, kind: str, network: nn.Module, co
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json."""
-    write_whole(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    """Write config.json, without the passwords of the addresses in it: models are handed on."""
+    write_whole(folder / CONFIG, json.dumps(without_credentials(config), indent=2, sort_keys=True) + "\n")
 
 
 def read_config(folder: Path | str, what: What) -> dict[str, Any]:

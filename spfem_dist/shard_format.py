@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spfem_dist.emotions import Emotion
-from spfem_dist.files import write_whole
+from spfem_dist.files import UNREADABLE_ARRAY, write_whole
 from spfem_dist.records import Recording, UtteranceGroup
 
 GROUP_FORMAT: Final = "spfem-group/1"
@@ -390,7 +390,7 @@ def _from_npy(content: bytes, name: str) -> np.ndarray:
         if math.prod(shape) * dtype.itemsize != len(content) - start:
             raise ValueError(f"header says {dtype} {shape}, {len(content) - start} bytes follow")
         return np.frombuffer(content, dtype, offset=start).reshape(shape).copy()
-    except (ValueError, TypeError, SyntaxError, EOFError) as error:
+    except UNREADABLE_ARRAY as error:
         raise DamagedShard(f"member {name} is not a whole array: {error}") from None
 
 

@@ -12,7 +12,7 @@ from test_bad_input import PREPARE, contents, refused, train
 from spfem_dist.config import Run
 from spfem_dist.editing.landmark_file import read_landmarks
 from spfem_dist.editing.video import EditError
-from spfem_dist.shard_format import DamagedShard
+from spfem_dist.shard_format import DamagedShard, _from_npy
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.training.runfolder import RunFolder
@@ -161,6 +161,17 @@ def test_a_folder_is_not_made_of_an_address(whole, tmp_path):
 
 
 # --- landmarks ----------------------------------------------------------------------------------------------------
+
+
+def test_an_array_whose_header_ends_nowhere_is_refused(tmp_path):
+    """numpy reads it with Python's own tokenizer, whose error is of a kind of its own."""
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 68, 2), ((".ljust(117) + b"\n"
+    file = tmp_path / "x.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(EditError, match=r"x.npy: no landmarks can be read"):
+        read_landmarks(file)
+    with pytest.raises(DamagedShard, match="is not a whole array"):
+        _from_npy(file.read_bytes(), "x.npy")
 
 
 def test_landmarks_that_claim_more_than_there_is_are_refused_without_allocating_it(tmp_path):

@@ -1,5 +1,7 @@
 """Weights that are not finite are neither written nor read, whoever writes or reads them."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,7 +13,7 @@ from spfem_dist.nets.clip import load_clip, tiny_clip
 from spfem_dist.nets.iresnet import IResNet, load_backbone
 from spfem_dist.nets.wav2vec2 import load_wav2vec2, tiny_wav2vec2
 from spfem_dist.priors.prior import build_prior, find, load_prior, save_prior
-from spfem_dist.saved import not_finite, save_tensors
+from spfem_dist.saved import not_finite, save_tensors, write_config
 from spfem_dist.tracking.models import register_model
 
 WORDS = "holds numbers that are not finite"
@@ -42,6 +44,13 @@ def test_what_is_not_finite_is_named_in_order():
     }
     assert not_finite(tensors) == ["b", "c"]
     assert not_finite({}) == []
+
+
+def test_a_models_configuration_holds_no_password(tmp_path):
+    write_config(tmp_path, {"kind": "x", "data": {"cache": "https://me:se/same@bucket/x", "shards": "s3://bucket/x"}})
+    said = (tmp_path / "config.json").read_text()
+    assert "same" not in said
+    assert json.loads(said)["data"] == {"cache": "https://bucket/x", "shards": "s3://bucket/x"}
 
 
 def test_nothing_is_written(tmp_path):

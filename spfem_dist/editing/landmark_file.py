@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spfem_dist.editing.video import EditError
+from spfem_dist.files import UNREADABLE_ARRAY
 
 TOPOLOGIES = {68: "ibug68", 468: "mesh468", 478: "mesh478"}
 #: A face of fewer pixels shows nothing that an edit could change.
@@ -24,7 +25,7 @@ def read_landmarks(path: Path) -> np.ndarray:
         points = np.load(
             path, mmap_mode="r", allow_pickle=False
         )  # a header may claim more than there is, or memory holds
-    except (OSError, OverflowError, ValueError, EOFError) as error:
+    except UNREADABLE_ARRAY as error:
         raise EditError(f"{path}: no landmarks can be read ({error}); write them with numpy.save") from error
     if (
         not isinstance(points, np.ndarray)
