@@ -31,7 +31,7 @@ def test_a_room_is_found_by_its_kind_and_an_unknown_one_lists_those_there_are(mo
     monkeypatch.setattr(generators, "__path__", list(generators.__path__))
     assert find("tint").CARD.title
     assert "face" not in kinds("generators")
-    with pytest.raises(ValueError, match=r"no 'nothing' among the generators; there are icface, ned, tint"):
+    with pytest.raises(ValueError, match=r"no 'nothing' among the generators; there are icface, ned, sserd, tint"):
         find("nothing")
 
 
