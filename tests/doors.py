@@ -21,7 +21,7 @@ ROOMS = {"SPFEM_ROOMS": str(ROOT / "tests" / "rooms")}
 
 #: Imported before the first fork.
 PRELOADED = ["deepspeed", "spfem_dist.cli", "spfem_dist.training.plain", "spfem_dist.priors.stage"]
-PRELOADED += ["spfem_dist.prepare.job"]
+PRELOADED += ["spfem_dist.prepare.job", "spfem_dist.compositors.dgad"]
 #: What a command in a process of its own has beside the environment of the tests.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "SPFEM_HOME": ""}
 #: Seconds after which a run is taken to hang; far more than a run needs, because the machine may be busy with others.
