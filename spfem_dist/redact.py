@@ -21,7 +21,7 @@ _MAIL_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{1,5}(?:[/?#\s]|
 _SPACED_MAIL = re.compile(
     r"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{1,5}(?:[/?#\s]|$))[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,]|$))"
 )
-_SPACED_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,]|$))")
+_SPACED_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,'\")]|$))")
 # http://host:5000/page@2 has a port and no password; a database's URI may hold a password that begins like that.
 _HTTP_PORT = re.compile(r"https?://?[^\s/@:]*:\d{1,5}(?![^\s/?#,;)\]'\"])")
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*://?")

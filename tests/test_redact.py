@@ -63,6 +63,10 @@ def test_a_store_whose_address_cannot_be_read_is_named_without_any_part_of_a_pas
     assert "sesame" not in reach.detail.replace(redact(uri), "")
 
 
+def test_a_password_with_a_space_is_found_in_quotes_too():
+    assert "sesame" not in redact("--preset 'sqlite://:x sesame@127.0.0.1:port' is not known")
+
+
 def test_each_uri_of_a_text_is_redacted_by_itself():
     shown = redact("http://host:5000/a did not answer postgresql://me:ses/ame@db, nor did http://other:5000")
     assert shown == "http://host:5000/a did not answer postgresql://***@db, nor did http://other:5000"
