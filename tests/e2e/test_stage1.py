@@ -69,6 +69,7 @@ def test_both_priors_train_and_leave_what_stage_two_needs(local):
     assert "data wait" in done.out
 
 
+@pytest.mark.nightly
 def test_torchrun_repeats_the_local_losses_at_zero_three(exact, small, tmp_path):
     launcher = ["torchrun", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", RECIPE]
     flags = ["--name", "r", "--checkpoint.storage", tmp_path, "--tracking.uri", "", "--zero.stage", "3", *EXACT]

@@ -41,7 +41,8 @@ def exact(toy, tmp_path_factory):
     return [losses(storage, job) for job in JOBS]
 
 
-@pytest.mark.parametrize("stage", [3, *(pytest.param(stage, marks=pytest.mark.nightly) for stage in (0, 1, 2))])
+@pytest.mark.nightly
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_workers_repeat_the_losses_of_one_process(stage, toy, exact, tmp_path):
     flags = [*EXACT, "--zero.stage", str(stage)]
     well(started(TORCHRUN, toy, tmp_path, *flags) if stage == 1 else two_workers(toy, tmp_path, *flags))

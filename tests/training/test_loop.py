@@ -37,12 +37,12 @@ def test_two_workers_repeat_the_single_process_at_every_zero_stage(stage, refere
     assert (tmp_path / "toy" / "first" / "model" / "model.safetensors").stat().st_size > 4 * 1000
 
 
-@pytest.mark.nightly
 def test_torchrun_repeats_the_single_process(reference, tmp_path):
     well(launched(tmp_path, launcher=TORCHRUN))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
 
 
+@pytest.mark.nightly
 def test_accelerate_launch_repeats_the_single_process(reference, tmp_path):
     well(launched(tmp_path, launcher=ACCELERATE))
     assert losses(tmp_path) == pytest.approx(reference, abs=1e-5)
