@@ -266,6 +266,26 @@ class Tracking(Operations):
     )
 
 
+class Profile(Operations):
+    """What torch's profiler records."""
+
+    steps: tuple[Natural, Natural] = Field(
+        (0, 0),
+        description="First and last optimiser step (from 1) that are recorded, e.g. 20 22; 0 0 records none. Each job's record lies in "
+        "its folder, profile/.",
+    )
+    ranks: tuple[Natural, ...] = Field((0,), description="Workers that record.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Profile:
+        first, last = self.steps
+        if first > last or (last and not first):
+            raise ValueError(
+                f"profile.steps {first} {last}: give the first step, from 1, and one that is not before it"
+            )
+        return self
+
+
 class Validation(Operations):
     """Held-out loss during training."""
 
@@ -286,6 +306,7 @@ class Run(Section):
     speed: Speed = Field(default_factory=Speed)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     tracking: Tracking = Field(default_factory=Tracking)
+    profile: Profile = Field(default_factory=Profile)
     validation: Validation = Field(default_factory=Validation)
     faults: Annotated[tuple[str, ...], Operational] = Field(
         (), description="Faults to inject, such as 'kill rank 1 at sample 4000' (see docs/faults.md)."

@@ -138,6 +138,9 @@ RUN_BY = {
     "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --dry-run": (
         f"{STAGE2}::test_the_dry_run_says_what_would_happen"
     ),
+    "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --profile.steps 20 22": (
+        f"{STAGE2}::test_a_profile_names_what_every_network_of_a_step_does"
+    ),
     "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1 --local": (
         f"{STAGE2}::test_a_killed_run_started_again_repeats_the_losses_exactly"
     ),

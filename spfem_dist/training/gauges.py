@@ -67,6 +67,11 @@ class Gauges:
         if self._then is not None:
             self._then.picture(key, image, samples)
 
+    def text(self, name: str, content: str) -> None:
+        """Hand a text on."""
+        if self._then is not None:
+            self._then.text(name, content)
+
     def secure(self) -> None:
         """See `Tracker.secure`."""
         if self._then is not None:

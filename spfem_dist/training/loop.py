@@ -20,6 +20,7 @@ from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines, heartbeat, history, watchdog
 from spfem_dist.training.guard import Guard
+from spfem_dist.training.profiling import Profiler, part
 from spfem_dist.training.samples import noted
 from spfem_dist.training.screen import Status
 from spfem_dist.training.speed import compile_all, computing, prepare
@@ -36,6 +37,7 @@ class Recorder(Protocol):
 
     def metrics(self, values: dict[str, float], samples: int) -> None: ...
     def picture(self, key: str, image: Any, samples: int) -> None: ...
+    def text(self, name: str, content: str) -> None: ...
     def secure(self) -> None: ...
 
 
@@ -95,7 +97,7 @@ def train(
     meter = Meter(world.size, settings.global_batch, progress.flops_per_sample, peak)
     stream = inject.stream(job.batches(progress.samples), progress.samples, settings.global_batch, share.steps)
     stream = noted(stream, run, job.name, world, progress.step, share.steps)
-    running = Sums(device)
+    running, profiler = Sums(device), Profiler(run, job.name, world.rank, device, recorder)
     saved_at, status, look_every = progress.step if found else -1, "finished", 1
     if progress.flops_per_sample is not None:
         compile_all(job.networks, run.speed, terminal.say)
@@ -108,7 +110,8 @@ def train(
                 )
             # Counted at no other step: one that is counted rounds otherwise, and a resumed run repeats every bit.
             counting = flop_counter() if progress.step == 0 else nullcontext()
-            with inject.planted(trained, progress.samples, settings.global_batch), counting as counter:
+            planted = inject.planted(trained, progress.samples, settings.global_batch)
+            with profiler.recording(progress.step + 1), planted, counting as counter:
                 waited = optimiser_step(job, trained, stream, share, device, running, run.zero.precision, progress.step)
             if counter is not None:
                 meter.flops_per_sample = progress.flops_per_sample = counter.get_total_flops() / share.samples
@@ -147,6 +150,7 @@ def train(
                 meter.pause()
             if status != "finished":
                 break
+        profiler.close()
         if saved_at != progress.step:
             saver.save(trained, progress)
     _record_uploads(saver, recorder)
@@ -194,7 +198,8 @@ def optimiser_step(
         nonlocal waited
         for _ in range(share.steps):
             heartbeat.beat("waiting for data")
-            batch, wait = next(stream)
+            with part("waiting for data"):
+                batch, wait = next(stream)
             waited += wait
             yield batch.to(device)
 
@@ -205,11 +210,13 @@ def optimiser_step(
         with engines.only(networks, phase.trains):
             for batch, weight in zip(batches, share.weights, strict=True):
                 heartbeat.beat(f"updating {phase.trains}")
-                with computing(device, precision):
+                with part(f"losses of {phase.trains}"), computing(device, precision):
                     losses, monitors = phase.losses(networks, batch)
                 total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
-                engine.backward(total if weight == 1 else total * weight)
-                engine.step()
+                with part(f"backward of {phase.trains}"):
+                    engine.backward(total if weight == 1 else total * weight)
+                with part(f"update of {phase.trains}"):
+                    engine.step()
                 running.add(losses, monitors, weight)
     return waited
 

@@ -12,7 +12,7 @@ def toy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(toy, tmp_path_factory):
-    """Storage of a run of six steps in one process, with a checkpoint every three."""
+    """Storage of a run of six steps in one process, with a checkpoint every three and a profile of the second and third."""
     storage = tmp_path_factory.mktemp("finished")
-    well(alone(toy, storage, "--checkpoint.every-steps", "3"))
+    well(alone(toy, storage, "--checkpoint.every-steps", "3", "--profile.steps", "2", "3"))
     return storage

@@ -1,5 +1,6 @@
 """Stage 2: the same losses however it is sharded or interrupted; the priors guide, and stand still."""
 
+import gzip
 import json
 import re
 import signal
@@ -78,6 +79,13 @@ def test_the_dry_run_says_what_would_happen(toy, tmp_path):
 
 
 # --- frozen -------------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_names_what_every_network_of_a_step_does(finished):
+    (trace,) = (finished / "r" / "ned" / "profile").glob("*.json.gz")
+    named = {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}
+    networks = ("manipulator", "manipulator_critic", "renderer")
+    assert {f"{what} of {name}" for name in networks for what in ("losses", "backward", "update")} <= named
 
 
 @pytest.mark.parametrize("name", ["ccrl", "cerl"])

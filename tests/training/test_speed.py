@@ -1,10 +1,14 @@
 """Switches of time and memory: precisions stay near single precision, what is computed again gives the same numbers."""
 
+import gzip
+import json
+
 import pytest
 import torch
 from doors import well
 from toy_runs import losses, together
 
+from spfem_dist.config import Profile
 from spfem_dist.generators.ned.networks import MAPS, SOURCE_CHANNELS, Renderer, Sizes
 from spfem_dist.nets.frozen import freeze
 from spfem_dist.nets.iresnet import IResNet
@@ -108,3 +112,28 @@ def test_what_is_computed_again_gives_the_same_gradients_and_keeps_half_as_much(
 def test_a_network_without_large_blocks_is_left_alone():
     assert not recompute(torch.nn.Linear(2, 2), True)
     assert not Recomputing().recompute
+
+
+def test_a_profile_of_chosen_steps_names_their_parts_and_changes_no_loss(reference, tmp_path):
+    well(together(1, tmp_path, "--local", "--profile.steps", "19", "90"))
+    assert losses(tmp_path) == reference
+    trace, table = sorted((tmp_path / "toy" / "first" / "profile").iterdir())
+    assert (trace.name, table.name) == ("steps-19-20-rank-0.json.gz", "steps-19-20-rank-0.txt")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    named = {event.get("name") for event in events}
+    assert {
+        "step 19",
+        "step 20",
+        "losses of first",
+        "backward of first",
+        "update of first",
+        "waiting for data",
+    } <= named
+    assert "step 18" not in named
+    assert "aten::addmm" in table.read_text()
+
+
+@pytest.mark.parametrize("steps", [(4, 3), (0, 3)])
+def test_steps_to_profile_that_make_no_sense_are_refused(steps):
+    with pytest.raises(ValueError, match=r"profile.steps .* give the first step"):
+        Profile(steps=steps)
