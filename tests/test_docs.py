@@ -278,6 +278,8 @@ FOREIGN = {
     "--allowed-hosts",
     "--batch",
     "--signal",
+    "--attempts",
+    "--version",
 }
 
 
@@ -476,12 +478,14 @@ def texts() -> list[Path]:
 
 
 def test_no_text_names_a_path_of_one_machine():
+    """A pod's temporary folder is its own, wherever it runs."""
     anywhere, outside_tests = (re.compile(rf"(?<![\w.-])/(?:{names})/\w") for names in ("work|home|root", "tmp"))
     named = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in texts()
         for line in path.read_text().splitlines()
-        if anywhere.search(line) or (outside_tests.search(line) and ROOT / "tests" not in path.parents)
+        if anywhere.search(line)
+        or (outside_tests.search(line) and not {ROOT / "tests", ROOT / "k8s"} & set(path.parents))
     ]
     assert named == []
 

@@ -97,7 +97,8 @@ def train(
     meter = Meter(world.size, settings.global_batch, progress.flops_per_sample, peak)
     stream = inject.stream(job.batches(progress.samples), progress.samples, settings.global_batch, share.steps)
     stream = noted(stream, run, job.name, world, progress.step, share.steps)
-    running, profiler = Sums(device), Profiler(run, job.name, world.rank, device, recorder)
+    running = Sums(device)
+    profiler = Profiler(run, job.name, world.rank, device, recorder.text if recorder is not None else None)
     saved_at, status, look_every = progress.step if found else -1, "finished", 1
     if progress.flops_per_sample is not None:
         compile_all(job.networks, run.speed, terminal.say)

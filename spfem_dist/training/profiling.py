@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -14,9 +13,6 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from spfem_dist.config import Run
 from spfem_dist.storage import open_filesystem
 from spfem_dist.training import heartbeat
-
-if TYPE_CHECKING:
-    from spfem_dist.training.loop import Recorder
 
 #: Names a part of a step in a profile; costs a microsecond where none is made.
 part = record_function
@@ -26,13 +22,15 @@ ROWS = 40
 
 class Profiler:
     """Records steps of one worker, and leaves RUN/JOB/profile/steps-A-B-rank-R.json.gz, which https://ui.perfetto.dev opens, beside a table
-    of operations as .txt; rank 0's table is in MLflow too.
+    of operations as .txt, which is also given to `tell`, a file's name and its text.
     """
 
-    def __init__(self, run: Run, job: str, rank: int, device: torch.device, recorder: Recorder | None) -> None:
+    def __init__(
+        self, run: Run, job: str, rank: int, device: torch.device, tell: Callable[[str, str], None] | None
+    ) -> None:
         self.first, self.last = run.profile.steps if rank in run.profile.ranks else (0, 0)
         self.place = f"{run.folder()}/{job}/profile"
-        self.rank, self.device, self.recorder = rank, device, recorder
+        self.rank, self.device, self.tell = rank, device, tell
         self._profile: profile | None = None
         self._steps: list[int] = []
 
@@ -74,5 +72,5 @@ class Profiler:
             text.write_text(table)
             for file in (trace, text):
                 fs.put_file(str(file), f"{root}/{file.name}")
-        if self.recorder is not None:
-            self.recorder.text(f"profile/{name}.txt", table)
+        if self.tell is not None:
+            self.tell(f"profile/{name}.txt", table)
