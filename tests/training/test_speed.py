@@ -48,8 +48,15 @@ def test_half_precision_is_refused_in_words_where_there_is_none(tmp_path):
     assert "bf16-mixed" in refused.said
 
 
+def no_compiler():
+    import torch._inductor.config as settings
+
+    settings.cpp.cxx = (None, "/nowhere/g++")
+
+
 def test_a_network_that_cannot_be_compiled_runs_as_it_is_and_a_line_says_so(reference, tmp_path):
-    ended = well(together(1, tmp_path, "--local", "--speed.compile", "True", CXX="/nowhere/g++"))
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}  # nothing that was compiled before
+    ended = well(together(1, tmp_path, "--local", "--speed.compile", "True", before=no_compiler, **cache))
     assert "first cannot be compiled and runs as it is" in ended.said
     assert losses(tmp_path) == reference
 
