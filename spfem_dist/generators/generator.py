@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from spfem_dist import rooms
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.rendered import Rendered
+
+if TYPE_CHECKING:
+    import torch
 
 #: Shortest clip that can be driven, frames: below it there is no motion to speak of.
 SHORTEST = 3
@@ -61,6 +64,10 @@ class Generator(Protocol):
 
     size: int
     topology: str
+
+    def to(self, device: torch.device | str) -> Generator:
+        """Compute on `device`; what goes in and comes out stays on the host."""
+        ...
 
     def drive(
         self, source: Face, emotion: Emotion | None = None, reference: Face | None = None, strength: float = 1.0

@@ -22,7 +22,8 @@ PRETRAINING = "pretraining"
 
 
 def load_generator(location: str | Path) -> Generator:
-    """The generator of a finished stage-2 run, the one exported to `location`, models:/NAME, or `shipped`, frozen, on the CPU.
+    """The generator of a finished stage-2 run, the one exported to `location`, models:/NAME, or `shipped`, frozen, on the GPU where
+    there is one.
 
     A registered model is sought in the store that MLFLOW_TRACKING_URI names, or in a run's own default.
     Raises FileNotFoundError that says what is there instead, ValueError for a damaged one, another version or an unknown kind.
@@ -44,9 +45,15 @@ def load_generator(location: str | Path) -> Generator:
                 load = find(kind).load
             except ValueError as error:
                 raise misfit(folder, "generator", error) from None
-            return load(folder)
+            return _placed(load(folder))
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(str(error).replace(str(folder), inside)) from None
+
+
+def _placed(generator: Generator) -> Generator:
+    import torch
+
+    return generator.to("cuda") if torch.cuda.is_available() else generator
 
 
 @contextmanager
