@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from spfem_dist.console import plain_console
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.evaluation.clips import TestClip, planes
 from spfem_dist.evaluation.generator_runs import edited
@@ -65,7 +65,7 @@ def moved(known: Known, towards: torch.Tensor, added: bool) -> Maker:
 
 def main(pairs: Pairs) -> None:
     """Make the pairs, score them, show the table."""
-    run, console, cpu = read_run(pairs.run), Console(), torch.device("cpu")
+    run, console, cpu = read_run(pairs.run), plain_console(), torch.device("cpu")
     run.pretrained = pairs.run
     feed = JobData(run, Settings(), MOTION, Source(run.data, cpu, landmarks=True), 0, 1, cpu)
     known = Known(run, Settings(), feed, cpu)

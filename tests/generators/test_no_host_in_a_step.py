@@ -51,6 +51,11 @@ def moved(thing, seen):
     seen.add(id(thing))
     if isinstance(thing, dict):
         thing.update({key: moved(value, seen) for key, value in thing.items()})
+    elif str(getattr(thing, "__module__", "")).startswith("spfem_dist.generators") and getattr(
+        thing, "__closure__", None
+    ):
+        for cell in thing.__closure__:
+            cell.cell_contents = moved(cell.cell_contents, seen)
     elif isinstance(thing, tuple) and not hasattr(thing, "_fields"):
         return tuple(moved(value, seen) for value in thing)
     elif type(thing).__module__.startswith(("spfem_dist.generators", "spfem_dist.compositors")):

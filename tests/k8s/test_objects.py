@@ -180,6 +180,8 @@ def test_secrets_are_only_referred_to():
         "secretKeyRef.name",
         "secretRef.name",
         "authOptions.secretName",
+        "username.name",  # of a monitor's basicAuth
+        "password.name",
     }
 
 

@@ -8,6 +8,7 @@ from spfem_dist.config import Data
 from spfem_dist.priors import ccrl
 from spfem_dist.priors.ccrl.clean import CleanCCRL, diagonal_cross_entropy
 from spfem_dist.priors.prior import Prior, build_prior, load_prior, save_prior
+from spfem_dist.records import Seeds
 from spfem_dist.streaming.views import CONTENT
 
 
@@ -79,7 +80,7 @@ def test_samples_do_not_meet_outside_the_batch_norm(prior, content_batch):
 def test_training_repeats_itself_and_follows_the_sample_seeds(prior, content_batch):
     a, b = losses_of(prior, content_batch), losses_of(prior, content_batch)
     assert a == b
-    content_batch.seed = content_batch.seed + 1
+    content_batch.seed = Seeds(tuple(number + 1 for number in content_batch.seed.numbers))
     assert losses_of(prior, content_batch) != a
 
 

@@ -11,6 +11,7 @@ from doors import ENVIRONMENT, PATIENCE, ROOT, well
 from toy_runs import RECIPE, alone, launched, losses, state
 
 
+@pytest.mark.nightly
 def test_a_run_goes_from_one_process_to_ray_and_back_and_no_loss_differs(reference, tmp_path):
     """Under Ray a worker is told to go, one is killed, and then the driver is stopped.
 
