@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from spfem_dist.emotions import Emotion
 from spfem_dist.generators.generator import Face, Generator, Motion
 from spfem_dist.generators.rendered import Rendered
 from spfem_dist.prepare.landmarks import converted
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Composed:
@@ -35,6 +39,11 @@ class Composed:
             )
         self.generator, self.compositor, self.paint = generator, compositor, paint
         self.size, self.topology = generator.size, generator.topology
+
+    def to(self, device: torch.device | str) -> Composed:
+        """See `Generator`; the compositor stays where it is."""
+        self.generator.to(device)
+        return self
 
     def drive(
         self, source: Face, emotion: Emotion | None = None, reference: Face | None = None, strength: float = 1.0
