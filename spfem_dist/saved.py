@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +99,13 @@ def is_saved(config: bytes, what: What) -> bool:
         return str(json.loads(config).get("format", "")).startswith(f"spfem-{what}/")
     except (ValueError, AttributeError):
         return True
+
+
+def refuse_parted(folder: Path, names: Sequence[str]) -> None:
+    """Raises FileNotFoundError where a generator's folder lacks one of these files, which it has beside its networks."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no {name} in {folder}: copy the generator again, with all of its files")
 
 
 def misfit(folder: Path | str, what: What, error: Exception) -> ValueError:

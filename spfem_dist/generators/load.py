@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 from spfem_dist.config import Tracking
@@ -38,22 +39,27 @@ def load_generator(location: str | Path) -> Generator:
     inside = model_folder(
         fs, root, str(location), "generator", "a stage-2 run, for instance runs/cdrl-stage2", "cdrl_stage2"
     )
+    import torch
+
+    generator: Generator = loaded(inside, fs, "generator", find)
+    return generator.to("cuda") if torch.cuda.is_available() else generator
+
+
+def loaded(inside: str, fs: Any, what: What, find: Callable[[str], ModuleType]) -> Any:
+    """The `what` in the folder `inside` of `fs`, by its room's own `load`. find: gives the room of a kind.
+
+    Errors, as `load` and `read_config` have them, name that folder and not the local copy.
+    """
     with local_copy(inside, fs) as folder:
         try:
-            kind = read_config(folder, "generator")["kind"]
+            kind = read_config(folder, what)["kind"]
             try:
                 load = find(kind).load
             except ValueError as error:
-                raise misfit(folder, "generator", error) from None
-            return _placed(load(folder))
+                raise misfit(folder, what, error) from None
+            return load(folder)
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(str(error).replace(str(folder), inside)) from None
-
-
-def _placed(generator: Generator) -> Generator:
-    import torch
-
-    return generator.to("cuda") if torch.cuda.is_available() else generator
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from spfem_dist.generators.icface.generator import TrainedICface
 from spfem_dist.generators.icface.networks import build_networks
 from spfem_dist.generators.icface.pairs import Face
 from spfem_dist.generators.icface.units import Units
-from spfem_dist.saved import load_weights, misfit, read_config, save_model
+from spfem_dist.saved import load_weights, misfit, read_config, refuse_parted, save_model
 
 FACE, UNITS, TEXTURE = "face.safetensors", "units.safetensors", "texture.safetensors"
 
@@ -67,9 +67,7 @@ def load_parts(folder: Path) -> Parts:
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
     """
     config = read_config(folder, "generator")
-    for name in (FACE, UNITS, TEXTURE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"no {name} in {folder}: copy the generator again, with all of its files")
+    refuse_parted(folder, (FACE, UNITS, TEXTURE))
     try:
         settings = getattr(room, config["settings"]["settings_class"])(**config["settings"])
         networks = build_networks(settings, int(config["size"]), int(config["people"]))

@@ -17,7 +17,7 @@ from spfem_dist.generators.ned.faces import count_of, load_face_model
 from spfem_dist.generators.ned.generator import TrainedNED
 from spfem_dist.generators.ned.motions import Face
 from spfem_dist.generators.ned.networks import build_networks
-from spfem_dist.saved import load_weights, misfit, read_config, save_model
+from spfem_dist.saved import load_weights, misfit, read_config, refuse_parted, save_model
 
 FACE, TEXTURE = "face.safetensors", "texture.safetensors"
 
@@ -64,9 +64,7 @@ def load_parts(folder: Path) -> Parts:
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
     """
     config = read_config(folder, "generator")
-    for name in (FACE, TEXTURE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"no {name} in {folder}: copy the generator again, with all of its files")
+    refuse_parted(folder, (FACE, TEXTURE))
     try:
         settings = getattr(room, config["settings"]["settings_class"])(**config["settings"])
         networks, size = build_networks(settings), int(config["size"])

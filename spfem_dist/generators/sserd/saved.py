@@ -17,7 +17,7 @@ from spfem_dist.generators.sserd.bank import Bank
 from spfem_dist.generators.sserd.generator import TrainedSSERD
 from spfem_dist.generators.sserd.networks import Portrait, Residual, build_critic, build_portrait, build_residual
 from spfem_dist.generators.sserd.stylegan2 import Discriminator
-from spfem_dist.saved import load_tensors, load_weights, misfit, read_config, save_model, save_tensors
+from spfem_dist.saved import load_tensors, load_weights, misfit, read_config, refuse_parted, save_model, save_tensors
 
 FACE, EXEMPLARS = "face.safetensors", "exemplars.safetensors"
 
@@ -70,9 +70,7 @@ def load_parts(folder: Path) -> Parts:
     Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
     """
     config = read_config(folder, "generator")
-    for name in (FACE, EXEMPLARS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"no {name} in {folder}: copy the generator again, with all of its files")
+    refuse_parted(folder, (FACE, EXEMPLARS))
     try:
         settings = getattr(room, config["settings"]["settings_class"])(**config["settings"])
         size, speakers = int(config["size"]), tuple(config["speakers"])
