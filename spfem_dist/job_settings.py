@@ -9,15 +9,16 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from spfem_dist.rooms import KIND
+from spfem_dist.rooms import KIND, kinds
 
 #: The largest number that JSON, and whoever reads it, keeps as it is; torch and numpy count no further than 2**63.
 _LARGEST = 2**53
 Positive = Annotated[int, Field(ge=1, le=_LARGEST)]
 Natural = Annotated[int, Field(ge=0, le=_LARGEST)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
 #: A weight for each kind of prior.
-Guidance = dict[Annotated[str, StringConstraints(pattern=KIND)], Annotated[float, Field(ge=0.0)]]
+Guidance = dict[Annotated[str, StringConstraints(pattern=KIND)], Weight]
 
 
 class Section(BaseModel):
@@ -128,3 +129,21 @@ class PriorSettings(JobSettings):
         0.03, description="Largest random shift of the crop in training, as a share of the frame's side."
     )
     colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
+
+
+class GuidedSettings(JobSettings):
+    """What the settings of generators have in common that frozen priors guide. A room's own base class stands before it."""
+
+    guidance: Guidance = Field(
+        default_factory=lambda: dict.fromkeys(kinds("priors"), 1.0),
+        description="Share of each kind of frozen prior in the pull of its like (see content_pull, emotion_pull); counts where --priors "
+        "gives one, 0 leaves it out.",
+    )
+    content_pull: Weight = Field(
+        0.05,
+        description="How hard the priors that compare with the source pull at the edited picture when training begins, together: the norm "
+        "of their gradient there for one sample, measured on held-out speakers; their weights are chosen so. 0: shares are weights.",
+    )
+    emotion_pull: Weight = Field(
+        0.05, description="The same of the priors that compare with the reference. 0: their shares are weights."
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,17 +13,19 @@ from torch import Tensor
 from spfem_dist.config import GuidedRun, Run
 from spfem_dist.generators.face.topology import topology
 from spfem_dist.generators.load import PRETRAINING, SHIPPED, SHIPPED_FOLDER, local_copy
-from spfem_dist.job_settings import Guidance, JobSettings
-from spfem_dist.priors.frozen import FrozenPriors
+from spfem_dist.job_settings import Guidance, GuidedSettings, JobSettings
+from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.saved import CONFIG, misfit, read_config
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
+from spfem_dist.streaming.views import REFERENCE, SOURCE
 
 #: A prior whose gradient is shorter than this at every held-out edit wants nothing of them: its share stays its weight.
 LEAST = 1e-6
 
+Own = TypeVar("Own", bound=JobSettings)
 Parts = TypeVar("Parts")
 Made = TypeVar("Made")
 
@@ -47,6 +49,14 @@ def pretrained_folder(run: GuidedRun, pretraining: type[JobSettings]) -> str:
         return f"{run.pretrained.rstrip('/')}/{PRETRAINING if PRETRAINING in jobs else jobs[0]}/model"
     own = next((name for name, job in run.jobs().items() if isinstance(job, pretraining)), "")
     return f"{run.folder()}/{own}/model" if own else ""
+
+
+def checked(run: Run, name: str, own: type[Own]) -> tuple[GuidedRun, Own]:
+    """The run and the settings of its job `name`, which a room's own class of settings has; TypeError where it is another room's."""
+    settings = run.jobs()[name]
+    if not isinstance(run, GuidedRun) or not isinstance(settings, own):
+        raise TypeError(f"{name} of run {run.name!r} is a {type(settings).__module__}.Settings: it has another stage")
+    return run, settings
 
 
 def jobs_of(run: Run, pretraining: type[JobSettings]) -> list[str]:
@@ -105,6 +115,39 @@ def check_pretraining(
         check_agreement(name, settings, own.model_dump(), "this run", fields)
 
 
+def priors_of(run: GuidedRun, device: torch.device) -> FrozenPriors:
+    """The run's frozen priors on `device`, computed as the run says."""
+    double, recomputing = run.zero.precision == "fp64", run.speed.recompute
+    return frozen_priors(run.priors, run.tracking.uri, run.data, device, double, recomputing)
+
+
+def check_guided(
+    run: GuidedRun,
+    name: str,
+    settings: GuidedSettings,
+    pretraining: type[JobSettings],
+    fields: Sequence[str] = ("network",),
+) -> FrozenPriors:
+    """The run's priors, on the CPU. Raises what would keep them from guiding the job `name`, or it from going on from a pre-training.
+
+    fields: as `check_pretraining` takes them.
+    """
+    priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
+    priors.check_weights(settings.guidance, f"--{name}.guidance")
+    window_of(settings.guidance, priors, run.data.frames_per_recording)
+    check_pretraining(run, name, settings, pretraining, fields)
+    return priors
+
+
+def check_penalty(run: Run, name: str, weight: float) -> None:
+    """Raise ValueError where the discriminator's `name`.gradient_penalty, of that weight, cannot be computed."""
+    if run.zero.stage == 3 and weight:
+        raise ValueError(
+            f"{name}.gradient_penalty wants the discriminator's weights once more in a step, which ZeRO-3 has given back by then: give "
+            f"--zero.stage 2, or --{name}.gradient-penalty 0"
+        )
+
+
 def check_agreement(
     name: str, settings: JobSettings, other: dict[str, Any], origin: str, fields: Sequence[str] = ("network",)
 ) -> None:
@@ -147,6 +190,31 @@ def window_of(guidance: Guidance, priors: FrozenPriors, frames: int) -> int:
             f"{longest} or more"
         )
     return longest
+
+
+class Sampled(Protocol):
+    """What a generator keeps of samples that `streaming.views.motion_view` drew.
+
+    frames: [B, 3, T, 3, S, S] in [-1, 1]; speech: [B, 3, T, W, F]; emotion: int64 [B, 3]. edited: int64 [B, F], the source frames that it edits.
+    """
+
+    frames: Tensor
+    speech: Tensor
+    emotion: Tensor
+    edited: Tensor
+
+
+def edited_frames(sampled: Sampled, generated: Tensor) -> EditedFrames:
+    """Generated frames [B * F, 3, S, S] beside the frames that they were made from, as the priors are shown them."""
+    at = (torch.arange(len(sampled.edited), device=generated.device)[:, None], sampled.edited)
+    return EditedFrames(
+        source=sampled.frames[:, SOURCE][at],
+        reference=sampled.frames[:, REFERENCE][at],
+        generated=generated.unflatten(0, sampled.edited.shape),
+        emotion=sampled.emotion[:, REFERENCE],
+        speech=sampled.speech[:, SOURCE][at],
+        source_emotion=sampled.emotion[:, SOURCE],
+    )
 
 
 class Kept(Generic[Made]):

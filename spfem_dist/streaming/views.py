@@ -25,6 +25,8 @@ EMOTION_FRAMES = 2
 PORTRAIT_FRAMES = 4
 #: Sets of positions drawn to find one whose matches are apart in the second recording too.
 _TRIES = 8
+#: Rows of a generator's sample (`motion_view`).
+SOURCE, REFERENCE, MATCHED = 0, 1, 2
 _EMOTION_NUMBER = {emotion: number for number, emotion in enumerate(Emotion)}
 
 

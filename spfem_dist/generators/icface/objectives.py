@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from spfem_dist.generators.face.light import LIGHT, slow
 from spfem_dist.generators.icface.networks import neutral
-from spfem_dist.generators.icface.pairs import REFERENCE, SOURCE, Prepared, composed
+from spfem_dist.generators.icface.pairs import Prepared, composed
 from spfem_dist.generators.icface.settings import Reenactment
-from spfem_dist.priors.prior import EditedFrames
 
 
 def drawn(reenactor: nn.Module, prepared: Prepared, edits: bool) -> dict[str, Tensor]:
@@ -93,16 +92,3 @@ def critic_losses(
         (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
         losses["icface/gradient"] = settings.gradient_penalty * slope.square().sum((1, 2, 3)).mean()
     return losses
-
-
-def edited_frames(prepared: Prepared, generated: Tensor) -> EditedFrames:
-    """The edited frames [B * F, 3, S, S] beside the frames that they were made from, as the priors are shown them."""
-    at = (torch.arange(len(prepared.edited), device=generated.device)[:, None], prepared.edited)
-    return EditedFrames(
-        source=prepared.frames[:, SOURCE][at],
-        reference=prepared.frames[:, REFERENCE][at],
-        generated=generated.unflatten(0, prepared.edited.shape),
-        emotion=prepared.emotion[:, REFERENCE],
-        speech=prepared.speech[:, SOURCE][at],
-        source_emotion=prepared.emotion[:, SOURCE],
-    )

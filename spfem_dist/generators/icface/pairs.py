@@ -22,8 +22,7 @@ from spfem_dist.generators.icface.networks import Known
 from spfem_dist.generators.icface.units import POSE, Measured, Units
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
-
-SOURCE, REFERENCE = 0, 1
+from spfem_dist.streaming.views import REFERENCE, SOURCE
 
 
 @dataclass

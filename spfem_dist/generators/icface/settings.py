@@ -7,10 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from spfem_dist.job_settings import Guidance, JobSettings, Optimizer, Positive
-from spfem_dist.rooms import kinds
-
-Weight = Annotated[float, Field(ge=0)]
+from spfem_dist.job_settings import GuidedSettings, JobSettings, Optimizer, Positive, Weight
 
 
 class Reenactment(JobSettings):
@@ -79,7 +76,7 @@ class Pretraining(Reenactment):
     )
 
 
-class Settings(Reenactment):
+class Settings(Reenactment, GuidedSettings):
     """ICface: a neutraliser and an animator of action units, under frozen priors."""
 
     settings_class: Annotated[Literal["Settings"], tyro.conf.Suppress] = Field(
@@ -93,17 +90,4 @@ class Settings(Reenactment):
     optimizer: Optimizer = Field(
         default_factory=lambda: Optimizer(lr=3e-4, betas=(0.5, 0.99), warmup_steps=20),
         description="Of neutraliser and animator.",
-    )
-    guidance: Guidance = Field(
-        default_factory=lambda: dict.fromkeys(kinds("priors"), 1.0),
-        description="Share of each kind of frozen prior in the pull of its like (see content_pull, emotion_pull); counts where --priors "
-        "gives one, 0 leaves it out.",
-    )
-    content_pull: Weight = Field(
-        0.05,
-        description="How hard the priors that compare with the source pull at the edited picture when training begins, together: the norm "
-        "of their gradient there for one sample, measured on held-out speakers; their weights are chosen so. 0: shares are weights.",
-    )
-    emotion_pull: Weight = Field(
-        0.05, description="The same of the priors that compare with the reference. 0: their shares are weights."
     )

@@ -9,8 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spfem_dist.config import GuidedRun, Run
-from spfem_dist.generators.guided import Balance, Kept, check_pretraining, described, jobs_of, window_of
+from spfem_dist.config import Run
+from spfem_dist.generators.guided import (
+    Balance,
+    Kept,
+    check_guided,
+    check_penalty,
+    checked,
+    described,
+    edited_frames,
+    jobs_of,
+    priors_of,
+    window_of,
+)
 from spfem_dist.generators.icface import objectives
 from spfem_dist.generators.icface.faces import check_units
 from spfem_dist.generators.icface.known import Known, take_over
@@ -20,7 +31,7 @@ from spfem_dist.generators.icface.saved import save
 from spfem_dist.generators.icface.settings import Pretraining, Reenactment, Settings
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.pictures import grid, tile
-from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
+from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Losses, Networks, Phase
@@ -41,36 +52,25 @@ class Stage:
 
     def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """The job `name` with its training stream and held-out samples, as worker `rank` of `size` sees it."""
-        run, settings = _checked(run, name)
-        named = () if isinstance(settings, Pretraining) else run.priors
-        priors = frozen_priors(
-            named, run.tracking.uri, run.data, device, run.zero.precision == "fp64", run.speed.recompute
-        )
+        run, settings = checked(run, name, Reenactment)
+        priors = priors_of(run, device) if isinstance(settings, Settings) else FrozenPriors({}, {})
         return guided_job(run, name, priors, rank, size, device)
 
     def check(self, run: Run, name: str) -> None:
         """Raise what would keep ICface from training: no landmarks, no groups to draw from, priors that are not here, a side that the
         discriminator cannot take, ZeRO-3 with a gradient penalty."""
-        run, settings = _checked(run, name)
+        run, settings = checked(run, name, Reenactment)
         check_groups(run, MOTION, landmarks=True)
         check_units(settings, name, reader_of(run.data, landmarks=True).index.landmarks, run.data.shards)
         halvings(run.data.size)
-        if run.zero.stage == 3 and settings.gradient_penalty:
-            raise ValueError(
-                f"{name}.gradient_penalty wants the discriminator's weights once more in a step, which ZeRO-3 has given back by then: give "
-                f"--zero.stage 2, or --{name}.gradient-penalty 0"
-            )
-        if not isinstance(settings, Settings):
-            return
-        priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
-        priors.check_weights(settings.guidance, f"--{name}.guidance")
-        window_of(settings.guidance, priors, run.data.frames_per_recording)
-        check_pretraining(run, name, settings, Pretraining, ("network", "units"))
+        check_penalty(run, name, settings.gradient_penalty)
+        if isinstance(settings, Settings):
+            check_guided(run, name, settings, Pretraining, ("network", "units"))
 
 
 def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
     """ICface under `priors`, as worker `rank` of `size` sees it. The export checks that the priors are what they were."""
-    run, settings = _checked(run, name)
+    run, settings = checked(run, name, Reenactment)
     feed = JobData(run, settings, MOTION, Source(run.data, device, landmarks=True), rank, size, device)
     known = Known(run, settings, feed, device)
     feed.finish = lambda batch: known.measuring(batch)
@@ -133,7 +133,7 @@ class ICfaceLosses:
                 with torch.no_grad():
                     edited = objectives.drawn(reenactor, prepared, True)["edited"]
                 edited = edited.unflatten(0, prepared.edited.shape).requires_grad_()
-                yield edited, objectives.edited_frames(prepared, edited.flatten(0, 1))
+                yield edited, edited_frames(prepared, edited.flatten(0, 1))
 
         with evaluating(reenactor):
             said = self.balance.weigh(edits())
@@ -156,7 +156,7 @@ class ICfaceLosses:
         """What the frozen priors say of the edits; nothing where none guides."""
         if not self.balance.guiding:
             return {}
-        edit = objectives.edited_frames(prepared, found["edited"])
+        edit = edited_frames(prepared, found["edited"])
         return self.priors.guidance(edit, self.balance.weights)
 
     def of_critic(self, networks: Networks, batch: Batch) -> Losses:
@@ -187,15 +187,8 @@ class ICfaceLosses:
         shown = [(prepared.picture, found["plain"], found["made"], prepared.driving)]
         if self.edits:
             first = [pictures[:: self.edited] for pictures in (prepared.to_edit, found["calm"], found["edited"])]
-            reference = objectives.edited_frames(prepared, found["edited"]).reference[:, 0]
+            reference = edited_frames(prepared, found["edited"]).reference[:, 0]
             shown.append((*first, reference))
         count = range(min(4, len(batch)))
         pages = [grid([[tile(column[i].float()) for column in columns] for i in count]) for columns in shown]
         return dict(zip(("pairs", "edits"), pages, strict=False))
-
-
-def _checked(run: Run, name: str) -> tuple[GuidedRun, Reenactment]:
-    settings = run.jobs()[name]
-    if not isinstance(run, GuidedRun) or not isinstance(settings, Reenactment):
-        raise TypeError(f"{name} of run {run.name!r} is a {type(settings).__module__}.Settings: it has another stage")
-    return run, settings

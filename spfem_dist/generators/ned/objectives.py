@@ -10,10 +10,11 @@ from spfem_dist.emotions import class_of
 from spfem_dist.generators.face.light import LIGHT, slow
 from spfem_dist.generators.ned.manipulator import correlation
 from spfem_dist.generators.ned.settings import Manipulation, Settings
-from spfem_dist.generators.ned.windows import MATCHED, REFERENCE, SOURCE, Coefficients, Prepared, Scene
+from spfem_dist.generators.ned.windows import Coefficients, Prepared, Scene
 from spfem_dist.nets.vgg import VGG19
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.stage import called
+from spfem_dist.streaming.views import MATCHED, REFERENCE, SOURCE
 
 #: Added to variances, so that a jaw that does not move has no correlation instead of none that is a number.
 EPSILON = 1e-6
@@ -30,7 +31,7 @@ def styles(manipulator: nn.Module, reference: Tensor, target: Tensor, noise: Ten
 
 def edited_windows(manipulator: nn.Module, prepared: Prepared) -> Tensor:
     """Edited source windows [B, T, C] of the samples whose frames are there."""
-    target = class_of(prepared.target)
+    target = class_of(prepared.emotion[:, REFERENCE])
     reference = prepared.windows[:, REFERENCE]
     style = styles(manipulator, reference, target, prepared.noise, prepared.by_reference)
     return manipulator(prepared.windows[:, SOURCE], style)
@@ -141,19 +142,6 @@ def edit_tone(settings: Settings, scene: Scene, painted: Tensor) -> dict[str, Te
     return {"ned/edit_tone": settings.tone_weight * (patches.abs().mean((1, 2, 3)) / share).mean()}
 
 
-def edited_frames(prepared: Prepared, generated: Tensor) -> EditedFrames:
-    """The generated frames [B * F, 3, S, S] beside the frames that they were made from, as the priors are shown them."""
-    at = (torch.arange(len(prepared.edited), device=generated.device)[:, None], prepared.edited)
-    return EditedFrames(
-        source=prepared.frames[:, SOURCE][at],
-        reference=prepared.frames[:, REFERENCE][at],
-        generated=generated.unflatten(0, prepared.edited.shape),
-        emotion=prepared.target,
-        speech=prepared.speech[:, SOURCE][at],
-        source_emotion=prepared.emotion,
-    )
-
-
 def redrawn_frames(prepared: Prepared, picture: Tensor) -> EditedFrames:
     """Frames redrawn from another moment of their recording beside the frames themselves: nothing is edited."""
     wanted = prepared.wanted[:, None]
@@ -161,7 +149,7 @@ def redrawn_frames(prepared: Prepared, picture: Tensor) -> EditedFrames:
         source=wanted,
         reference=wanted,
         generated=prepared.redrawn.composed(picture, prepared.wanted)[:, None],
-        emotion=prepared.target,
+        emotion=prepared.emotion[:, REFERENCE],
         speech=prepared.wanted_speech[:, None],
-        source_emotion=prepared.emotion,
+        source_emotion=prepared.emotion[:, SOURCE],
     )

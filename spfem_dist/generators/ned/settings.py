@@ -7,10 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from spfem_dist.job_settings import Guidance, JobSettings, Optimizer, Positive
-from spfem_dist.rooms import kinds
-
-Weight = Annotated[float, Field(ge=0)]
+from spfem_dist.job_settings import GuidedSettings, JobSettings, Optimizer, Positive, Weight
 
 
 class Manipulation(JobSettings):
@@ -81,7 +78,7 @@ class Pretraining(Manipulation):
     )
 
 
-class Settings(Manipulation):
+class Settings(Manipulation, GuidedSettings):
     """Neural Emotion Director: a manipulator of expression coefficients and a renderer of faces, under frozen priors."""
 
     settings_class: Annotated[Literal["Settings"], tyro.conf.Suppress] = Field(
@@ -103,11 +100,6 @@ class Settings(Manipulation):
         64,
         description="Windows of coefficients that the manipulator learns from in each optimiser step, shared out among the samples "
         "(rounded up).",
-    )
-    guidance: Guidance = Field(
-        default_factory=lambda: dict.fromkeys(kinds("priors"), 1.0),
-        description="Share of each kind of frozen prior in the pull of its like (see content_pull, emotion_pull); counts where --priors "
-        "gives one, 0 leaves it out.",
     )
     content_pull: Weight = Field(
         4.0,

@@ -9,8 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spfem_dist.config import GuidedRun, Run
-from spfem_dist.generators.guided import Balance, Kept, check_pretraining, described, jobs_of, window_of
+from spfem_dist.config import Run
+from spfem_dist.generators.guided import (
+    Balance,
+    Kept,
+    check_guided,
+    checked,
+    described,
+    edited_frames,
+    jobs_of,
+    priors_of,
+    window_of,
+)
 from spfem_dist.generators.ned import objectives
 from spfem_dist.generators.ned.faces import check_face
 from spfem_dist.generators.ned.known import Known, take_over
@@ -22,7 +32,7 @@ from spfem_dist.generators.ned.windows import Fitting, Prepared, Scene, edited_s
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.vgg import VGG19
 from spfem_dist.pictures import grid, tile
-from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
+from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Losses, Networks, Phase
@@ -46,33 +56,27 @@ class Stage:
 
     def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """The job `name` with its training stream and held-out samples, as worker `rank` of `size` sees it."""
-        run, settings = _checked(run, name)
+        run, settings = checked(run, name, Manipulation)
         if isinstance(settings, Pretraining):
             return pretraining_job(run, name, settings, rank, size, device)
-        priors = frozen_priors(
-            run.priors, run.tracking.uri, run.data, device, run.zero.precision == "fp64", run.speed.recompute
-        )
-        return guided_job(run, name, priors, rank, size, device)
+        return guided_job(run, name, priors_of(run, device), rank, size, device)
 
     def check(self, run: Run, name: str) -> None:
         """Raise what would keep NED from training: no landmarks, no groups to draw from, priors or weights that are not here."""
-        run, settings = _checked(run, name)
+        run, settings = checked(run, name, Manipulation)
         check_groups(run, MOTION, landmarks=True)
         check_face(settings, name, reader_of(run.data, landmarks=True).index.landmarks, run.data.shards)
-        if isinstance(settings, Pretraining):
+        if not isinstance(settings, Settings):
             return
-        assert isinstance(settings, Settings)
-        priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
-        priors.check_weights(settings.guidance, f"--{name}.guidance")
+        priors = check_guided(run, name, settings, Pretraining, BUILT)
         losses_fit(settings, priors, run.data.frames_per_recording)
         if settings.perceptual_weight:
             VGG19.pretrained()
-        check_pretraining(run, name, settings, Pretraining, BUILT)
 
 
 def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
     """NED under `priors`, as worker `rank` of `size` sees it. The export checks that the priors are what they were."""
-    run, settings = _checked(run, name)
+    run, settings = checked(run, name, Manipulation)
     assert isinstance(settings, Settings)
     priors.check_weights(settings.guidance, f"--{name}.guidance")
     perceptual = VGG19.pretrained().to(device) if settings.perceptual_weight else None
@@ -172,7 +176,7 @@ class NEDLosses:
                     edited = objectives.edited_windows(manipulator, prepared)
                 edited.requires_grad_()
                 scene, source = edited_scene(prepared, self.known.face, edited)
-                yield edited, objectives.edited_frames(prepared, scene.composed(scene.moved, source))
+                yield edited, edited_frames(prepared, scene.composed(scene.moved, source))
 
         with evaluating(manipulator):
             said = self.balance.weigh(edits())
@@ -203,7 +207,7 @@ class NEDLosses:
 
     def guidance(self, prepared: Prepared, generated: Tensor, compared_with: str = "") -> dict[str, Tensor]:
         """What the frozen priors say of generated frames [B * F, 3, S, S]; see `FrozenPriors.guidance`."""
-        edit = objectives.edited_frames(prepared, generated)
+        edit = edited_frames(prepared, generated)
         return self.priors.guidance(edit, self.balance.weights, compared_with)
 
     def of_manipulator_critic(self, networks: Networks, batch: Batch) -> Losses:
@@ -272,10 +276,3 @@ class NEDLosses:
     def _painted(self, networks: Networks, scene: Scene) -> Tensor:
         """The face as it is shown: the renderer's, or moved and textured where there is none."""
         return networks["renderer"](scene.maps, scene.source) if "renderer" in networks else scene.moved
-
-
-def _checked(run: Run, name: str) -> tuple[GuidedRun, Manipulation]:
-    settings = run.jobs()[name]
-    if not isinstance(run, GuidedRun) or not isinstance(settings, Manipulation):
-        raise TypeError(f"{name} of run {run.name!r} is a {type(settings).__module__}.Settings: it has another stage")
-    return run, settings

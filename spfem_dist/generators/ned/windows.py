@@ -21,8 +21,7 @@ from spfem_dist.generators.face.recordings import FittedRecordings
 from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
-
-SOURCE, REFERENCE, MATCHED = 0, 1, 2
+from spfem_dist.streaming.views import MATCHED, SOURCE
 
 
 @dataclass
@@ -140,7 +139,7 @@ class Prepared:
 
     learnt: the windows that the manipulator learns from. windows: [B, 3, T, C], coefficients of source, reference and matched frames.
     paired: [B, T], where the matched are. by_reference: [B], whether the style is read from the reference or drawn. noise: [B, 4].
-    emotion, target: int64 [B], what the source shows and what shall be shown, index into `list(Emotion)`. landmarks, anchors: [B, T, L or A, 2] of the sources; seen: [B, T, ...] by name, how their heads are seen.
+    emotion: int64 [B, 3], what source and reference show, index into `list(Emotion)`. landmarks, anchors: [B, T, L or A, 2] of the sources; seen: [B, T, ...] by name, how their heads are seen.
     frames: [B, 3, T, 3, S, S] in [-1, 1]. edited: int64 [B, F], the source frames whose edit is drawn.
     redraw: makes `redrawn`, scenes of a real frame of each sample, as drawn from another frame of the speaker; wanted: those frames [B, 3, S, S], and
     wanted_speech: what is heard with them.
@@ -153,7 +152,6 @@ class Prepared:
     by_reference: Tensor
     noise: Tensor
     emotion: Tensor
-    target: Tensor
     landmarks: Tensor
     anchors: Tensor
     seen: dict[str, Tensor]
@@ -203,8 +201,7 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int = 1) -> Pr
         paired=batch.valid[:, MATCHED],
         by_reference=extras["by_reference"],
         noise=extras["noise"].to(dtype),
-        emotion=batch.emotion[:, SOURCE],
-        target=batch.emotion[:, REFERENCE],
+        emotion=batch.emotion,
         landmarks=points[:, SOURCE, :, :count],
         anchors=points[:, SOURCE, :, count:],
         seen={name.removeprefix("seen/"): v.to(wide) for name, v in extras.items() if name.startswith("seen/")},

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spfem_dist.generators.sserd.networks import Portrait
-from spfem_dist.generators.sserd.pairs import REFERENCE, SOURCE, Prepared, picture_errors
+from spfem_dist.generators.sserd.pairs import Prepared, picture_errors
 from spfem_dist.generators.sserd.settings import Portraits, Settings
 from spfem_dist.generators.sserd.stylegan2 import adversarial_loss, discriminator_loss, gradient_penalty
-from spfem_dist.priors.prior import EditedFrames
 
 
 def asked(network: nn.Module, *given: Tensor) -> Tensor:
@@ -80,16 +79,3 @@ def penalty(settings: Portraits, critic: nn.Module, real: Tensor) -> dict[str, T
 def of_all(network: nn.Module) -> Tensor:
     """The sum of all parameters that want gradients: of those that a loss does not reach the gradient is then 0 and not missing."""
     return torch.stack([p.sum() for p in network.parameters() if p.requires_grad]).sum()
-
-
-def edited_frames(prepared: Prepared, generated: Tensor) -> EditedFrames:
-    """The edited frames [B * F, 3, S, S] beside the frames that they were made from, as the priors are shown them."""
-    at = (torch.arange(len(prepared.edited), device=generated.device)[:, None], prepared.edited)
-    return EditedFrames(
-        source=prepared.frames[:, SOURCE][at],
-        reference=prepared.frames[:, REFERENCE][at],
-        generated=generated.unflatten(0, prepared.edited.shape),
-        emotion=prepared.emotion[:, REFERENCE],
-        speech=prepared.speech[:, SOURCE][at],
-        source_emotion=prepared.emotion[:, SOURCE],
-    )

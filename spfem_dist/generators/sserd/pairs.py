@@ -20,8 +20,8 @@ from spfem_dist.generators.sserd.networks import Portrait, pictures_of
 from spfem_dist.generators.sserd.settings import Settings
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
+from spfem_dist.streaming.views import MATCHED, REFERENCE, SOURCE
 
-SOURCE, REFERENCE, MATCHED = 0, 1, 2
 #: How much more an error at eyes, brows and lips counts than one elsewhere, and how far around a landmark, as a share of the side.
 FEATURES, REACH = 4.0, 0.04
 #: Side at which these weights are made, pixels.

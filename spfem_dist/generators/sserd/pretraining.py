@@ -25,7 +25,7 @@ from spfem_dist.generators.sserd.networks import (
     build_residual,
     pictures_of,
 )
-from spfem_dist.generators.sserd.pairs import REFERENCE, SOURCE, attention, picture_errors
+from spfem_dist.generators.sserd.pairs import attention, picture_errors
 from spfem_dist.generators.sserd.saved import save
 from spfem_dist.generators.sserd.settings import Pretraining
 from spfem_dist.generators.sserd.stylegan2 import adversarial_loss, discriminator_loss, path_lengths
@@ -35,7 +35,7 @@ from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Losses, Networks, Phase
 from spfem_dist.streaming.feed import JobData
 from spfem_dist.streaming.loader import Source
-from spfem_dist.streaming.views import MOTION
+from spfem_dist.streaming.views import MOTION, REFERENCE, SOURCE
 
 #: Rows of a sample whose first frame is learnt from.
 ROWS = (SOURCE, REFERENCE)

@@ -7,10 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from spfem_dist.job_settings import Guidance, JobSettings, Optimizer, Positive, Share
-from spfem_dist.rooms import kinds
-
-Weight = Annotated[float, Field(ge=0)]
+from spfem_dist.job_settings import GuidedSettings, JobSettings, Optimizer, Positive, Share, Weight
 
 
 def _optimizer(lr: float, warmup: int, beta: float = 0.5) -> Optimizer:
@@ -84,7 +81,7 @@ class Pretraining(Portraits):
     )
 
 
-class Settings(Portraits):
+class Settings(Portraits, GuidedSettings):
     """SSERD: the residual that an emotion adds to a picture's code, learnt on pairs and on unpaired frames, under frozen priors."""
 
     settings_class: Annotated[Literal["Settings"], tyro.conf.Suppress] = Field(
@@ -123,16 +120,3 @@ class Settings(Portraits):
         0.1, description="Weight of the contrast: residuals of an emotion lie near what it adds to people's codes."
     )
     temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Of the contrast.")
-    guidance: Guidance = Field(
-        default_factory=lambda: dict.fromkeys(kinds("priors"), 1.0),
-        description="Share of each kind of frozen prior in the pull of its like (see content_pull, emotion_pull); counts where --priors "
-        "gives one, 0 leaves it out.",
-    )
-    content_pull: Weight = Field(
-        0.05,
-        description="How hard the priors that compare with the source pull at the edited picture when training begins, together: the norm "
-        "of their gradient there for one sample, measured on held-out speakers; their weights are chosen so. 0: shares are weights.",
-    )
-    emotion_pull: Weight = Field(
-        0.05, description="The same of the priors that compare with the reference. 0: their shares are weights."
-    )

@@ -10,7 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from spfem_dist.config import GuidedRun, Run
-from spfem_dist.generators.guided import Balance, Kept, check_pretraining, described, jobs_of, window_of
+from spfem_dist.generators.guided import (
+    Balance,
+    Kept,
+    check_guided,
+    check_penalty,
+    checked,
+    described,
+    edited_frames,
+    jobs_of,
+    priors_of,
+    window_of,
+)
 from spfem_dist.generators.sserd import objectives
 from spfem_dist.generators.sserd.known import Known
 from spfem_dist.generators.sserd.networks import build_critic, build_portrait, build_residual, check_size
@@ -20,7 +31,7 @@ from spfem_dist.generators.sserd.saved import save
 from spfem_dist.generators.sserd.settings import Portraits, Pretraining, Settings
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.pictures import grid, tile
-from spfem_dist.priors.frozen import FrozenPriors, frozen_priors
+from spfem_dist.priors.frozen import FrozenPriors
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.stage import Job, Losses, Networks, Phase
@@ -41,36 +52,27 @@ class Stage:
 
     def job(self, run: Run, name: str, rank: int, size: int, device: torch.device) -> Job:
         """The job `name` with its training stream and held-out samples, as worker `rank` of `size` sees it."""
-        run, settings = _checked(run, name)
+        run, settings = checked(run, name, Portraits)
         if isinstance(settings, Pretraining):
             return pretraining_job(run, name, settings, rank, size, device)
-        priors = frozen_priors(run.priors, run.tracking.uri, run.data, device, double=run.zero.precision == "fp64")
-        return guided_job(run, name, priors, rank, size, device)
+        return guided_job(run, name, priors_of(run, device), rank, size, device)
 
     def check(self, run: Run, name: str) -> None:
         """Raise what would keep SSERD from training: no landmarks, no groups to draw from, priors that are not here, a side that its
         generator cannot draw, ZeRO-3 with a gradient penalty."""
-        run, settings = _checked(run, name)
+        run, settings = checked(run, name, Portraits)
         check_groups(run, MOTION, landmarks=True)
         check_size(run.data.size)
         if isinstance(settings, Pretraining):
             _check_average(run, name)
-        if run.zero.stage == 3 and settings.gradient_penalty:
-            raise ValueError(
-                f"{name}.gradient_penalty wants the discriminator's weights once more in a step, which ZeRO-3 has given back by then: give "
-                f"--zero.stage 2, or --{name}.gradient-penalty 0"
-            )
-        if not isinstance(settings, Settings):
-            return
-        priors = frozen_priors(run.priors, run.tracking.uri, run.data, "cpu")
-        priors.check_weights(settings.guidance, f"--{name}.guidance")
-        window_of(settings.guidance, priors, run.data.frames_per_recording)
-        check_pretraining(run, name, settings, Pretraining)
+        check_penalty(run, name, settings.gradient_penalty)
+        if isinstance(settings, Settings):
+            check_guided(run, name, settings, Pretraining)
 
 
 def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, device: torch.device) -> Job:
     """The residual under `priors`, as worker `rank` of `size` sees it. The export checks that the priors are what they were."""
-    run, settings = _checked(run, name)
+    run, settings = checked(run, name, Portraits)
     assert isinstance(settings, Settings)
     feed = JobData(run, settings, MOTION, Source(run.data, device, landmarks=True), rank, size, device)
     known = Known(run, settings, feed, device, build_portrait(settings, run.data.size))
@@ -140,7 +142,7 @@ class ResidualLosses:
                 with torch.no_grad():
                     edited = objectives.drawn(residual, self.known.portrait, prepared)["own"]
                 edited = edited.unflatten(0, prepared.edited.shape).requires_grad_()
-                yield edited, objectives.edited_frames(prepared, edited.flatten(0, 1))
+                yield edited, edited_frames(prepared, edited.flatten(0, 1))
 
         with evaluating(residual):
             said = self.balance.weigh(edits())
@@ -168,7 +170,7 @@ class ResidualLosses:
         """What the frozen priors say of the edits; nothing where none guides."""
         if not self.balance.guiding:
             return {}
-        return self.priors.guidance(objectives.edited_frames(prepared, found["own"]), self.balance.weights)
+        return self.priors.guidance(edited_frames(prepared, found["own"]), self.balance.weights)
 
     def of_critic(self, networks: Networks, batch: Batch) -> Losses:
         """Phase 2: the discriminator."""
@@ -218,10 +220,3 @@ def _check_average(run: GuidedRun, name: str) -> None:
         raise ValueError(
             f"{name} keeps an average of its weights, whose steps {run.zero.precision} rounds away: give --zero.precision bf16-mixed"
         )
-
-
-def _checked(run: Run, name: str) -> tuple[GuidedRun, Portraits]:
-    settings = run.jobs()[name]
-    if not isinstance(run, GuidedRun) or not isinstance(settings, Portraits):
-        raise TypeError(f"{name} of run {run.name!r} is a {type(settings).__module__}.Settings: it has another stage")
-    return run, settings

@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from spfem_dist.job_settings import Optimizer, Positive, PriorSettings
-
-Weight = Annotated[float, Field(ge=0)]
+from spfem_dist.job_settings import Optimizer, Positive, PriorSettings, Weight
 
 
 class Settings(PriorSettings):
