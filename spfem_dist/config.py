@@ -264,6 +264,12 @@ class Tracking(Operations):
     samples: Annotated[str, Place()] = Field(
         "", description="Folder on each node where workers write which samples each step used; empty writes nothing."
     )
+    held_out: bool = Field(
+        False,
+        description="Also write what each validation gives into RUN/JOB/validation.json while the run trains; sweeps read it.",
+    )
+    sweep: str = Field("", description="Sweep that this run is a trial of, as a tag; the sweep sets it.")
+    parent: str = Field("", description="MLflow id of the run that this one lies below; a sweep sets its own.")
 
 
 class Profile(Operations):

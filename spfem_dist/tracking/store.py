@@ -167,12 +167,14 @@ def open_experiment(uri: str, experiment: str, artifacts: str | None = None) -> 
         ) from None
 
 
-def experiment_page(experiment_id: str, server: str = "http://127.0.0.1:5000", runs: Sequence[str] = ()) -> str:
-    """Address of an experiment's charts in the UI, in its view for model training; with `runs`, of their comparison."""
+def experiment_page(
+    experiment_id: str, server: str = "http://127.0.0.1:5000", runs: Sequence[str] = (), view: str = VIEW
+) -> str:
+    """Address of an experiment's charts in the UI, in its view for model training; with `runs`, of their comparison. view: a saved one."""
     server = redact(server).rstrip("/")
     if runs:
         return f"{server}/#/compare-runs?runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment_id]))}"
-    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={VIEW}"
+    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={view}"
 
 
 def _artifact_location(uri: str, experiment: str, artifacts: str | None) -> str | None:

@@ -222,7 +222,9 @@ def start_parent(run: Run, resume_run_id: str | None = None, tags: Mapping[str, 
 
     Raises TrackingUnavailable where the store does not answer a run that is new; a resumed one goes on without it.
     """
-    tracker = _open(run, run.name, None, resume_run_id, {"kind": "training", **(tags or {})}, 0)
+    above = {"mlflow.parentRunId": run.tracking.parent} if run.tracking.parent else {}
+    above |= {"sweep": run.tracking.sweep} if run.tracking.sweep else {}
+    tracker = _open(run, run.name, None, resume_run_id, {"kind": "training", **above, **(tags or {})}, 0)
     tracker.close()
     return tracker.run_id
 

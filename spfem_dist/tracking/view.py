@@ -89,22 +89,22 @@ def view(metrics: Iterable[str], pictures: Mapping[str, int]) -> dict[str, Any]:
             losses.setdefault(path[0], {}).setdefault(path[1], []).append(metric)
     sections, charts = [], []
     for network, named in losses.items():
-        sections.append(_section(network, f"{network}: losses by samples seen"))
+        sections.append(section(network, f"{network}: losses by samples seen"))
         # Losses that are also held out come first: they say whether it learns.
         for loss, keys in sorted(named.items(), key=lambda item: (-len(item[1]), item[0])):
-            charts.append(_chart("LINE", network, loss, metricKey=keys[0], selectedMetricKeys=keys, **_BY_SAMPLES))
+            charts.append(chart("LINE", network, loss, metricKey=keys[0], selectedMetricKeys=keys, **_BY_SAMPLES))
             # The UI makes a chart of its own for every metric that is no chart's first, unless somebody took that one away.
-            charts += [_chart("LINE", network, key, metricKey=key, **_TAKEN_AWAY) for key in keys[1:]]
+            charts += [chart("LINE", network, key, metricKey=key, **_TAKEN_AWAY) for key in keys[1:]]
     for title, figures in ({"Priors": _of_priors()} | FIGURES).items():
         there = [key for key in figures if key in metrics]
         if there:
-            sections.append(_section(title, f"{title}: figures of merit"))
-            charts += [_chart("BAR", title, key.partition("/")[2], metricKey=key) for key in there]
+            sections.append(section(title, f"{title}: figures of merit"))
+            charts += [chart("BAR", title, key.partition("/")[2], metricKey=key) for key in there]
     if pictures:
-        sections.append(_section("pictures", "Pictures"))
+        sections.append(section("pictures", "Pictures"))
         charts += [_picture(key, step) for key, step in pictures.items()]
-    sections.append(_section("differences", "What sets the runs apart"))
-    charts.append(_chart("DIFFERENCE", "differences", "Parameters that differ", **_DIFFERING))
+    sections.append(section("differences", "What sets the runs apart"))
+    charts.append(chart("DIFFERENCE", "differences", "Parameters that differ", **_DIFFERING))
     return {
         "selectedColumns": COLUMNS,
         "compareRunSections": sections,
@@ -143,16 +143,16 @@ def color(client: Any, experiment_id: str) -> str:
     return COLORS[len(runs) % len(COLORS)]
 
 
-def _section(key: str, title: str) -> dict[str, Any]:
+def section(key: str, title: str) -> dict[str, Any]:
     fixed = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
     return {"uuid": f"section-{key}", "name": title, **fixed}
 
 
 def _picture(key: str, step: int) -> dict[str, Any]:
     """With all of a run's parameters above it, as the UI has it unless told, there is no room for the picture."""
-    return _chart("IMAGE", "pictures", key, imageKeys=[key], step=step, showRunParams=False)
+    return chart("IMAGE", "pictures", key, imageKeys=[key], step=step, showRunParams=False)
 
 
-def _chart(kind: str, section: str, title: str, **more: Any) -> dict[str, Any]:
+def chart(kind: str, section: str, title: str, **more: Any) -> dict[str, Any]:
     fixed = {"metricSectionId": f"section-{section}", "deleted": False, "isGenerated": False}
     return {"uuid": f"chart-{kind}-{section}-{title}", "type": kind, "displayName": title, **fixed, **more}

@@ -20,6 +20,7 @@ from spfem_dist.storage import open_filesystem, set_retry_policy
 from spfem_dist.tracking import tracker as tracking
 from spfem_dist.tracking.models import register_model
 from spfem_dist.training import engines, gauges, loop
+from spfem_dist.training.held_out import HeldOut
 from spfem_dist.training.memory import keep_memory
 from spfem_dist.training.runfolder import RunFolder
 from spfem_dist.training.screen import Status
@@ -68,8 +69,9 @@ def _lead(run: Run, job: Job, world: World, device: torch.device, folder: RunFol
         folder.write(f"{job.name}/state.json", {"status": "running", "mlflow_run": tracker.run_id})
         facts = job.dataset
         tracker.dataset(facts["name"], facts["digest"], facts["source"], facts["counts"])
+        recorder = HeldOut(folder, job.name, tracker) if run.tracking.held_out else tracker
         with _watched(run, world, tracker.run_id):
-            outcome = loop.train(job, run, world, device, gauges.beside(tracker, run, job.name, world), world)
+            outcome = loop.train(job, run, world, device, gauges.beside(recorder, run, job.name, world), world)
         tracker.flush(
             run.tracking.wait_s, patient=True
         )  # the last points are there before the registered model refers to them
