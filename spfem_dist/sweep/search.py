@@ -13,14 +13,12 @@ from rich.console import Console
 
 from spfem_dist.errors import readable
 from spfem_dist.ray_address import authenticate, refuse_dead_address
-from spfem_dist.runs import read_configuration
 from spfem_dist.stage import Stage
-from spfem_dist.storage import is_local, open_filesystem
+from spfem_dist.storage import is_local, open_filesystem, read_json
 from spfem_dist.sweep import FAILED, FINISHED, NO_FIGURE, STOPPED
 from spfem_dist.sweep.record import Sweep, TrialRecord
 from spfem_dist.sweep.space import LISTS
 from spfem_dist.tracking import sweeps as tracking
-from spfem_dist.tracking.store import flatten
 from spfem_dist.training import ready
 from spfem_dist.training.runfolder import LaunchError, RunFolder
 from spfem_dist.training.screen import Screen
@@ -34,6 +32,10 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+
+
+#: Memory that is set aside for whoever watches a trial on Ray Train.
+_WATCHER_BYTES = 2.0**28
 
 
 class SweepError(LaunchError):
@@ -104,8 +106,9 @@ def _fit(
     base, scaling = sweep.base, sweep.base.scaling
     held = ray.cluster_resources()
     gpu = scaling.gpu if scaling.gpu is not None else held.get("GPU", 0) > 0
-    # A trial on Ray Train takes what its workers need by itself; its actor only watches.
-    each = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if gpu else {}) if local else {"CPU": 0.0}
+    # A trial on Ray Train takes what its workers need by itself; its actor only watches, and Tune wants it to need something.
+    own = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})
+    each = own if local else {"memory": _WATCHER_BYTES}
     room = _room(sweep, held, gpu, local)
     facts = {
         "script": script,
@@ -149,21 +152,18 @@ def trial_settings(sweep: Sweep) -> dict[str, Any]:
     run.tracking.sweep, run.tracking.parent = sweep.plan.name, sweep.mlflow_run
     if sweep.plan.scheduler == "pbt":  # whatever a trial is judged by can be gone on from
         run.checkpoint.every_steps = min(run.checkpoint.every_steps, run.validation.every_steps)
+        run.checkpoint.keep = max(run.checkpoint.keep, sweep.plan.patience + 2)
     return run.model_dump(mode="json")
 
 
 def values_now(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
     """The values of a trial: those that it was drawn with, or those that its newest generation goes on with."""
-    from spfem_dist.sweep.trial import newest_generation
+    from spfem_dist.sweep.trial import ORIGIN, newest_generation
 
     fs, root = open_filesystem(sweep.base.checkpoint.storage)
     if (run := newest_generation(fs, root, trial.name)) == trial.name:
         return trial.values
-    try:
-        settings = flatten(read_configuration(f"{sweep.base.checkpoint.storage.rstrip('/')}/{run}"))
-    except FileNotFoundError:  # its folder was made, and it was not started
-        return trial.values
-    return {field: settings[field] for field in trial.values}
+    return read_json(fs, f"{root}/{run}/{ORIGIN}")["values"]
 
 
 def scheduler_of(sweep: Sweep) -> Any:
@@ -273,7 +273,8 @@ class Watcher:
     def result(self, name: str, result: dict[str, Any]) -> None:
         """A validation of a trial, or its last word."""
         trial, metric = self._trials[name], self.sweep.plan.metric
-        trial.run = result.get("run", trial.run)
+        if (run := result.get("run", trial.run)) != trial.run:
+            trial.run, trial.values = run, values_now(self.sweep, trial)
         if result["ended"] == NO_FIGURE:
             self.fatal = f"{name}: {result['reason']}: give one of them by --metric"
         if metric not in result or result["ended"]:

@@ -91,6 +91,10 @@ def report(sweep: Sweep, console: Console, recipe: str, given: Sequence[str], lo
         console.print("no trial has a figure yet")
         return
     console.print(f"best: {best.run or best.name}, {sweep.plan.metric} {best.figure:.5g}. In full:\n  {again}")
+    if best.run not in ("", best.name):
+        console.print(
+            "its values changed on the way: what it has learnt lies in its folder alone, the command begins with the last"
+        )
     place = sweep.base.tracking
     with tempfile.TemporaryDirectory() as scratch:
         files = [Path(scratch, "best.sh")]

@@ -26,7 +26,7 @@ from spfem_dist.errors import readable
 from spfem_dist.storage import is_local, open_filesystem, read_json, set_retry_policy
 from spfem_dist.sweep import FAILED, FINISHED, NO_FIGURE
 from spfem_dist.training.held_out import NAME
-from spfem_dist.training.manifest import CheckpointStore, DamagedCheckpoint, checkpoint_name, fetched
+from spfem_dist.training.manifest import CheckpointStore, DamagedCheckpoint, fetched, manifest_name
 
 #: Seconds between two looks at a run: in a folder, on S3.
 LOOK_S = 0.2, 2.0
@@ -81,20 +81,21 @@ class Trial(tune.Trainable):
             self.process.kill()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Which run holds what the trial has learnt; its checkpoints are that run's own."""
-        Path(checkpoint_dir, POINTER).write_text(json.dumps({"run": self.run}))
+        """Which run holds what the trial has learnt, and at which validation; its checkpoints are that run's own."""
+        Path(checkpoint_dir, POINTER).write_text(json.dumps({"run": self.run, "samples": self.last.get("samples", 0)}))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
-        """Go on with this trial's own run, or, where the checkpoint is another trial's, with a new run from its newest checkpoint."""
-        run = json.loads(Path(checkpoint_dir, POINTER).read_text())["run"]
+        """Go on with this trial's own run, or, where the checkpoint is another trial's, with a new run from there."""
+        pointed = json.loads(Path(checkpoint_dir, POINTER).read_text())
+        run = pointed["run"]
         if _GENERATION.sub("", run) == self.trial_name:
-            self.run = run
+            self.run, self.seen = run, dict.fromkeys(self.facts["jobs"], pointed["samples"])
             return
         origin = {"run": run, "values": self.values}
         if self._origin(self.run) != origin:  # else an attempt before this one made it
             before = _GENERATION.search(self.run)
             self.run = f"{self.trial_name}-g{int(before[1]) + 1 if before else 1:02d}"
-            self._branch(run, origin)
+            self._branch(run, origin, pointed["samples"])
         self.seen = {job: self._step_of(job) for job in self.facts["jobs"]}
 
     # --- the process ------------------------------------------------------------------------------------------------
@@ -143,6 +144,9 @@ class Trial(tune.Trainable):
     def _ended(self, code: int) -> dict[str, Any]:
         """The last result of a run that finished, or failed in a way that would repeat. Raises TrialEnded where it may go on."""
         if code == 0:
+            self.seen = {}  # of a run that had finished before, the last validation is news
+            while self._next():
+                pass
             if self.facts["metric"] not in self.last:
                 return self._failed(self._no_metric(), NO_FIGURE)
             return self.last | {"ended": FINISHED, "done": True}
@@ -170,7 +174,9 @@ class Trial(tune.Trainable):
                     self.last = {"samples": row["samples"], self.facts["metric"]: figure, "run": self.run, "ended": ""}
                     return self.last
             without |= {job} if rows and self.facts["metric"] not in rows[-1]["values"] else set()
-        return self._failed(self._no_metric(), NO_FIGURE) if without == set(self.facts["jobs"]) else {}
+        if without == set(self.facts["jobs"]) and self.process and self.process.poll() is None:
+            return self._failed(self._no_metric(), NO_FIGURE)
+        return {}
 
     def _no_metric(self) -> str:
         """That there is no such figure, and which there are."""
@@ -194,16 +200,15 @@ class Trial(tune.Trainable):
         """Samples seen at the checkpoint that the job began from; what was validated before is another's."""
         return self._read(ORIGIN).get("samples", {}).get(job, 0)
 
-    def _branch(self, source: str, origin: dict[str, Any]) -> None:
-        """Make the run's folder out of the newest checkpoint of the run `source`: its files, the manifests last, then what it came from."""
+    def _branch(self, source: str, origin: dict[str, Any], at: int) -> None:
+        """Make the run's folder out of a checkpoint of the run `source`, and write last what it came from."""
+        storage = self.facts["storage"]
         samples = {
-            job: copy_newest(f"{self.facts['storage']}/{source}/{job}", self._place(job)) for job in self.facts["jobs"]
+            job: copy_checkpoint(f"{storage}/{source}/{job}", f"{storage}/{self.run}/{job}", at)
+            for job in self.facts["jobs"]
         }
         with self.fs.open(f"{self.root}/{self.run}/{ORIGIN}", "w") as file:
             json.dump(origin | {"samples": samples}, file)
-
-    def _place(self, job: str) -> str:
-        return f"{self.facts['storage']}/{self.run}/{job}"
 
 
 def newest_generation(fs: Any, root: str, trial: str) -> str:
@@ -212,29 +217,34 @@ def newest_generation(fs: Any, root: str, trial: str) -> str:
     return max((name for name in made if _GENERATION.sub("", name) == trial), default=trial)
 
 
-def copy_newest(source: str, target: str) -> int:
-    """Copy the newest committed checkpoint of the job folder `source`, verified, into `target`; the samples seen at it.
+def copy_checkpoint(source: str, target: str, at: int) -> int:
+    """Copy a committed checkpoint of the job folder `source`, verified, into `target`; the samples seen at it.
 
-    The source may still be trained, and removes older checkpoints: where one went away meanwhile, the next is taken.
+    at: samples seen at the wanted one. It may be on its way still and is waited for; where it is gone the last before it is taken, or the
+    first after it.
     """
     until, there, here = time.monotonic() + WAITING_S, CheckpointStore(source), CheckpointStore(target)
     for pause in pauses():
+        late = time.monotonic() > until
         try:
-            name = there.committed()[-1]
-            first = there.manifest(name, 0)
-            with fetched(f"{source}/{name}") as folder:
-                files = [file for file in there.files(name) if not Path(file).name.startswith("manifest_rank_")]
-                for file in files:
-                    _copy(here.fs, folder / file, f"{here.root}/{name}/{file}")
-            for rank in range(first["world"]):
-                text = json.dumps(there.manifest(name, rank)).encode()
-                here.fs.pipe_file(f"{here.root}/{name}/manifest_rank_{rank}.json", text)
-            here.note_last(name, first["step"])
-            assert name == checkpoint_name(first["step"])
-            return int(first["samples"])
-        except (IndexError, DamagedCheckpoint, FileNotFoundError):
-            if time.monotonic() > until:
+            seen = {name: int(there.manifest(name, 0)["samples"]) for name in there.committed()}
+            if seen and (late or max(seen.values()) >= at):
+                name = max((n for n in seen if seen[n] <= at), default=min(seen))
+                with fetched(f"{source}/{name}") as folder:
+                    for file in there.files(name):
+                        if not Path(file).name.startswith("manifest_rank_"):
+                            _copy(here.fs, folder / file, f"{here.root}/{name}/{file}")
+                first = there.manifest(name, 0)
+                for rank in range(first["world"]):  # last: they commit it
+                    text = json.dumps(there.manifest(name, rank)).encode()
+                    here.fs.pipe_file(f"{here.root}/{name}/{manifest_name(rank)}", text)
+                here.note_last(name, first["step"])
+                return seen[name]
+        except (DamagedCheckpoint, FileNotFoundError):  # the source is trained on, and removed it meanwhile
+            if late:
                 raise
+        if late:
+            raise FileNotFoundError(f"{source} has no checkpoint to go on from")
         time.sleep(pause)
     raise AssertionError("pauses have no end")
 
