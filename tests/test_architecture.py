@@ -25,7 +25,7 @@ TIERS = (
     "words",
     "editing",
     "faults training",
-    "evaluation priors.*.scores priors.*.window_scores",
+    "evaluation priors.*.scores priors.*.window_scores sweep",
     "web",
     "cli data_show doctor exporting model_card planning tracking.generator_model tracking.prior_model web.__main__",
 )

@@ -190,6 +190,9 @@ RUN_BY = {
     "python recipes/leaderboard.py": (
         "tests/evaluation/test_leaderboard.py::test_the_recipe_goes_from_shards_to_the_page_and_does_nothing_twice"
     ),
+    "python recipes/sweep.py cdrl_stage1 --cerl.enabled False --metric val/ccrl/contrast --space ccrl.optimizer.lr=loguniform:1e-4,1e-2 --local": (
+        "tests/sweep/test_stage1_sweep.py::test_the_content_priors_rate_is_searched_on_synthetic_shards"
+    ),
     "spfem export runs/cdrl-stage2 --out model": f"{EXPORT}::test_a_finished_run_is_exported_with_its_card",
     "spfem export runs/cdrl-stage2 --out model --checkpoint latest": (
         f"{EXPORT}::test_an_unfinished_run_is_exported_from_its_checkpoints"
@@ -352,6 +355,7 @@ def known_flags() -> set[str]:
         ROOT / "recipes" / "demo.py",
         ROOT / "recipes" / "heads.py",
         ROOT / "recipes" / "sserd_pairs.py",
+        ROOT / "spfem_dist" / "sweep" / "command.py",
         ROOT / "recipes" / "words.py",
         *(ROOT / "benchmarks").glob("*.py"),
     ]
@@ -419,7 +423,9 @@ def test_a_command_of_a_recipes_docstring_or_of_running_text_is_understood(line)
             "python",
             script,
             *flags,
-            "--help" if script.endswith(("demo.py", "heads.py", "sserd_pairs.py", "words.py")) else "--help-all",
+            "--help"
+            if script.endswith(("demo.py", "heads.py", "sserd_pairs.py", "sweep.py", "words.py"))
+            else "--help-all",
         )
     )
     assert "usage" in shown.said

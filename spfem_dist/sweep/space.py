@@ -88,7 +88,7 @@ def _dimension(run: Run, word: str) -> Dimension:
     if kind not in (*RANGES, *LISTS) or not listed:
         raise SpaceError(
             f"--space {word!r} is no field with values: give FIELD=KIND:VALUES, where KIND is one of {', '.join((*RANGES, *LISTS))}, "
-            "for instance ccrl.optimizer.lr=loguniform:1e-4,1e-2"
+            "for instance JOB.optimizer.lr=loguniform:1e-4,1e-2"
         )
     field = known_field(run, field)
     if kind in LISTS:
