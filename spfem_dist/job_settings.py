@@ -131,6 +131,22 @@ class PriorSettings(JobSettings):
     colour_jitter: Share = Field(0.1, description="Strength of the colour jitter, as a share of full range.")
 
 
+class CachedSettings(PriorSettings):
+    """Of priors that stand on a frozen trunk, whose features of the frames can be computed once for all steps."""
+
+    feature_cache: Annotated[str, Place()] = Field(
+        "",
+        description="Folder or s3://bucket/prefix in which the frozen trunk's features of all training frames are kept: computed before "
+        "the first step, where they are not there yet. Empty: the trunk looks at the frames of every step.",
+    )
+    feature_views: Natural = Field(
+        4,
+        description="With feature_cache, augmented views of each frame that are drawn once and kept; a step takes one of these where it "
+        "would have drawn shift, mirror, colours and the other mouth anew. 0 keeps the plain frame alone: nothing is augmented but the "
+        "other mouth.",
+    )
+
+
 class GuidedSettings(JobSettings):
     """What the settings of generators have in common that frozen priors guide. A room's own base class stands before it."""
 

@@ -177,6 +177,7 @@ class Batch:
     `list(Emotion)`; never stored. valid: bool [B, R, K]; False marks frames without a found face and padding.
     sample: int64 [B], global sample numbers; seed: of each sample, the key of all its randomness.
     keys: the group key of each sample; speakers: who speaks in it, where the loader said so. landmarks: float32 [B, R, K, L, 2], pixels of the frames, where they were asked for.
+    origins: where the R recordings of each sample lie, as (shard, group in it, name), None for padding; where the loader said so.
     extras: what a job added to it in the loader's threads, tensors [B, ...] by name.
     """
 
@@ -190,6 +191,7 @@ class Batch:
     keys: list[str]
     landmarks: torch.Tensor | None = None
     speakers: list[str] | None = None
+    origins: list[tuple[tuple[int, int, str] | None, ...]] | None = None
     extras: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Batch:

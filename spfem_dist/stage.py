@@ -48,6 +48,8 @@ class Job:
     registers: whether what it exports becomes a registered model, which stage 2 or an edit can name.
     begin(): what must be done before the first step, and costs too much for looking at a job: reads what an earlier job exported, learns
     what the losses need. A collective, called once before anything of it is asked for; returns lines to tell.
+    fill(): what training batches are made of beside the shards, where that must be computed first. A collective, called before the first of
+    them is asked for, and by training alone; gives lines to tell as it goes, and empty ones as signs of life.
     close: gives threads and files back.
     """
 
@@ -64,6 +66,7 @@ class Job:
     pictures: Callable[[Networks, Batch], dict[str, np.ndarray]] | None = None
     registers: bool = True
     begin: Callable[[], Sequence[str]] = tuple
+    fill: Callable[[], Iterable[str]] = tuple
     close: Callable[[], None] = lambda: None
 
     @property
@@ -81,6 +84,7 @@ def job_of_one(
     dataset: dict[str, Any],
     export: Export,
     registers: bool = True,
+    fill: Callable[[], Iterable[str]] = tuple,
     close: Callable[[], None] = lambda: None,
 ) -> Job:
     """The job of a single network whose forward gives (losses, monitors), and which may have a method `pictures(batch)`."""
@@ -104,6 +108,7 @@ def job_of_one(
         export,
         pictures if hasattr(network, "pictures") else None,
         registers,
+        fill=fill,
         close=close,
     )
 

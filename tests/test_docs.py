@@ -132,6 +132,9 @@ RUN_BY = {
     "spfem evaluate compare runs/demo-stage2 runs/other": (
         "tests/evaluation/test_generator_commands.py::test_two_generators_are_scored_and_compared"
     ),
+    "python recipes/cdrl_stage1.py --preset paper --cerl.feature-cache features": (
+        "tests/priors/test_features.py::test_kept_features_of_plain_frames_give_the_losses_of_the_frames"
+    ),
     "python recipes/cdrl_stage2.py --priors runs/cdrl-stage1": (
         f"{CLUSTER}::test_stage_two_repeats_the_losses_of_one_process_and_no_secret_is_left"
     ),

@@ -6,7 +6,8 @@ what one worker with the double batch computes: the losses do not depend on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         """input: [N, C, ...] -> the same shape. N may differ between ranks, and be 0 on some of them."""
         self._check_input_dim(input)
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
-            return super().forward(input) if input.dtype == self._wide(input).dtype else self._alone(input)
+            return super().forward(input) if input.dtype.itemsize >= 4 else self._alone(input)
         output, mean, variance, count = _Normalise.apply(*self._all_wide(input), self.eps)
         if self.track_running_stats:
             self._update_running(mean, variance, count)
@@ -139,6 +140,28 @@ class BatchNorm1d(_Synchronised, nn.BatchNorm1d):
 
 class BatchNorm2d(_Synchronised, nn.BatchNorm2d):
     """nn.BatchNorm2d over all ranks' [N, C, H, W]."""
+
+
+@contextmanager
+def passing_twice(network: nn.Module) -> Iterator[None]:
+    """Within, one pass of a batch in train mode moves the running statistics of batch norms as two passes of it would.
+
+    A pass goes the share m of the way to the batch's statistics, so a second one goes 1 - m of the first one's way once more.
+    """
+    norms = [
+        n
+        for n in network.modules()
+        if isinstance(n, nn.modules.batchnorm._BatchNorm) and n.track_running_stats and n.training
+    ]
+    before = [(norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()) for norm in norms]
+    yield
+    for norm, (mean, variance, count) in zip(norms, before, strict=True):
+        if norm.momentum is None:
+            raise ValueError("a batch norm whose statistics are a mean over all batches cannot pass twice at once")
+        # `.data`: backward holds these buffers, which it does not read after a pass in train mode.
+        for now, old in ((norm.running_mean, mean), (norm.running_var, variance)):
+            now.data.add_(now - old, alpha=1 - norm.momentum)
+        norm.num_batches_tracked.data.add_(norm.num_batches_tracked - count)
 
 
 def synchronise(module: nn.Module) -> nn.Module:

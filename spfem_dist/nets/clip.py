@@ -119,6 +119,11 @@ def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
 
+def vision_of(model: CLIPModel) -> nn.Module:
+    """All that `image_features` computes with."""
+    return nn.ModuleDict({"vision_model": model.vision_model, "visual_projection": model.visual_projection})
+
+
 def text_features(model: CLIPModel, texts: Sequence[str], tokeniser: Tokeniser) -> torch.Tensor:
     """Projected text features [N, D], not normalised, of plain texts; a text that is too long is cut."""
     config: Any = model.config.text_config
@@ -206,6 +211,18 @@ class PromptedText(nn.Module):
         ids = prompt_ids(list(descriptors.values()), tokeniser, context, text.max_position_embeddings, start, end)
         self.register_buffer("ids", ids)  # saved, so that a trained context keeps its descriptions
         self.ctx = nn.Parameter(0.02 * torch.randn(len(ids), context, text.hidden_size))
+        self._used: int | None = None
+        self.register_load_state_dict_post_hook(PromptedText._forget_length)
+
+    def _forget_length(self, _keys: object) -> None:
+        self._used = None
+
+    @property
+    def used(self) -> int:
+        """Places up to the last end token: each place sees those before it alone, so that what follows changes nothing."""
+        if self._used is None:  # asked once: on a GPU the answer waits for all work in flight
+            self._used = int(self.ids.argmax(-1).max()) + 1
+        return self._used
 
     def forward(self, clip: CLIPModel, shift: torch.Tensor | None = None) -> torch.Tensor:
         """Unit-norm text vectors [classes, D], differentiable in `ctx`.
@@ -213,7 +230,7 @@ class PromptedText(nn.Module):
         shift: [N, hidden], what is added to every learned word; then there are N sets of them, [N, classes, D].
         """
         tower = clip.text_model
-        ids, ctx = self.ids, self.ctx
+        ids, ctx = self.ids[:, : self.used], self.ctx
         if shift is not None:
             ids, ctx = ids.repeat(len(shift), 1), (ctx + shift[:, None, None]).flatten(0, 1)
         words = tower.embeddings.token_embedding(ids)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from spfem_dist.config import Data, Run
-from spfem_dist.job_settings import PriorSettings
+from spfem_dist.job_settings import CachedSettings, PriorSettings
+from spfem_dist.priors.features import FeatureCache
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.stage import Job, Networks, job_of_one
 from spfem_dist.streaming.feed import JobData, check_groups
@@ -44,6 +45,10 @@ class Stage1:
         source = self._source(run.data, device)
         network = build_prior(settings, run.data, source.reader.index.feature_dim)
         feed = JobData(run, settings, network.view, source, rank, size, device)
+        cache = None
+        if isinstance(settings, CachedSettings) and settings.feature_cache:
+            cache = FeatureCache(network, settings, source, feed.part("train"), rank, size, device)
+            feed.instead = cache.given
 
         def export(networks: Networks, folder: Path) -> None:
             facts = {
@@ -56,7 +61,15 @@ class Stage1:
             save_prior(folder, networks[name], settings=settings, data=run.data, feature_dim=feature_dim, facts=facts)
 
         return job_of_one(
-            name, network, settings, feed.batches, feed.validation, feed.facts, export=export, close=feed.close
+            name,
+            network,
+            settings,
+            feed.batches,
+            feed.validation,
+            feed.facts,
+            export=export,
+            fill=tuple if cache is None else cache.make,
+            close=feed.close,
         )
 
     def _source(self, data: Data, device: torch.device) -> Source:
@@ -70,6 +83,12 @@ class Stage1:
         """Raise what would keep the prior `name` from training: no groups to draw from, weights that are not here."""
         network: Any = build_prior(_settings(run, name), run.data, ShardReader.of(run.data).index.feature_dim)
         check_groups(run, network.view)
+        settings = _settings(run, name)
+        if isinstance(settings, CachedSettings) and settings.feature_cache and network.frozen_trunk() is None:
+            raise ValueError(
+                f"{name}.feature_cache: the {settings.network} network of the {settings.form} form has no frozen trunk whose features "
+                f"could be kept: give --{name}.network paper, or leave --{name}.feature-cache out"
+            )
 
 
 def _settings(run: Run, name: str) -> PriorSettings:

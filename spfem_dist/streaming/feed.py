@@ -62,6 +62,8 @@ class JobData:
         self.run, self.settings, self.view, self.source = run, settings, view, source
         self.rank, self.size, self.device, self.mixing = rank, size, device, mixing
         self.finish: Callable[[Batch], Batch] | None = None
+        #: Gives training batches what stands for their frames, which are not decoded then.
+        self.instead: Callable[[Batch], Batch] | None = None
         self.split = Split.of(run.data)
         self.share = share_of(settings.global_batch, rank, size, settings.micro_batch)
         self._loaders: list[Loader] = []
@@ -140,7 +142,8 @@ class JobData:
             accept=self.part("train"),
             device=self.device,
             source=self.source,
-            finish=self.finish,
+            finish=self.instead or self.finish,
+            decode=self.instead is None,
             **self.mixing,
         )
         self._loaders.append(made)

@@ -137,6 +137,12 @@ class _Drawn:
     choice: Choice
     places: list[tuple[int, int]]
 
+    @property
+    def origins(self) -> tuple[tuple[int, int, str] | None, ...]:
+        """`Batch.origins` of the sample."""
+        named = zip(self.places, self.choice.recordings, strict=True)
+        return tuple(None if recording is None else (*place, recording.name) for place, recording in named)
+
 
 class Loader:
     """An iterator of (Batch, seconds waited for it): this rank's micro-batches, in order, without end.
@@ -146,6 +152,7 @@ class Loader:
     so a resumed run goes on where it was, also under another world size. stop_sample: end after the last whole step
     before it. device: where batches go (None leaves them on the CPU). source: what is read from, to share its memory.
     finish: adds to a batch what the job computes on the host; called in the background threads.
+    decode: False leaves videos alone, and frames without pixels: for jobs that have something in their stead.
     Groups that cannot be read or drawn from are substituted by the next one, the same on every world size, and
     counted: `reader.bad`, `unserved`. Errors of the background threads are raised to the consumer.
     Close it, or use it in a `with`.
@@ -168,8 +175,9 @@ class Loader:
         block: int = 4,
         source: Source | None = None,
         finish: Finish | None = None,
+        decode: bool = True,
     ):
-        self.data, self.view, self.finish = data, view, finish
+        self.data, self.view, self.finish, self.decode = data, view, finish, decode
         self.rank, self.world, self.global_batch = rank, world, global_batch
         self.share = share_of(global_batch, rank, world, micro_batch)
         self.device = torch.device(device) if device is not None else None
@@ -245,7 +253,8 @@ class Loader:
 
     def _make(self, span: Sequence[int]) -> Batch:
         drawn = [self._draw(self.order.sample(k), 0) for k in span]
-        frames = self._decode(drawn)
+        nothing: list[list[torch.Tensor | None]] = [[None] * len(d.choice.recordings) for d in drawn]
+        frames = self._decode(drawn) if self.decode else nothing
         batch = collate(
             [d.choice for d in drawn],
             frames,
@@ -254,6 +263,7 @@ class Loader:
             seeds=[d.ref.seed for d in drawn],
             keys=[d.group.key for d in drawn],
             speakers=[d.group.speaker for d in drawn],
+            origins=[d.origins for d in drawn],
         )
         batch = self.finish(batch) if self.finish is not None else batch
         return _pinned(batch) if self.device is not None and self.device.type == "cuda" else batch

@@ -329,11 +329,12 @@ def collate(
     seeds: Sequence[int],
     keys: Sequence[str],
     speakers: Sequence[str],
+    origins: Sequence[tuple[tuple[int, int, str] | None, ...]] | None = None,
 ) -> Batch:
     """One Batch of B choices that agree in R and K.
 
     frames: for each choice R uint8 tensors [K, S, S, 3] (S = data.size), None for padding, which becomes black frames
-    and silence. The batch's frames lie where the decoded frames do, everything else on the CPU.
+    and silence; with nothing but None, where nothing was decoded, frames have no pixels. The batch's frames lie where the decoded frames do, everything else on the CPU.
     """
     pieces = [f for row in frames for f in row if f is not None]
     rows, count = choices[0].positions.shape
@@ -342,14 +343,14 @@ def collate(
     landmarks = None
     if all(r.landmarks is not None for r in known):
         landmarks = np.zeros((len(choices), rows, count, *known[0].landmarks.shape[1:]), np.float32)  # type: ignore[union-attr]
-    pictures = torch.zeros(
-        (len(choices), rows, count, 3, data.size, data.size), dtype=torch.uint8, device=pieces[0].device
-    )
+    side, device = (data.size, pieces[0].device) if pieces else (0, None)
+    pictures = torch.zeros((len(choices), rows, count, 3, side, side), dtype=torch.uint8, device=device)
     speech = np.zeros((len(choices), rows, count, data.speech_window, width), dtype=np.float32)
     for b, choice in enumerate(choices):
         for r, recording in enumerate(choice.recordings):
-            if recording is not None and (decoded := frames[b][r]) is not None:
-                pictures[b, r] = decoded.permute(0, 3, 1, 2)
+            if recording is not None:
+                if (decoded := frames[b][r]) is not None:
+                    pictures[b, r] = decoded.permute(0, 3, 1, 2)
                 speech[b, r] = speech_window(recording.features, choice.positions[r], data.speech_window)
                 if landmarks is not None and recording.landmarks is not None:
                     landmarks[b, r] = recording.landmarks[choice.positions[r]]
@@ -363,6 +364,7 @@ def collate(
         seed=Seeds(tuple(seeds)),
         keys=list(keys),
         speakers=list(speakers),
+        origins=None if origins is None else list(origins),
         landmarks=None if landmarks is None else torch.from_numpy(landmarks),
     )
 

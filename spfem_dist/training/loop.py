@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -68,8 +69,10 @@ def train(
     """
     settings = job.settings
     share = share_of(settings.global_batch, world.rank, world.size, settings.micro_batch)
-    for line in job.begin():
-        terminal.say(f"{job.name}: {line}")
+    for line in chain(job.begin(), job.fill()):
+        heartbeat.beat("getting ready")
+        if line:
+            terminal.say(f"{job.name}: {line}")
     torch.manual_seed(run.seed)
     prepare(job.networks, run.speed)
     with checkpoint.newest(world, job.networks, run.zero.stage, run.checkpoint.begin_anew) as found:

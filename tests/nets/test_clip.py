@@ -43,6 +43,15 @@ def test_a_prompt_of_known_words_equals_clips_own_text_tower(clip):
         torch.testing.assert_close(text(clip), torch.nn.functional.normalize(expected, dim=-1))
 
 
+def test_places_after_the_last_end_are_left_out_also_of_prompts_that_were_loaded(clip):
+    text, longer = prompted(clip), prompted(clip)
+    assert text.used < text.ids.shape[1]
+    state = text.state_dict()
+    state["ids"] = torch.cat([state["ids"][:, :20], state["ids"][:, 19:-1]], 1)
+    longer.load_state_dict(state)
+    assert longer.used == text.used + 1
+
+
 def test_positions_change_the_text_only_where_they_are_kept(clip):
     kept, dropped = prompted(clip, True)(clip), prompted(clip, False)(clip)
     assert not torch.allclose(kept, dropped, atol=1e-3)

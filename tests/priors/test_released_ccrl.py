@@ -64,6 +64,26 @@ def test_y_hears_the_speech_of_x_and_z_its_own():
     assert contrast(model, batch) != pytest.approx(before, abs=1e-3)
 
 
+def test_what_is_shared_between_y_and_z_leaves_the_numbers_of_three_passes():
+    """Loss, gradients and running statistics, of one sample after the other's order."""
+    batch, found = random_batch(), []
+    for shared in (True, False):
+        model = prior().train()
+        if shared:
+            loss = model(batch)[0]["ccrl/contrast"]
+        else:
+            x, y = (model.images(batch.frames[:, i].flatten(0, 1)) for i in (0, 1))
+            own, other = (model.speech_vectors(batch.speech[:, i].flatten(0, 1)) for i in (0, 1))
+            z, other = (t.unflatten(0, (2, 3)).roll(-1, 1).flatten(0, 1) for t in (y, other))
+            loss = model.triple_loss(x, y, own, z, other)
+        loss.backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+        found.append({"loss": loss.detach()} | gradients | dict(model.named_buffers()))
+    assert len(found[0]) == len(found[1])
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
+
+
 def test_the_own_speech_of_y_is_never_heard_in_the_positive():
     model, batch = prior().eval(), random_batch(1)
     with torch.no_grad():

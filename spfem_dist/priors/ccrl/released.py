@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spfem_dist.config import Data
-from spfem_dist.nets.batchnorm import synchronise
+from spfem_dist.nets.batchnorm import passing_twice, synchronise
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.iresnet import IResNet, iresnet50, load_backbone, load_exactly, read_tensors
 from spfem_dist.nets.presented import Convention, present
@@ -139,8 +139,11 @@ class MaskLearning(nn.Module):
 
     def forward(self, maps: torch.Tensor, speech: torch.Tensor) -> torch.Tensor:
         """Content map [N, C, h, w] of trunk maps [N, C, h, w] under speech vectors [N, 1, D]."""
-        attention = self.attention(self.query(speech), self.keys(maps))
-        return (self.values(maps) @ attention.transpose(1, 2)).view_as(maps)
+        return self.attended(self.query(speech), self.keys(maps), self.values(maps))
+
+    def attended(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """[N, P], [N, P], [N, C, P] -> content map [N, C, h, w]."""
+        return (values @ self.attention(query, keys).transpose(1, 2)).unflatten(2, (self.side, self.side))
 
 
 class FrozenProjection(nn.Module):
@@ -251,7 +254,8 @@ class ReleasedCCRL(nn.Module):
 
     def images(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames [N, 3, S, S] (RGB, uint8 or [-1, 1]) as the trunk takes them, [N, 3, size, size]."""
-        return present(frames, self.size, self.convention, self._dtype)
+        pictures = present(frames, self.size, self.convention, self._dtype)
+        return pictures.contiguous(memory_format=torch.channels_last)
 
     def speech_vectors(self, speech: torch.Tensor) -> torch.Tensor:
         """Speech windows [N, W, F] -> speech vectors [N, 1, 512]."""
@@ -272,6 +276,11 @@ class ReleasedCCRL(nn.Module):
     def content(self, images: torch.Tensor, speech: torch.Tensor) -> torch.Tensor:
         """Content map [N, C, h, w] of images [N, 3, size, size] (as `images` gives) under speech vectors [N, 1, D]."""
         return self.mask_learning(self.img_encoder.feature_map(images, "layer3"), speech)
+
+    def _looked_at(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys [N, P] and values [N, C, P] of images."""
+        maps = self.img_encoder.feature_map(images, "layer3")
+        return self.mask_learning.keys(maps), self.mask_learning.values(maps)
 
     def triples(
         self,
@@ -328,8 +337,16 @@ class ReleasedCCRL(nn.Module):
         speech = self.speech_vectors(batch.speech[:, :2].flatten(0, 2)).view(b, 2, k, 1, -1)
         own = speech[:, 0].flatten(0, 1)
         x, y = (self.images(batch.frames[:, i].flatten(0, 1)) for i in (0, 1))
-        z = y.view(b, k, *y.shape[1:])[:, following].flatten(0, 1)
-        loss, positive, negative = self.triples(x, y, own, z, speech[:, 1, following].flatten(0, 1))
+        mask, queries = self.mask_learning, self.mask_learning.query(own)
+        first = mask.attended(queries, *self._looked_at(x))
+        # z's frames are y's in another order, and all of them meet in every batch norm: the third pass of the trunk and of M would give
+        # the second one's numbers again, and only move their statistics once more.
+        with passing_twice(self):
+            keys, values = self._looked_at(y)
+        second = mask.attended(queries, keys, values)
+        others = mask.query(speech[:, 1, following].flatten(0, 1))
+        turned = (t.unflatten(0, (b, k))[:, following].flatten(0, 1) for t in (keys, values))
+        loss, positive, negative = clamped_contrast(first, second, mask.attended(others, *turned))
         valid = batch.valid[:, 0] & batch.valid[:, 1] & batch.valid[:, 1, following]
 
         def mean(values: torch.Tensor) -> torch.Tensor:

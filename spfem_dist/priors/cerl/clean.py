@@ -7,7 +7,7 @@ shows each face with the mouth of another moment, and asks for the same embeddin
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from spfem_dist.config import Data
 from spfem_dist.emotions import SEVEN, class_of
 from spfem_dist.nets.augment import colour_jitter, face_crop, flip, mouth_window, random_shift, uniform
 from spfem_dist.nets.batchnorm import BatchNorm1d
+from spfem_dist.nets.clip import vision_of
 from spfem_dist.nets.frozen import evaluating
 from spfem_dist.nets.small import CHANNELS, MAP_SIDE, SIDE, FaceEncoder, resized, to_unit_range, unit
 from spfem_dist.pictures import framed, grid, scatter, tile
 from spfem_dist.priors.cerl.settings import Settings
+from spfem_dist.priors.features import FEATURES
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.streaming.views import EMOTION
@@ -35,12 +37,13 @@ class CleanCERL(nn.Module):
 
     view = EMOTION
     hears, frames, softened = False, 1, True
+    augments = True
     compares_with: Literal["source", "reference"] = "reference"
 
     def __init__(self, settings: Settings, data: Data, *, pretrained: bool = True):
         super().__init__()
         self.settings = settings
-        self.network: nn.Module
+        self.network: Any
         if settings.network == "paper":
             from spfem_dist.priors.cerl.paper import SIDE as PAPER_SIDE
             from spfem_dist.priors.cerl.paper import ClipEmotion
@@ -57,15 +60,43 @@ class CleanCERL(nn.Module):
         """Emotion vectors [N, D], unit norm, of cropped faces [N, 3, side, side] in [-1, 1]."""
         return unit(self.network(faces.to(next(self.network.parameters()).dtype)))
 
+    def frozen_trunk(self) -> nn.Module | None:
+        """See `priors.features.OnFrozenTrunk`."""
+        return vision_of(self.network.clip) if self.settings.network == "paper" else None
+
+    def feature_shape(self) -> tuple[int, int]:
+        """A face and its twin."""
+        return 2, self.network.clip.config.projection_dim
+
+    def feature_identity(self, augmented: bool) -> dict[str, Any]:
+        """How faces are cut, and what is drawn."""
+        s = self.settings
+        drawn: dict[str, Any] = {"shift": s.shift, "colour_jitter": s.colour_jitter, "mouth_mixing": s.mouth_mixing}
+        drawn["mouth_source"] = s.mouth_source
+        return {"form": "clean", "side": self.side, "crop": s.crop, "crop_row": s.crop_row} | (
+            drawn if augmented else {}
+        )
+
+    def frozen_features(self, batch: Batch) -> Tensor:
+        """[B, R, K, 2, 512] of a batch's faces and their twins."""
+        seen = self.network.features(torch.cat(self.augmented(batch)))
+        return torch.stack(seen.chunk(2), 1).view(*batch.valid.shape, 2, -1)
+
+    def adapted(self, features: Tensor) -> Tensor:
+        """Emotion vectors, unit norm, of features that were kept, [..., 512]."""
+        return unit(self.network.adapted(features.to(next(self.network.parameters()).dtype)))
+
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and monitors of a batch with up to 7 recordings (one for each emotion) of K >= 2 moments."""
         s = self.settings
         each = batch.valid.shape[1:]
-        faces, mixed = self.augmented(batch)
         classes = class_of(batch.emotion)[..., None].expand(-1, *each)
         counted = batch.valid & (classes >= 0)
-        both = self.see(torch.cat([faces, mixed]))
-        plain, twin = (t.view(len(batch), *each, -1) for t in both.chunk(2))
+        if (kept := batch.extras.get(FEATURES)) is not None:
+            plain, twin = self.adapted(kept).unbind(3)
+        else:
+            both = self.see(torch.cat(self.augmented(batch)))
+            plain, twin = (t.view(len(batch), *each, -1) for t in both.chunk(2))
         priors = self.priors()
         logits = torch.stack([plain, twin]) @ priors.T / s.temperature
         to_prior = torch.stack([image_to_prior(t, classes, counted) for t in logits]).mean()

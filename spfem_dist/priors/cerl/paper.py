@@ -54,10 +54,17 @@ class ClipEmotion(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Faces [N, 3, 224, 224] in [-1, 1] -> [N, 512], not yet unit norm."""
+        return self.adapted(self.features(faces))
+
+    def features(self, faces: Tensor) -> Tensor:
+        """What frozen CLIP makes of faces [N, 3, 224, 224] in [-1, 1], [N, 512], not unit norm."""
         # Stage 2 asks for gradients of the picture; stage 1 for none of the trunk.
         with torch.set_grad_enabled(torch.is_grad_enabled() and faces.requires_grad):
-            seen = image_features(self.clip, ((faces + 1.0) / 2.0 - self.mean) / self.std)
-        return seen + self.adapter(seen)
+            return image_features(self.clip, ((faces + 1.0) / 2.0 - self.mean) / self.std)
+
+    def adapted(self, features: Tensor) -> Tensor:
+        """CLIP's features [..., 512] with what is learned added."""
+        return features + self.adapter(features)
 
     def priors(self) -> Tensor:
         """Text vectors [7, 512] in the order of `emotions.SEVEN`, unit norm."""

@@ -15,7 +15,7 @@ CDRL (Chen et al., IJCV 2025), contrastive emotion representation learning; fact
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,11 +35,13 @@ from spfem_dist.nets.clip import (
     read_descriptors,
     sizes,
     tiny_clip,
+    vision_of,
     word_tokeniser,
 )
 from spfem_dist.nets.iresnet import load_exactly, read_tensors
 from spfem_dist.nets.presented import Convention, present
 from spfem_dist.priors.cerl.settings import DESCRIPTORS, Settings
+from spfem_dist.priors.features import FEATURES
 from spfem_dist.priors.prior import EditedFrames
 from spfem_dist.records import Batch
 from spfem_dist.streaming.views import EMOTION
@@ -136,6 +138,7 @@ class ReleasedCERL(nn.Module):
 
     view = EMOTION
     hears, frames, softened = False, 1, True
+    augments = False
     compares_with: Literal["source", "reference"] = "reference"
     slot_of_emotion: torch.Tensor
     seven_from_cerl: torch.Tensor
@@ -150,7 +153,8 @@ class ReleasedCERL(nn.Module):
         positional: bool = False,
     ):
         super().__init__()
-        self.temperature, self.convention = settings.temperature, convention
+        self.temperature = settings.temperature
+        self.convention: Convention = convention
         self.clip, tokeniser = towers(settings, pretrained)
         self.size, width, _ = sizes(self.clip)
         self.prompt_learner = PromptedText(self.clip, descriptions(settings), tokeniser, positional=positional)
@@ -168,8 +172,28 @@ class ReleasedCERL(nn.Module):
 
     def features(self, frames: torch.Tensor) -> torch.Tensor:
         """CLIP's image features [N, D], not normalised, of frames [N, 3, S, S] RGB, uint8 or [-1, 1]."""
-        pixels = present(frames, self.size, self.convention, self.clip.visual_projection.weight.dtype)
+        pixels = present(frames, self.size, self.convention, self._dtype)
         return image_features(self.clip, pixels)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.clip.visual_projection.weight.dtype
+
+    def frozen_trunk(self) -> nn.Module:
+        """See `priors.features.OnFrozenTrunk`."""
+        return vision_of(self.clip)
+
+    def feature_shape(self) -> tuple[int, int]:
+        """One picture of a frame."""
+        return 1, sizes(self.clip)[1]
+
+    def feature_identity(self, augmented: bool) -> dict[str, Any]:
+        """How the frame is presented; nothing is drawn."""
+        return {"form": "released", "side": self.size, "convention": self.convention}
+
+    def frozen_features(self, batch: Batch) -> torch.Tensor:
+        """CLIP's features of a batch's frames, [B, R, K, 1, D]."""
+        return self.features(batch.frames.flatten(0, 2)).view(*batch.valid.shape, 1, -1)
 
     def forward(self, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Losses and monitors of a batch whose samples hold up to one recording of each emotion.
@@ -183,7 +207,8 @@ class ReleasedCERL(nn.Module):
         slots = self.slot_of_emotion[batch.emotion.clamp(0, len(self.slot_of_emotion) - 1)][:, None, :].expand(b, k, r)
         counted = batch.valid.transpose(1, 2) & (slots >= 0) & (batch.emotion >= 0)[:, None, :]
         slots = slots.clamp(min=0)
-        features = self.features(batch.frames.flatten(0, 2)).view(b, r, k, -1).transpose(1, 2)
+        kept = batch.extras.get(FEATURES)
+        features = (self.frozen_features(batch) if kept is None else kept.to(self._dtype)).squeeze(3).transpose(1, 2)
         text = self.text()
         images = adapted(self.mlps, features, slots)
         loss, found = text_to_image(text, images.float(), slots, counted, self.temperature)

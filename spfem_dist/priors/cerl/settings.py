@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from spfem_dist.job_settings import Optimizer, Positive, PriorSettings, Share
+from spfem_dist.job_settings import CachedSettings, Optimizer, Positive, Share
 
 #: Our descriptions of the emotions. The authors' checkpoints were trained on their own texts: give those, word for word, to load them.
 DESCRIPTORS = Path(__file__).with_name("descriptors.json")
 
 
-class Settings(PriorSettings):
+class Settings(CachedSettings):
     """Contrastive emotion representation learning with learned emotion priors (CDRL, CERL)."""
 
     kind: Annotated[Literal["cerl"], tyro.conf.Suppress] = Field(
