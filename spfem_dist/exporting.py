@@ -28,8 +28,9 @@ from spfem_dist.runs import read_configuration, run_of
 from spfem_dist.saved import refuse_not_finite, what_of, write_config
 from spfem_dist.storage import open_filesystem, read_json
 from spfem_dist.streaming.reader import ShardReader
+from spfem_dist.training.averaging import KEY, averaged_networks
 from spfem_dist.training.manifest import CheckpointStore, checkpoint_name, committed, fetched
-from spfem_dist.training.universal import load_states, no_code
+from spfem_dist.training.universal import averages_as_masters, load_states, no_code
 
 
 def export(location: str, out: Path, checkpoint: str = "", console: Console | None = None) -> list[Path]:
@@ -133,7 +134,10 @@ def _from_checkpoint(location: str, configured: dict[str, Any], name: str, asked
         with fetched(f"{storage}/{checkpoint_name(step)}") as folder:
             state = json.loads((folder / "state.json").read_text())
             for key, network in job.networks.items():
-                _give(network, whole_weights(folder, key, zero_stage), f"{storage}, {key}")
+                weights = whole_weights(folder, key, zero_stage)
+                if key in averaged_networks(job):
+                    weights |= averaged_weights(folder, key, zero_stage, network)
+                _give(network, weights, f"{storage}, {key}")
         job.export(job.networks, place)
     finally:
         job.close()
@@ -179,11 +183,29 @@ def whole_weights(folder: Path, network: str, zero_stage: int) -> dict[str, Tens
     saved = load_states(states)
     if zero_stage == 0:
         return saved["module"]
+    return _masters(folder, network) | {
+        name: saved["module"][name] for name in saved["buffer_names"]
+    }  # in their precision
+
+
+def _masters(folder: Path, network: str) -> dict[str, Tensor]:
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     with no_code(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it talks of every file
-        weights = dict(get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=network))
-    return weights | {name: saved["module"][name] for name in saved["buffer_names"]}  # buffers keep their precision
+        return dict(get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=network))
+
+
+def averaged_weights(folder: Path, name: str, zero_stage: int, network: nn.Module) -> dict[str, Tensor]:
+    """The averages of the parameters of the network `name` of the checkpoint in `folder`, as far as it holds them. network: that network."""
+    trained = [key for key, parameter in network.named_parameters() if parameter.requires_grad]
+    if zero_stage:
+        with tempfile.TemporaryDirectory() as scratch:
+            there = averages_as_masters(folder.absolute() / name, Path(scratch) / name)
+            found = _masters(Path(scratch), name) if there else {}
+        return {key: found[key] for key in trained if key in found}
+    saved = load_states(next(iter(sorted((folder / name).glob("*model_states.pt")))))["optimizer"]
+    states = saved.get("optimizer_state_dict", saved)["state"]  # half precision has its optimiser within another
+    return {key: states[number][KEY] for number, key in enumerate(trained) if KEY in states.get(number, {})}
 
 
 def _dataset(config: dict[str, Any]) -> dict[str, str]:

@@ -113,6 +113,16 @@ class JobSettings(Section):
         None, description="Largest number of samples that a worker holds at once; empty means its whole share."
     )
     optimizer: Optimizer = Field(default_factory=Optimizer)
+    half_life: Weight = Field(
+        0.0,
+        description="Samples after which an average of the weights, kept beside them, has forgotten half of those that were (at most 0.05 "
+        "of the samples seen); it is what is validated and exported. 0 keeps none.",
+    )
+
+    @property
+    def half_life_samples(self) -> float:
+        """The half-life of the average in samples; 0: there is none."""
+        return self.half_life
 
 
 class PriorSettings(JobSettings):

@@ -48,7 +48,7 @@ def model_card(
         "## Use",
         USE[what],
         "## Training",
-        "\n".join(_training(facts, data, dataset)),
+        "\n".join(_training(settings, data, dataset, facts)),
     ]
     if generator:
         parts += ["## Priors", "\n".join(_priors(facts, settings))]
@@ -65,7 +65,9 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _training(facts: Mapping[str, Any], data: Mapping[str, Any], dataset: Mapping[str, str]) -> Iterator[str]:
+def _training(
+    settings: Mapping[str, Any], data: Mapping[str, Any], dataset: Mapping[str, str], facts: Mapping[str, Any]
+) -> Iterator[str]:
     """What it learnt from. Folders are named without what lies above them: that is nobody else's business."""
     shards = str(data["shards"]).rstrip("/").rsplit("/", 1)[-1]
     if dataset:
@@ -74,6 +76,8 @@ def _training(facts: Mapping[str, Any], data: Mapping[str, Any], dataset: Mappin
         yield f"- shards `{shards}`, which could not be read when this was written"
     yield f"- split `{str(data['split']).rsplit('/', 1)[-1]}`, training part"
     yield f"- {facts.get('steps', '?')} optimiser steps, {facts.get('samples', '?')} samples, seed {facts.get('seed', '?')}"
+    if half_life := settings.get("half_life"):
+        yield f"- these are not the last weights but their exponential moving average, of half-life {half_life:g} (see Settings)"
 
 
 def _priors(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:

@@ -46,6 +46,7 @@ class Job:
     dataset: what the data are, for tracking (name, digest, source, counts); read: `once` where all is read before the first step.
     export(networks, folder): writes the trained networks, safetensors and configuration, loadable on a CPU. Rank 0 calls it at the end.
     registers: whether what it exports becomes a registered model, which stage 2 or an edit can name.
+    judges: names of the networks that only judge others: of them no average is kept (`JobSettings.half_life`).
     begin(): what must be done before the first step, and costs too much for looking at a job: reads what an earlier job exported, learns
     what the losses need. A collective, called once before anything of it is asked for; returns lines to tell.
     fill(): what training batches are made of beside the shards, where that must be computed first. A collective, called before the first of
@@ -65,6 +66,7 @@ class Job:
     export: Export
     pictures: Callable[[Networks, Batch], dict[str, np.ndarray]] | None = None
     registers: bool = True
+    judges: frozenset[str] = frozenset()
     begin: Callable[[], Sequence[str]] = tuple
     fill: Callable[[], Iterable[str]] = tuple
     close: Callable[[], None] = lambda: None

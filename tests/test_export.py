@@ -20,7 +20,7 @@ FINISHED = "spfem export runs/cdrl-stage2 --out model"
 UNFINISHED = "spfem export runs/cdrl-stage2 --out model --checkpoint latest"
 TO_S3 = "spfem export runs/cdrl-stage2 --out s3://bucket/model"
 PRIORS = "spfem export runs/cdrl-stage1 --out priors"
-BRIEF = ["--ned.steps", "2", "--validation.every-steps", "0"]
+BRIEF = ["--ned.steps", "2", "--validation.every-steps", "0", "--ned.half-life", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def test_a_finished_run_is_exported_with_its_card(finished, toy, tmp_path):
     priors = json.loads((tmp_path / "model" / "config.json").read_text())["facts"]["priors"]
     for part in (
         *(index["digest"], priors["ccrl"]["sha256"], priors["cerl"]["sha256"], "2 optimiser steps, 8 samples, seed 0"),
+        "exponential moving average, of half-life 8",
         *("Not scored yet", "Apache-2.0", "labels it as edited", "people who agreed", '"pairs"'),
     ):
         assert part in card, part

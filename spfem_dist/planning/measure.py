@@ -85,6 +85,7 @@ class Stepper:
         from accelerate.utils import set_seed
 
         from spfem_dist.training import engines, speed
+        from spfem_dist.training.averaging import Averages
         from spfem_dist.training.loop import Sums
         from spfem_dist.training.world import PlainWorld, device_of
 
@@ -102,6 +103,7 @@ class Stepper:
             key: engines.make_engine(network, self.job.optimizers[key], run.zero, self.share, self.device)
             for key, network in self.job.networks.items()
         }
+        Averages(self.job, self.engines)  # follows the updates
         self.stream, self.sums = self.job.batches(0), Sums(self.device)
         self.waited, self.updating = 0.0, 0.0
         self._numbers = itertools.count()  # of steps: some phases are due now and then

@@ -35,7 +35,7 @@ class Shape:
     frozen_bytes: int
     activation_bytes: float
     flops_per_sample: float
-    optimizer_states: int
+    optimizer_states: float
     samples_per_epoch: int
     bytes_per_epoch: int
     shard_bytes: int
@@ -138,7 +138,7 @@ def job_constants(constants: Constants, name: str, shape: Shape, precision: str 
     return JobConstants(fixed_s=constants.fixed_s, sample_s=shape.flops_per_sample / flops)
 
 
-def checkpoint_bytes(trainable: int, frozen_bytes: int, states: int, zero: Zero) -> float:
+def checkpoint_bytes(trainable: int, frozen_bytes: int, states: float, zero: Zero) -> float:
     """Bytes of one checkpoint, all workers together: the networks, fp32 master weights and the optimiser's states.
 
     ZeRO-3 writes the weights once, as the master weights; ZeRO-0 in fp32 has no others.

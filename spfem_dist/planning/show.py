@@ -17,7 +17,7 @@ from spfem_dist.planning.measure import sized
 from spfem_dist.planning.predict import Prediction, Shape, predict
 from spfem_dist.stage import Stage
 from spfem_dist.training import speed
-from spfem_dist.training.plan import measure
+from spfem_dist.training.plan import measure, states_of
 
 
 def shape_of(run: Run, stage: Stage, name: str) -> Shape:
@@ -28,14 +28,13 @@ def shape_of(run: Run, stage: Stage, name: str) -> Shape:
         flops, activations = measure(job, next(iter(job.batches(0)))[0].part(slice(1)), run.zero.precision)
         networks = nn.ModuleDict(job.networks)
         trainable = sum(p.numel() for p in networks.parameters() if p.requires_grad)
-        optimizer = job.settings.optimizer
         counts = job.dataset["counts"]
         return Shape(
             trainable=trainable,
             frozen_bytes=int(compute_module_sizes(networks)[""]) - 4 * trainable,
             activation_bytes=activations,
             flops_per_sample=flops,
-            optimizer_states=0 if optimizer.name == "sgd" and not optimizer.momentum else 2,
+            optimizer_states=states_of(job),
             samples_per_epoch=counts["samples_per_epoch"],
             bytes_per_epoch=counts["bytes_per_epoch"],
             shard_bytes=counts.get("shard_bytes_per_epoch", counts["bytes_per_epoch"]),

@@ -23,7 +23,8 @@ from spfem_dist.backoff import pauses
 from spfem_dist.errors import UnreachableStorage
 from spfem_dist.faults import inject
 from spfem_dist.storage import is_full, wait_for_room
-from spfem_dist.training import heartbeat, universal
+from spfem_dist.training import averaging, heartbeat, universal
+from spfem_dist.training.averaging import Averages
 from spfem_dist.training.lock import RunLock
 from spfem_dist.training.manifest import CheckpointStore, DamagedCheckpoint, absent, checkpoint_name, fetched
 from spfem_dist.training.scratch import scratch, sweep
@@ -218,9 +219,14 @@ def still_held(world: World) -> None:
         RunLock(world.storage.rsplit("/", 1)[0]).check(world.holder)
 
 
-def restore(trained: Mapping[str, Any], found: Found, rank: int) -> Progress:
-    """Load this rank's part of the checkpoint into the engines, by name; rank 0 alone has a history. A collective."""
+def restore(trained: Mapping[str, Any], averages: Averages, found: Found, rank: int) -> Progress:
+    """Load this rank's part of the checkpoint into the engines, by name, and their averages; rank 0 alone has a history. A collective."""
     for name, engine in trained.items():
+        average = None
+        if found.converted and (found.converted / universal.AVERAGES / name).exists():
+            with universal.no_code():
+                engine.load_checkpoint(str(found.converted / universal.AVERAGES), tag=name)
+            average = averaging.masters(engine)
         with universal.no_code():
             loaded, _ = engine.load_checkpoint(str(found.converted or found.folder), tag=name)
         if loaded is None:
@@ -229,6 +235,9 @@ def restore(trained: Mapping[str, Any], found: Found, rank: int) -> Progress:
             )
         if found.converted:
             universal.restore_buffers(engine.module, found.converted / name)
+            averaging.set_average(engine, average)
+        if name not in averages.of:
+            averaging.set_average(engine, None)
     state = json.loads((found.folder / "state.json").read_text())
     lines = (found.folder / "history.jsonl").read_text().splitlines() if rank == 0 else []
     return Progress(**state, history=[json.loads(line) for line in lines])

@@ -146,11 +146,28 @@ def make_engine(
         optimizer=update,
         config=deepspeed_config(zero, clip, share.micro_batch, share.steps, numel, universal),
     )
+    if zero.stage == 3:
+        _clear_padding(engine)
     if zero.stage == 0 and zero.width == 2:
         # DeepSpeed has tried the optimiser with empty gradients: without this Adam takes the first update for its second, and
         # makes it a quarter too small.
         engine.optimizer.optimizer.state.clear()
     return engine
+
+
+@torch.no_grad()
+def _clear_padding(engine: Any) -> None:
+    """Set to nought what fills up the last part of a parameter under ZeRO-3: DeepSpeed leaves there what the memory held, maybe no numbers."""
+    rank, optimizer = dist.get_rank(), engine.optimizer
+
+    def own(parameter: Any) -> int:
+        return max(0, min(parameter.partition_numel(), parameter.ds_numel - rank * parameter.partition_numel()))
+
+    for parameter in engine.module.parameters():
+        parameter.ds_tensor[own(parameter) :].zero_()
+    for masters, parameters in zip(optimizer.fp32_partitioned_groups_flat, optimizer.fp16_groups, strict=True):
+        for master, parameter in zip(masters.split([p.partition_numel() for p in parameters]), parameters, strict=True):
+            master[own(parameter) :].zero_()
 
 
 def _refuse_half(zero: Zero, device: torch.device) -> None:
@@ -228,6 +245,30 @@ def set_learning_rate(engine: Any, value: float) -> None:
     """Give every parameter group of the engine's optimiser this learning rate."""
     for group in engine.optimizer.param_groups:
         group["lr"] = value
+
+
+def begin_micro_batch(engine: Any) -> None:
+    """What an engine's forward tells ZeRO-3 before a micro-batch, to be called where the network is called as a module.
+
+    Without it ZeRO-3 takes each micro-batch for the first: its gradients take the place of those before, instead of being added.
+    """
+    if engine.zero_optimization_stage() == 3:
+        engine.optimizer.clear_backward_seen_flag()
+
+
+def publish(engine: Any) -> None:
+    """Give the engine's network, on every rank, what the optimiser's master weights are. A collective."""
+    optimizer = engine.optimizer
+    if hasattr(optimizer, "update_lp_params"):  # ZeRO-1 and -2
+        optimizer.update_lp_params()
+    elif engine.zero_optimization_stage() == 3:
+        optimizer.checkpoint_event_prologue()  # gives back the small tensors that stay whole
+        for part in range(len(optimizer.fp32_partitioned_groups_flat)):
+            optimizer._reassign_or_swap_out_partitioned_parameters(part)
+        optimizer.checkpoint_event_epilogue()
+    elif hasattr(optimizer, "fp32_groups"):  # ZeRO-0 in half precision; otherwise the parameters are the masters
+        for halves, masters in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
+            torch._foreach_copy_([half.detach() for half in halves], [master.detach() for master in masters])
 
 
 @contextmanager

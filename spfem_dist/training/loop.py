@@ -20,6 +20,7 @@ from spfem_dist.records import Batch
 from spfem_dist.shares import Share, held_out_share, share_of
 from spfem_dist.stage import Job
 from spfem_dist.training import checkpoint, engines, heartbeat, history, watchdog
+from spfem_dist.training.averaging import Averages
 from spfem_dist.training.guard import Guard
 from spfem_dist.training.profiling import Profiler, part
 from spfem_dist.training.samples import noted
@@ -51,11 +52,12 @@ class Terminal(Protocol):
 
 @dataclass
 class Outcome:
-    """How training ended: `finished` or `stopped`, where, and the engines of the networks by name."""
+    """How training ended: `finished` or `stopped`, where, the engines of the networks by name, and the averages of their weights."""
 
     status: str
     progress: checkpoint.Progress
     engines: dict[str, Any]
+    averages: Averages
 
 
 @watchdog.watched
@@ -81,7 +83,8 @@ def train(
             name: engines.make_engine(network, job.optimizers[name], run.zero, share, device, universal)
             for name, network in job.networks.items()
         }
-        progress = checkpoint.restore(trained, found, world.rank) if found else checkpoint.Progress()
+        averages = Averages(job, trained)
+        progress = checkpoint.restore(trained, averages, found, world.rank) if found else checkpoint.Progress()
     guard = Guard(job, world, trained, run.zero.skipped_share, progress.step)
     if found:
         guard.check(
@@ -112,6 +115,7 @@ def train(
                 engines.set_learning_rate(
                     trained[name], engines.learning_rate(optimizer, progress.step, settings.steps)
                 )
+            averages.begin_step(progress.step, progress.samples)
             # Counted at no other step: one that is counted rounds otherwise, and a resumed run repeats every bit.
             counting = flop_counter() if progress.step == 0 else nullcontext()
             planted = inject.planted(trained, progress.samples, settings.global_batch)
@@ -139,10 +143,10 @@ def train(
             if run.validation.every_steps and (
                 progress.step % run.validation.every_steps == 0 or (last and status == "finished")
             ):
-                _validate(job, run, world, trained, progress, device, recorder)
+                _validate(job, run, world, trained, averages, progress, device, recorder)
                 meter.pause()
             if run.tracking.pictures_every_steps and progress.step % run.tracking.pictures_every_steps == 0:
-                _picture(job, run, trained, progress, device, recorder)
+                _picture(job, run, trained, averages, progress, device, recorder)
                 meter.pause()
             if due:
                 guard.check(progress.step, "no checkpoint was written")
@@ -163,7 +167,7 @@ def train(
             f"{job.name}: this place is about to be taken away; the run goes on from step {progress.step} elsewhere"
         )
         world.yield_for_restart()
-    return Outcome(status, progress, trained)
+    return Outcome(status, progress, trained, averages)
 
 
 def _record_uploads(saver: checkpoint.Saver, recorder: Recorder | None) -> None:
@@ -214,6 +218,7 @@ def optimiser_step(
         with engines.only(networks, phase.trains):
             for batch, weight in zip(batches, share.weights, strict=True):
                 heartbeat.beat(f"updating {phase.trains}")
+                engines.begin_micro_batch(engine)
                 with part(f"losses of {phase.trains}"), computing(device, precision):
                     losses, monitors = phase.losses(networks, batch)
                 total = torch.stack([v.to(torch.promote_types(v.dtype, torch.float32)) for v in losses.values()]).sum()
@@ -275,6 +280,7 @@ def _validate(
     run: Run,
     world: World,
     trained: Mapping[str, Any],
+    averages: Averages,
     progress: checkpoint.Progress,
     device: torch.device,
     recorder: Recorder | None,
@@ -282,7 +288,7 @@ def _validate(
     """Mean losses on fixed held-out samples, in eval mode. A collective."""
     sums, batches = Sums(device), list(job.validation())
     share = held_out_share(job.settings, run.validation.samples, world.rank, world.size)
-    with evaluating(trained) as networks, computing(device, run.zero.precision):
+    with averages.shown(), evaluating(trained) as networks, computing(device, run.zero.precision):
         for batch, weight in zip(batches, share.weights, strict=bool(batches)):
             heartbeat.beat("validating")
             sums.add(*job.validation_losses(networks, batch.to(device)), weight)
@@ -301,6 +307,7 @@ def _picture(
     job: Job,
     run: Run,
     trained: Mapping[str, Any],
+    averages: Averages,
     progress: checkpoint.Progress,
     device: torch.device,
     recorder: Recorder | None,
@@ -310,7 +317,7 @@ def _picture(
     batch = next(iter(job.validation()), None)
     if batch is None or job.pictures is None:
         return
-    with evaluating(trained) as networks, computing(device, run.zero.precision):
+    with averages.shown(), evaluating(trained) as networks, computing(device, run.zero.precision):
         pictures = job.pictures(networks, batch.to(device))
     if recorder is not None:
         for key, image in pictures.items():

@@ -22,6 +22,7 @@ from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
 from spfem_dist.tracking import store as tracking
 from spfem_dist.training import ready, speed
+from spfem_dist.training.averaging import averaged_networks
 from spfem_dist.training.engines import BUCKET
 from spfem_dist.training.remarks import remarks
 from spfem_dist.training.runfolder import RunFolder, binding_changes
@@ -48,12 +49,22 @@ class Memory:
         return sum(asdict(self).values())
 
 
+def states_of(job: Job) -> float:
+    """Numbers that optimisers keep for each trained parameter: 2 for Adam, 0 for plain SGD, and where an average is kept one more."""
+    optimizer = job.settings.optimizer
+    moments = 0 if optimizer.name == "sgd" and not optimizer.momentum else 2
+    sizes = {
+        name: sum(p.numel() for p in network.parameters() if p.requires_grad) for name, network in job.networks.items()
+    }
+    return moments + sum(sizes[name] for name in averaged_networks(job)) / sum(sizes.values())
+
+
 def memory(
-    trainable: int, frozen_bytes: int, activation_bytes: float, zero: Zero, workers: int, states: int = 2
+    trainable: int, frozen_bytes: int, activation_bytes: float, zero: Zero, workers: int, states: float = 2
 ) -> Memory:
     """Memory of each worker under a ZeRO stage (Rajbhandari et al. 2020, section 5), and what DeepSpeed does it with.
 
-    trainable: parameters. states: optimiser numbers for each parameter (2 for Adam, 0 for plain SGD).
+    trainable: parameters. states: see `states_of`.
     Stages 1 to 3 keep fp32 master weights with the optimiser, stage 0 where the precision is another. Buffers: the bucket of gradients,
     the worker's own share of them in one piece for the step, and at stage 3 weights and gradients as they are whole for a while.
     """
@@ -180,8 +191,8 @@ def _column(run: Run, job: Job) -> dict[str, str]:
     networks = nn.ModuleDict(job.networks)
     trainable = sum(p.numel() for p in networks.parameters() if p.requires_grad)
     everything = compute_module_sizes(networks)[""]
-    states = 0 if settings.optimizer.name == "sgd" and not settings.optimizer.momentum else 2
-    need = memory(trainable, everything - 4 * trainable, activations * share.micro_batch, run.zero, workers, states)
+    frozen = everything - 4 * trainable
+    need = memory(trainable, frozen, activations * share.micro_batch, run.zero, workers, states_of(job))
     parts = [part.name for part in fields(need)]
     return {
         "form": settings.form,

@@ -19,6 +19,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from spfem_dist.training.averaging import KEY
+from spfem_dist.training.scratch import scratch
+
+#: Beside the converted networks: the same with the averages of their weights (see `averaging`) for master weights. DeepSpeed converts
+#: weights and Adam's two moments, and leaves further states out.
+AVERAGES = "averages"
 #: torch's variable for it: `weights_only=False` of a caller counts no more.
 _ALWAYS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -30,29 +36,58 @@ class CannotReshard(ValueError):
 def convert(folder: Path, networks: Iterable[str], out: Path, source_stage: int, target_stage: int) -> None:
     """Write the checkpoint in `folder`, with all ranks' files, as a universal one to `out`, for engines of `target_stage`.
 
-    Raises CannotReshard for optimisers other than Adam's kind.
+    Where the networks' optimisers keep averages, these lie beside it, in `AVERAGES`. Raises CannotReshard for optimisers other than Adam's
+    kind.
     """
+    for name in networks:
+        _convert(folder / name, out / name, source_stage, target_stage)
+        with scratch("averages") as averages:
+            if averages_as_masters(folder / name, averages / name):
+                _convert(averages / name, out / AVERAGES / name, source_stage, target_stage)
+
+
+def _convert(folder: Path, out: Path, source_stage: int, target_stage: int) -> None:
     from deepspeed.checkpoint import ds_to_universal
 
-    for name in networks:
-        settings = Namespace(
-            input_folder=str(folder / name),
-            output_folder=str(out / name),
-            num_extract_workers=1,  # others would be forked from a process with a GPU and communication threads
-            num_merge_workers=1,
-            keep_temp_folder=False,
-            strict=True,
-            inject_missing_state=source_stage < 3,
-        )
-        with no_code(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it talks of every file
-            try:
-                ds_to_universal.main(settings)
-            except KeyError as error:
-                raise CannotReshard(f"the optimiser states of {name} are not Adam's (there is no {error})") from None
-        if source_stage < 3 <= target_stage:
-            _state_as_stage3(out / name)
-        elif target_stage < 3 <= source_stage:
-            _state_as_stage2(out / name)
+    settings = Namespace(
+        input_folder=str(folder),
+        output_folder=str(out),
+        num_extract_workers=1,  # others would be forked from a process with a GPU and communication threads
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=source_stage < 3,
+    )
+    with no_code(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it talks of every file
+        try:
+            ds_to_universal.main(settings)
+        except KeyError as error:
+            raise CannotReshard(f"the optimiser states of {folder.name} are not Adam's (there is no {error})") from None
+    if source_stage < 3 <= target_stage:
+        _state_as_stage3(out)
+    elif target_stage < 3 <= source_stage:
+        _state_as_stage2(out)
+
+
+def averages_as_masters(folder: Path, out: Path) -> bool:
+    """Write the shards in `folder` to `out` with the averages in the place of the master weights; whether there are any."""
+    out.mkdir()
+    for path in folder.iterdir():
+        if not path.name.endswith("_optim_states.pt"):
+            (out / path.name).symlink_to(path)
+            continue
+        saved = load_states(path)
+        shard = saved["optimizer_state_dict"]
+        if "fp32_flat_groups" in shard:  # ZeRO-3
+            key, states = "fp32_flat_groups", shard["optimizer_state_dict"]["state"]
+        else:
+            key, states = "single_partition_of_fp32_groups", shard["base_optimizer_state"]["state"]
+        parts = range(len(shard[key]))
+        if any(KEY not in states[part] for part in parts):
+            return False
+        shard[key] = [states[part][KEY] for part in parts]
+        torch.save(saved, out / path.name)
+    return True
 
 
 def restore_buffers(network: nn.Module, folder: Path) -> None:

@@ -133,9 +133,10 @@ def _export(
     run_id: str = "",
     digest: str = "",
 ) -> str | None:
-    """Write the finished network beside its checkpoints and register it. A collective under ZeRO-3. digest: of the shards."""
+    """Write the finished networks, or their averages, beside their checkpoints and register them. A collective. digest: of the shards."""
     if outcome.status != "finished":
         return None
+    outcome.averages.exchange()
     with ExitStack() as held:
         networks = {key: held.enter_context(engines.whole_parameters(e)) for key, e in outcome.engines.items()}
         if world.rank != 0:

@@ -18,6 +18,7 @@ def words(storage, part, *flags):
     for name, stages in STAGES.items():
         places = ["--checkpoint.storage", str(storage), "--name", name, "--zero.stage", str(stages[part])]
         steps = ["--first.steps", str(STEPS), "--checkpoint.every-steps", "5", "--zero.precision", "fp64"]
+        steps += ["--first.half-life", "40"]  # of the average that is validated
         runs += ["then", *(["pair"] if name == "pair" else []), *places, *steps, *flags]
     return runs[1:]
 

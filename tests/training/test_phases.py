@@ -34,8 +34,8 @@ def reference():
     return found, trained
 
 
-def history(storage):
-    rows = json.loads((storage / "toy" / "first" / "history.json").read_text())
+def history(storage, name="toy"):
+    rows = json.loads((storage / name / "first" / "history.json").read_text())
     return {(row["step"], name): value for row in rows for name, value in row["values"].items()}
 
 

@@ -71,6 +71,7 @@ class PairStage(ToyStage):
             plain.dataset,
             validation_losses=maker_losses,
             export=plain.export,
+            judges=frozenset({"judge"}),
         )
 
 

@@ -80,8 +80,8 @@ class ToyStage:
         def batches(start: int):
             step = start // settings.global_batch
             while True:
+                _happen(name, step, last=rank == size - 1)
                 for span in share.spans():
-                    _happen(name, step, last=rank == size - 1)
                     yield make(start + span.start, len(span)), 0.0
                 start += settings.global_batch
                 step += 1

@@ -65,6 +65,7 @@ def pretraining_job(
         begin=begin,
         export=export,
         registers=False,
+        judges=frozenset({"manipulator_critic"}),
     )
 
 

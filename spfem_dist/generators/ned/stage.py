@@ -122,6 +122,7 @@ def guided_job(run: Run, name: str, priors: FrozenPriors, rank: int, size: int, 
         close=feed.close,
         begin=begin,
         export=export,
+        judges=frozenset({"manipulator_critic"}),
     )
 
 

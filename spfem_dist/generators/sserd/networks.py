@@ -99,7 +99,8 @@ class Portrait(nn.Module):
 class Averaged(nn.Module):
     """A portrait that learns, and the average of what it was, which is kept.
 
-    The average's parameters want no gradient and lie in checkpoints like any others.
+    The average's parameters want no gradient and lie in checkpoints like any others. `training.averaging`, which came later, would do the same
+    in the optimiser's state, under ZeRO-3 and in bf16 too; checkpoints of runs that are not finished hold it here, and could not go on there.
     """
 
     compilable = False  # the path length asks for second derivatives

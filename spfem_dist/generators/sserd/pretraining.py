@@ -74,6 +74,7 @@ def pretraining_job(
         registers=False,
         close=feed.close,
         export=export,
+        judges=frozenset({"critic"}),
     )
 
 

@@ -80,6 +80,11 @@ class Pretraining(Portraits):
         description="Pictures after which the kept average has forgotten half of the weights that were; 0 keeps none.",
     )
 
+    @property
+    def half_life_samples(self) -> float:
+        """None: this job's network holds its average itself (`networks.Averaged`), and in its checkpoints."""
+        return 0.0
+
 
 class Settings(Portraits, GuidedSettings):
     """SSERD: the residual that an emotion adds to a picture's code, learnt on pairs and on unpaired frames, under frozen priors."""
