@@ -24,7 +24,8 @@ _SPACED_MAIL = re.compile(
 _SPACED_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,'\")]|$))")
 # http://host:5000/page@2 has a port and no password; a database's URI may hold a password that begins like that.
 _HTTP_PORT = re.compile(r"https?://?[^\s/@:]*:\d{1,5}(?![^\s/?#,;)\]'\"])")
-_SCHEME = re.compile(r"[A-Za-z][\w+.-]*://?")
+# Of a bounded length: a page of letters without a colon would be read once for each of its letters.
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,31}://?")
 _OPEN = re.compile(r":/[^\s/@:]*:$|://[^\s/@:]*:$")
 _USER = re.compile(r"(?<=:/)(/)[^\s/]*@")
 _QUERY = re.compile(r"(?i)([?&;](?:[\w-]*(?:password|passwd|secret|token|key|signature|credential)[\w-]*)=)[^&;\s'\"]+")

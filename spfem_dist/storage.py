@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 _RESTORE = "bring a copy of it back; without a state.json a run goes on from its checkpoints, without a run.json under another name only"
 _TORCH_FULL = ("No space left on device", "iostream error", "file write failed", "inline_container.cc")
 
+#: Beside S3, what fsspec may be asked for. Others of its kinds (http, ftp, github, hf, ...) are no storage that runs could be kept in, and may ask the
+#: network before they say so.
+_STORES = ("file", "local", "memory", "gs", "gcs", "az", "abfs", "abfss")
+
 _policy = Storage(patience_s=60.0)
 
 
@@ -57,6 +61,8 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     """
     if not location.startswith(("s3://", "s3a://")):
         try:
+            if "://" in location and location.split("://")[0] not in _STORES:
+                raise ValueError
             fs, path = url_to_fs(location)
             if is_local(fs) and "://" in location and not location.startswith(("file://", "local://")):
                 raise ValueError  # a folder of that name would be made

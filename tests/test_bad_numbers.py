@@ -107,7 +107,12 @@ def test_an_address_of_s3_with_a_password_is_refused_and_does_not_show_it():
 
 
 @pytest.mark.parametrize(
-    ("place", "phrase"), [("gs://bucket/runs", "gcsfs"), ("nowhere://x/runs", "is no storage that is known")]
+    ("place", "phrase"),
+    [
+        ("gs://bucket/runs", "gcsfs"),
+        ("nowhere://x/runs", "is no storage that is known"),
+        ("hf://x/y", "is no storage that is known"),
+    ],
 )
 def test_storage_that_cannot_be_had_here_is_named(place, phrase):
     with pytest.raises(ValueError, match=f"{place}.*{phrase}"):

@@ -27,7 +27,7 @@ from spfem_dist.editing.video import Footage, footage
 from spfem_dist.emotions import Emotion
 from spfem_dist.evaluation.film import filmed
 from spfem_dist.evaluation.open_judges.seen import track_of
-from spfem_dist.generators.face.units import UnitFit, unit_face
+from spfem_dist.generators.face.units import EXACT, UnitFit, unit_face
 from spfem_dist.generators.generator import Generator, landmarks_of
 from spfem_dist.generators.load import SHIPPED, load_generator
 from spfem_dist.head.asset import head
@@ -63,13 +63,14 @@ class KindRow:
 
 @dataclass(frozen=True)
 class EditRow:
-    """Edits of rendered heads by held-out texts of one kind. asked: `motion`, the landmarks to be drawn, or `film`, those found in the edited film.
-    rank, cosine: means over texts and persons of the true units against the change of the fitted ones. opening: mean change of the mouth's opening, in
-    outer-eye distances; copied: what is measured where the film is copied."""
+    """Edits of rendered heads by held-out texts of one kind. shown_by: `motion`, the landmarks to be drawn, or `film`, those found in the edited film.
+    followed: mean Spearman of the units that the map asked for, right or wrong, against the change of the fitted ones; rank, cosine: of the units that the
+    texts mean. opening: mean change of the mouth's opening, in outer-eye distances; copied: what is measured where the film is copied."""
 
     kind: str
-    asked: str
+    shown_by: str
     edits: int
+    followed: float
     rank: float
     cosine: float
     opening: float
@@ -134,17 +135,19 @@ def words_found(asking: TextMap) -> WordsFound:
 def edits_found(
     asking: TextMap, generator: Generator, edits: int = 24, console: Console | None = None
 ) -> list[EditRow]:
-    """Edit rendered heads that speak calmly by so many held-out texts, evenly spread over all, one sentence for each word.
+    """Edit rendered heads that speak calmly by held-out texts, one sentence for each word: the landmarks to be drawn of every text, and films of so many,
+    evenly spread over all.
 
     A text that is refused counts as one that shows nothing.
     """
     console, every = console or plain_console(), _one_sentence_each(questions())
-    asked = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, edits).round().astype(int))]
-    found: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
-    with Progress(console, len(asked), "edits") as progress, tempfile.TemporaryDirectory() as scratch:
+    filmed_ones = set(np.linspace(0, len(every) - 1, edits).round().astype(int).tolist())
+    found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    with Progress(console, len(every), "edits") as progress, tempfile.TemporaryDirectory() as scratch:
         sources = [_source(Path(scratch) / f"{person}.mp4", person, generator) for person in _PEOPLE]
-        for number, question in enumerate(asked):
-            measured = _edited(sources[number % len(sources)], question, asking, generator, Path(scratch) / "edit.mp4")
+        for number, question in enumerate(every):
+            out = Path(scratch) / "edit.mp4" if number in filmed_ones else None
+            measured = _edited(sources[number % len(sources)], question, asking, generator, out)
             for how, figures in measured.items():
                 found.setdefault((question.kind, how), []).append(figures)
             progress.advance(question.text)
@@ -155,21 +158,26 @@ def edits_found(
 
 
 def _edited(
-    source: _Source, question: Question, asking: TextMap, generator: Generator, out: Path
-) -> dict[str, tuple[float, float, float, float]]:
-    """What an edit shows, by the landmarks that the generator is to draw (`motion`) and by those in the film that it makes."""
+    source: _Source, question: Question, asking: TextMap, generator: Generator, out: Path | None
+) -> dict[str, tuple[float, ...]]:
+    """What an edit shows, by the landmarks that the generator is to draw (`motion`) and by those in the film `out` that it makes, if it is to make one."""
     understood = _understood(question.text, asking)
     if understood is None:
-        return dict.fromkeys(("motion", "film"), (0.0, 0.0, np.nan, np.nan))
+        return dict.fromkeys(("motion", "film") if out else ("motion",), (0.0, 0.0, 0.0, np.nan, np.nan))
+
+    def compared(change: np.ndarray, before: np.ndarray, after: np.ndarray, order: str) -> tuple[float, ...]:
+        meant, opening = question.units, _opening_change(before, after, order)
+        return rank(change, understood.level), rank(change, meant), cosine(change, meant), opening
+
     target = EditTarget(wish=understood.wish(), paint=0.5)
     motion, order = wanted_motion(source.film, source.followed, generator, target), generator.topology
-    edit_clip(source.film, out, generator, target, finder_for("mesh", False), followed=source.followed)
-    points = track_of(footage(out)).landmarks
-    assert points is not None
-    return {
-        "motion": _compared(source.changed(motion.target, order), question, motion.source, motion.target, order, 0.0),
-        "film": _compared(source.changed_film(points), question, source.mesh, points, _MESH, source.copied),
-    }
+    found = {"motion": (*compared(source.changed(motion.target, order), motion.source, motion.target, order), 0.0)}
+    if out:
+        edit_clip(source.film, out, generator, target, finder_for("mesh", False), followed=source.followed)
+        points = track_of(footage(out)).landmarks
+        assert points is not None
+        found["film"] = (*compared(source.changed_film(points), source.mesh, points, _MESH), source.copied)
+    return found
 
 
 def rank(found: np.ndarray, true: np.ndarray) -> float:
@@ -197,8 +205,8 @@ class _Source:
     seen: UnitFit
 
     def changed(self, target: np.ndarray, order: str) -> np.ndarray:
-        """Change of the mean units [len(NAMES)] from the source to a target's landmarks."""
-        return _moved_units(unit_face(order).fit(target, rest=self.own.rest).units - self.own.units)
+        """Change of the mean units [len(NAMES)] from the source to a target's landmarks, which are computed and not found."""
+        return _moved_units(unit_face(order).fit(target, rest=self.own.rest, noise=EXACT).units - self.own.units)
 
     def changed_film(self, points: np.ndarray) -> np.ndarray:
         """The same of landmarks that the mesh found in an edited film."""
@@ -220,14 +228,8 @@ def _source(path: Path, person: int, generator: Generator) -> _Source:
     assert mesh is not None
     assert copy is not None
     face, order = followed.face, generator.topology
-    own = unit_face(order).fit(landmarks_of(face, "source", order, generator.size))
+    own = unit_face(order).fit(landmarks_of(face, "source", order, generator.size), noise=EXACT)
     return _Source(film, followed, mesh, _opening_change(mesh, copy, _MESH), own, unit_face(_MESH).fit(mesh))
-
-
-def _compared(
-    change: np.ndarray, question: Question, source: np.ndarray, target: np.ndarray, order: str, copied: float
-) -> tuple[float, float, float, float]:
-    return rank(change, question.units), cosine(change, question.units), _opening_change(source, target, order), copied
 
 
 def _opening_change(source: np.ndarray, target: np.ndarray, order: str) -> float:
@@ -300,13 +302,13 @@ def say(found: WordsFound, console: Console) -> None:
         highlight=False,
     )
     if found.edits:
-        edits = table("edits by unseen", "units of", "edits", "rank", "cosine", "opening", "copied")
+        edits = table("edits by unseen", "units of", "edits", "followed", "rank", "cosine", "opening", "copied")
         for edit in found.edits:
             edits.add_row(
                 edit.kind,
-                edit.asked,
+                edit.shown_by,
                 str(edit.edits),
-                *_figures((edit.rank, edit.cosine)),
+                *_figures((edit.followed, edit.rank, edit.cosine)),
                 *_figures((edit.opening, edit.copied), 4),
             )
         console.print(edits)

@@ -27,6 +27,8 @@ def _signatures() -> dict[str, tuple[int, tuple[str, ...]]]:
             "evaluate real": cli.evaluate_real,
             "evaluate judges": cli.evaluate_judges,
             "evaluate units": cli.evaluate_units,
+            "evaluate words": cli.evaluate_words,
+            "evaluate compositor": cli.evaluate_compositor,
         },
         **{
             "evaluate compare": cli.evaluate_compare,

@@ -20,6 +20,9 @@ RECIPES = (
     "family_stage1",
     "pcmecl_stage1",
     "icface_stage2",
+    "sserd_stage1",
+    "sserd_stage2",
+    "compose",
     "metric_nets",
 )
 
@@ -54,7 +57,7 @@ def recipe_words(making: Making, recipe: str, *more: str, changes: int = 2, stor
     chance, ground = making.chance, making.ground
     words = ["--data.shards", str(ground.toy / "shards"), "--data.split", str(ground.toy / "split.json"), *TINY]
     words += ["--checkpoint.storage", storage, "--name", "r"]
-    if recipe in ("cdrl_stage2", "icface_stage2"):
+    if "--priors" in settings_of(recipe):
         words += ["--priors", str(ground.toy / "stage1")]
     words += more
     for _ in range(changes):
