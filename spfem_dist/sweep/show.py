@@ -103,6 +103,7 @@ def report(sweep: Sweep, console: Console, recipe: str, given: Sequence[str], lo
             files.append(Path(scratch, "sweep.png"))
             drawn.savefig(files[1], dpi=110)
         tracking.keep_result(place, sweep.mlflow_run, best.figure or 0.0, files)
-    if key := tracking.keep_view(place, sweep.plan.name, [d.field for d in sweep.dimensions], sweep.plan.metric):
+    fields = [one.field for one in sweep.dimensions]
+    if key := tracking.keep_view(place, sweep.plan.name, fields, sweep.plan.metric, sweep.plan.mode):
         page = experiment_page(open_experiment(place.uri, place.experiment), view=key)
         print(f"in MLflow, as parallel coordinates: {page}")  # the console would take the key of the view for a secret

@@ -70,7 +70,7 @@ def keep_result(tracking: Tracking, run_id: str, best: float, files: Sequence[Pa
             client.log_artifact(run_id, str(file))
 
 
-def keep_view(tracking: Tracking, name: str, fields: Sequence[str], metric: str) -> str:
+def keep_view(tracking: Tracking, name: str, fields: Sequence[str], metric: str, mode: str) -> str:
     """Save the view *Sweep NAME* in the experiment: its trials, the best first, as parallel coordinates of `fields` and the metric.
 
     Returns the view's key, '' where tracking is off.
@@ -84,7 +84,7 @@ def keep_view(tracking: Tracking, name: str, fields: Sequence[str], metric: str)
     state = {
         "searchFilter": f"tags.sweep = '{name}' and tags.kind = 'training'",
         "orderByKey": f"metrics.`{OBJECTIVE}`",
-        "orderByAsc": True,
+        "orderByAsc": mode == "min",
         "selectedColumns": [*(f"params.`{field}`" for field in fields), f"metrics.`{OBJECTIVE}`", "tags.`sweep.ended`"],
         "compareRunSections": [view.section("sweep", f"Sweep {name}")],
         "compareRunCharts": [chart],
