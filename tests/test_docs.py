@@ -202,6 +202,10 @@ RUN_BY = {
     ),
     "spfem export runs/cdrl-stage1 --out priors": f"{EXPORT}::test_a_stage_one_run_gives_a_folder_for_each_prior",
     "spfem export runs/cdrl-stage2 --out s3://bucket/model": f"{EXPORT}::test_a_run_in_a_bucket_is_exported",
+    **dict.fromkeys(
+        ("python benchmarks/trunks.py", "python benchmarks/step.py", "python benchmarks/stage2_step.py"),
+        "tests/test_benchmarks.py::test_a_benchmark_finds_all_that_it_imports",
+    ),
     "python benchmarks/index.py": (
         "tests/test_benchmarks.py::test_a_table_of_shards_is_opened_faster_than_a_list_of_fewer"
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -192,13 +193,24 @@ def window_of(guidance: Guidance, priors: FrozenPriors, frames: int) -> int:
     return longest
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Frames uint8 [B, 3, T, 3, S, S], of which those that are asked for become pictures in [-1, 1]: a step looks at few of them."""
+
+    frames: Tensor
+    dtype: torch.dtype
+
+    def __getitem__(self, which: Any) -> Tensor:
+        return self.frames[which].to(self.dtype) / 127.5 - 1
+
+
 class Sampled(Protocol):
     """What a generator keeps of samples that `streaming.views.motion_view` drew.
 
-    frames: [B, 3, T, 3, S, S] in [-1, 1]; speech: [B, 3, T, W, F]; emotion: int64 [B, 3]. edited: int64 [B, F], the source frames that it edits.
+    frames: [B, 3, T, 3, S, S]; speech: [B, 3, T, W, F]; emotion: int64 [B, 3]. edited: int64 [B, F], the source frames that it edits.
     """
 
-    frames: Tensor
+    frames: Pictures
     speech: Tensor
     emotion: Tensor
     edited: Tensor
@@ -206,13 +218,13 @@ class Sampled(Protocol):
 
 def edited_frames(sampled: Sampled, generated: Tensor) -> EditedFrames:
     """Generated frames [B * F, 3, S, S] beside the frames that they were made from, as the priors are shown them."""
-    at = (torch.arange(len(sampled.edited), device=generated.device)[:, None], sampled.edited)
+    each = torch.arange(len(sampled.edited), device=generated.device)[:, None]
     return EditedFrames(
-        source=sampled.frames[:, SOURCE][at],
-        reference=sampled.frames[:, REFERENCE][at],
+        source=sampled.frames[each, SOURCE, sampled.edited],
+        reference=sampled.frames[each, REFERENCE, sampled.edited],
         generated=generated.unflatten(0, sampled.edited.shape),
         emotion=sampled.emotion[:, REFERENCE],
-        speech=sampled.speech[:, SOURCE][at],
+        speech=sampled.speech[each, SOURCE, sampled.edited],
         source_emotion=sampled.emotion[:, SOURCE],
     )
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from spfem_dist.generators.face.light import with_colours_of
 from spfem_dist.generators.face.maps import EDGE, FaceMaps, mask_edge, warped
 from spfem_dist.generators.face.texture import ExpressionTexture
+from spfem_dist.generators.guided import Pictures
 from spfem_dist.generators.icface.networks import Known
 from spfem_dist.generators.icface.units import POSE, Measured, Units
 from spfem_dist.nets.augment import uniform
@@ -213,7 +214,7 @@ class Prepared:
     edit_soft: Tensor
     known: Known
     edit_known: Known
-    frames: Tensor
+    frames: Pictures
     speech: Tensor
     emotion: Tensor
     results: dict[str, Any]
@@ -229,7 +230,7 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int) -> Prepar
     each = torch.arange(len(batch), device=batch.frames.device)
     # Half precision would place a landmark of a large picture half a pixel off.
     wide = torch.promote_types(dtype, torch.float32)
-    frames = batch.frames.to(dtype) / 127.5 - 1
+    frames = Pictures(batch.frames, dtype)
     picture, driving = (frames[(each, *extras[name].unbind(1))] for name in ("shown", "wanted"))
     vertices = extras["vertices"].to(wide)
     drawn, _ = face.maps.draw(vertices, vertices, size)
@@ -257,7 +258,7 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int) -> Prepar
         across=across.to(dtype),
         person=extras["person"],
         edited=rows,
-        to_edit=frames[:, SOURCE][at].flatten(0, 1),
+        to_edit=frames[each[:, None], SOURCE, rows].flatten(0, 1),
         own=own.to(dtype),
         edit=edit.to(dtype),
         edit_soft=edit_soft.to(dtype),

@@ -18,6 +18,7 @@ from torch import Tensor
 from spfem_dist.generators.face.light import with_colours_of
 from spfem_dist.generators.face.maps import EDGE, mask_edge, warped
 from spfem_dist.generators.face.recordings import FittedRecordings
+from spfem_dist.generators.guided import Pictures
 from spfem_dist.generators.ned.motions import Face, Windows
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
@@ -140,7 +141,7 @@ class Prepared:
     learnt: the windows that the manipulator learns from. windows: [B, 3, T, C], coefficients of source, reference and matched frames.
     paired: [B, T], where the matched are. by_reference: [B], whether the style is read from the reference or drawn. noise: [B, 4].
     emotion: int64 [B, 3], what source and reference show, index into `list(Emotion)`. landmarks, anchors: [B, T, L or A, 2] of the sources; seen: [B, T, ...] by name, how their heads are seen.
-    frames: [B, 3, T, 3, S, S] in [-1, 1]. edited: int64 [B, F], the source frames whose edit is drawn.
+    frames: [B, 3, T, 3, S, S]. edited: int64 [B, F], the source frames whose edit is drawn.
     redraw: makes `redrawn`, scenes of a real frame of each sample, as drawn from another frame of the speaker; wanted: those frames [B, 3, S, S], and
     wanted_speech: what is heard with them.
     across: [B], whether the other frame is of another recording. results: what one phase leaves for the next.
@@ -155,7 +156,7 @@ class Prepared:
     landmarks: Tensor
     anchors: Tensor
     seen: dict[str, Tensor]
-    frames: Tensor
+    frames: Pictures
     speech: Tensor
     edited: Tensor
     redraw: Callable[[], Scene]
@@ -175,7 +176,7 @@ def prepare(batch: Batch, face: Face, dtype: torch.dtype, edited: int = 1) -> Pr
     assert batch.landmarks is not None, "the loader's source was asked for landmarks"
     extras, t = batch.extras, batch.valid.shape[2]
     each = torch.arange(len(batch), device=batch.frames.device)
-    frames = batch.frames.to(dtype) / 127.5 - 1
+    frames = Pictures(batch.frames, dtype)
     # Half precision would place a landmark of a large picture half a pixel off.
     wide = torch.promote_types(dtype, torch.float32)
     points = torch.cat([batch.landmarks.to(wide), extras["anchors"].to(wide)], 3)
@@ -257,6 +258,6 @@ def edited_scene(prepared: Prepared, face: Face, edited: Tensor) -> tuple[Scene,
     after = face.model.bounded(edited[at].to(before.dtype).flatten(0, 1))
     shift = face.shift(before, after, {name: value[at].flatten(0, 1) for name, value in prepared.seen.items()})
     landmarks, anchors = prepared.landmarks[at].flatten(0, 1), prepared.anchors[at].flatten(0, 1)
-    picture = prepared.frames[:, SOURCE][at].flatten(0, 1)
+    picture = prepared.frames[each, SOURCE, prepared.edited].flatten(0, 1)
     shape, seen = (torch.cat([points, anchors], 1) for points in (landmarks + shift, landmarks))
     return made_scene(face, shape, seen, picture, picture, (before, after)), picture

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from spfem_dist.emotions import SEVEN, Emotion
 from spfem_dist.generators.face.topology import Topology
+from spfem_dist.generators.guided import Pictures
 from spfem_dist.generators.sserd.bank import Bank, Directions
-from spfem_dist.generators.sserd.networks import Portrait, pictures_of
+from spfem_dist.generators.sserd.networks import Portrait
 from spfem_dist.generators.sserd.settings import Settings
 from spfem_dist.nets.augment import uniform
 from spfem_dist.records import Batch
@@ -112,7 +113,7 @@ class Prepared:
     keys: Tensor
     meets: Tensor
     edited: Tensor
-    frames: Tensor
+    frames: Pictures
     speech: Tensor
     emotion: Tensor
     made: list[Tensor] = field(default_factory=list)
@@ -134,11 +135,11 @@ def prepare(
     device, t, size = batch.frames.device, batch.valid.shape[2], batch.frames.shape[-1]
     each = torch.arange(len(batch), device=device)
     draws = uniform(batch.seed, "sserd/sample", 4)
-    frames = pictures_of(batch.frames, dtype)
+    frames = Pictures(batch.frames, dtype)
     first = (draws[:, 0] * (t - edited + 1)).long().clamp(max=t - edited)
     rows = first[:, None] + torch.arange(edited, device=device)
     at = (each[:, None], rows)
-    source = frames[:, SOURCE][at].flatten(0, 1)
+    source = frames[each[:, None], SOURCE, rows].flatten(0, 1)
     reference, again = (frames[each, row, (draws[:, 1 + row] * t).long()] for row in (REFERENCE, SOURCE))
     codes, own, same = portrait.encode(torch.cat([source, reference, again])).split(
         [len(source), len(batch), len(batch)]
@@ -154,7 +155,7 @@ def prepare(
     towards = directions.between(emotions[:, SOURCE], emotions[:, REFERENCE], codes)
     has = directions.known.to(device)[emotions[:, [SOURCE, REFERENCE]]].all(1)
     if settings.pairs == "warp":
-        target = frames[:, MATCHED][at].flatten(0, 1)
+        target = frames[each[:, None], MATCHED, rows].flatten(0, 1)
         exists = batch.valid[:, MATCHED][at]
     else:
         target = portrait.draw(codes + settings.step * towards.repeat_interleave(edited, 0))
