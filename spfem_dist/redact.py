@@ -28,7 +28,10 @@ _HTTP_PORT = re.compile(r"https?://?[^\s/@:]*:\d{1,5}(?![^\s/?#,;)\]'\"])")
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,31}://?")
 _OPEN = re.compile(r":/[^\s/@:]*:$|://[^\s/@:]*:$")
 _USER = re.compile(r"(?<=:/)(/)[^\s/]*@")
-_QUERY = re.compile(r"(?i)([?&;](?:[\w-]*(?:password|passwd|secret|token|key|signature|credential)[\w-]*)=)[^&;\s'\"]+")
+# MLflow's key of a saved view is no secret: an address without it shows nothing.
+_QUERY = re.compile(
+    r"(?i)([?&;](?!viewStateShareKey=)(?:[\w-]*(?:password|passwd|secret|token|key|signature|credential)[\w-]*)=)[^&;\s'\"]+"
+)
 _NAMED = re.compile(r"(?i)((?:password|passwd|signature|credential|security-token|awsaccesskeyid)=)[^&\s'\"]+")
 _SECRET_NAME = re.compile(r"(?i)(^|[._-])(password|passwd|secret|token|api_?key|access_?key|credentials?)($|[._-])")
 

@@ -94,3 +94,8 @@ def test_settings_lose_their_secrets_and_nothing_else():
 
 def test_settings_without_credentials_can_be_used_again():
     assert without_credentials({"uri": "http://me:sesame@host:5000"}) == {"uri": "http://host:5000"}
+
+
+def test_the_key_of_a_saved_view_of_mlflow_is_no_secret():
+    address = "http://127.0.0.1:5000/#/experiments/1/runs?compareRunsMode=CHART&viewStateShareKey=0a1b"
+    assert redact(address) == address
