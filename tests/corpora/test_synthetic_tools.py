@@ -34,6 +34,7 @@ def test_a_sheet_that_cannot_be_written_says_so(tmp_path):
     assert "must exist" in done.stderr
 
 
+@pytest.mark.nightly
 def test_the_benchmark_prints_speed_and_hardness():
     done = _run("benchmarks/render.py", "--recordings", "1", "--pairs", "1", "--sizes", "64", "--seeds", "0")
     assert done.returncode == 0, done.stderr

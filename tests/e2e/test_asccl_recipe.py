@@ -28,6 +28,7 @@ def trained(shards, tmp_path_factory):
     return storage
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("form", ["clean", "released"])
 def test_two_workers_repeat_the_losses_of_one_process(form, trained, shards, tmp_path):
     many = trained

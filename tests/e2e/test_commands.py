@@ -181,6 +181,7 @@ def test_ray_stop_is_a_command():
     assert "--force" in ok(call(*words_of("ray stop"), "--help")).stdout
 
 
+@pytest.mark.nightly
 def test_the_mlflow_ui_shows_runs_and_serves_as_a_tracking_server(prepared, tmp_path):
     line = "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
     port = 5600 + int(time.time()) % 300

@@ -14,8 +14,9 @@ def fuzz(*flags) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, HERE, *map(str, flags)], capture_output=True, text=True, timeout=550)
 
 
+@pytest.mark.nightly
 def test_a_dozen_attempts_show_no_fault():
-    """The same ones each time; `.ci/run` makes 40, and `make nightly` as many others as an hour allows."""
+    """The same ones each time; `.ci/run` makes 40 at every change, and `make nightly` as many others as an hour allows."""
     done = fuzz("--attempts", 12, "--seed", 20)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
     assert "12 attempts, no fault" in done.stdout
