@@ -185,13 +185,15 @@ def sized(run: Run, name: str, global_batch: int, workers: int) -> Run:
 def measured(recipe: str, run: Run, workers: int, shares: Mapping[str, Sequence[int]], steps: int) -> Constants:
     """Constants of this machine for the jobs of `run`.
 
-    recipe: the script that makes the run's stage. shares: for each job, samples of a worker to measure. steps: of each measurement.
+    recipe: the script that makes the run's stage, by its path or its name. shares: for each job, samples of a worker to measure. steps: of each measurement.
     Raises RuntimeError with the processes' last words where one fails.
     """
+    from spfem_dist.training.launch import script
+
     with tempfile.TemporaryDirectory(prefix="spfem-plan-") as scratch:
         folder = Path(scratch)
         request = {
-            "recipe": str(Path(recipe).resolve()),
+            "recipe": str(script(recipe).resolve()),
             "run": run.model_dump(mode="json"),
             "steps": steps,
             "workers": workers,
