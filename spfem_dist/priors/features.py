@@ -78,9 +78,11 @@ class OnFrozenTrunk(Protocol):
 
 @dataclass
 class _Kept:
-    """One shard's features [rows, V, P, D], mapped from its file, and what could not be decoded, as (group's number, recording)."""
+    """One shard's features [rows, V, P, D], mapped from its file; the first row of each recording and what could not be decoded, both by
+    (group's number, recording)."""
 
     features: Tensor
+    first: dict[tuple[int, str], int]
     absent: set[tuple[int, str]]
 
 
@@ -169,7 +171,7 @@ class FeatureCache:
                 if (group, name) in kept.absent:
                     valid[sample, row] = False
                     continue
-                first = self._rows(self.index.shards[shard])[0][group, name]
+                first = kept.first[group, name]
                 features[sample, row] = kept.features[first + batch.position[sample, row], views[sample, row]]
         return replace(batch, valid=valid, extras=batch.extras | {FEATURES: features})
 
@@ -263,12 +265,13 @@ class FeatureCache:
             raise _Refused(
                 f"its features are of something else ({', '.join(other) or 'more than is known here'} differs)"
             )
-        wanted = (self._rows(self.index.shards[shard])[1], *self.shape)
+        first, rows = self._rows(self.index.shards[shard])
+        wanted = (rows, *self.shape)
         if said.get("shard") != self.index.shards[shard].sha256 or tuple(features.shape) != wanted:
             raise _Refused(f"it is of another shard, {tuple(features.shape)} numbers where {wanted} belong")
         if check and said.get("sha256") != _digest(features):
             raise _Refused("its numbers are not those that were written")
-        return _Kept(features, absent)
+        return _Kept(features, first, absent)
 
     def _made(self, number: int) -> Iterator[tuple[int, int]]:
         """Compute and write one shard's features; after each piece, the group that it is of, from 1, and how many there are."""

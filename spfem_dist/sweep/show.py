@@ -106,4 +106,4 @@ def report(sweep: Sweep, console: Console, recipe: str, given: Sequence[str], lo
     fields = [one.field for one in sweep.dimensions]
     if key := tracking.keep_view(place, sweep.plan.name, fields, sweep.plan.metric, sweep.plan.mode):
         page = experiment_page(open_experiment(place.uri, place.experiment), view=key)
-        print(f"in MLflow, as parallel coordinates: {page}")  # the console would take the key of the view for a secret
+        console.print(f"in MLflow, as parallel coordinates: {page}")

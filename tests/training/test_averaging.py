@@ -9,7 +9,7 @@ from doors import PATIENCE, command, well
 from safetensors.torch import load_file
 from test_phases import history
 from torch import nn
-from toy_pair import OPTIMIZERS, PHASES, PairStage, networks, pair
+from toy_pair import PairStage, networks, pair, plain_steps
 
 from spfem_dist.config import Zero
 from spfem_dist.exporting import averaged_weights
@@ -47,25 +47,14 @@ def uninterrupted(tmp_path_factory):
 @pytest.fixture(scope="module")
 def by_hand():
     """(weights at the end, their average) of plain PyTorch; the average by its definition."""
-    run, networks_ = pair(), networks()
-    optimizers = {
-        name: torch.optim.Adam(networks_[name].parameters(), OPTIMIZERS[name].lr, betas=OPTIMIZERS[name].betas)
-        for name in networks_
-    }
-    batches = PairStage().job(run, "first", 0, 1, torch.device("cpu")).batches(0)
     average = {}
-    for step in range(run.first.steps):
-        batch, _ = next(batches)
-        for phase in PHASES:
-            losses, _ = phase.losses(networks_, batch)
-            optimizers[phase.trains].zero_grad()
-            sum(losses.values()).backward()
-            optimizers[phase.trains].step()
-        for key, value in networks_["maker"].state_dict().items():
+    for number, trained_, _ in plain_steps():
+        step = number - 1
+        for key, value in trained_["maker"].state_dict().items():
             half_life = min(HALF_LIFE, 0.05 * 8 * step)
             kept = 0.5 ** (8 / half_life) if step else 0.0
             average[key] = (kept * average[key] if step else 0.0) + (1 - kept) * value
-    return {name: network.state_dict() for name, network in networks_.items()}, average
+    return {name: network.state_dict() for name, network in trained_.items()}, average
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from doors import PATIENCE, command, well
 from safetensors.torch import load_file
-from toy_pair import OPTIMIZERS, PHASES, PairStage, networks, pair
+from toy_pair import networks, plain_steps
 from toy_runs import RECIPE, together
 
 PAIR = RECIPE.replace("toy_recipe", "toy_pair")
@@ -16,22 +16,8 @@ PAIR = RECIPE.replace("toy_recipe", "toy_pair")
 @pytest.fixture(scope="module")
 def reference():
     """(losses by step and name, networks) of plain PyTorch over the whole global batch."""
-    run, trained = pair(), networks()
-    optimizers = {
-        name: torch.optim.Adam(trained[name].parameters(), OPTIMIZERS[name].lr, betas=OPTIMIZERS[name].betas)
-        for name in trained
-    }
-    batches = PairStage().job(run, "first", 0, 1, torch.device("cpu")).batches(0)
-    found = {}
-    for step in range(1, run.first.steps + 1):
-        batch, _ = next(batches)
-        for phase in PHASES:
-            losses, _ = phase.losses(trained, batch)
-            optimizers[phase.trains].zero_grad()
-            sum(losses.values()).backward()
-            optimizers[phase.trains].step()
-            found |= {(step, f"train/{name}"): value.item() for name, value in losses.items()}
-    return found, trained
+    steps = list(plain_steps())
+    return {(step, f"train/{name}"): value for step, _, losses in steps for name, value in losses.items()}, steps[-1][1]
 
 
 def history(storage, name="toy"):

@@ -82,5 +82,25 @@ def pair() -> ToyRun:
     return run
 
 
+def plain_steps():
+    """The same training in plain PyTorch, over whole global batches: after each step its number (from 1), the networks, and the losses by name."""
+    run, trained = pair(), networks()
+    optimizers = {
+        name: torch.optim.Adam(trained[name].parameters(), OPTIMIZERS[name].lr, betas=OPTIMIZERS[name].betas)
+        for name in trained
+    }
+    batches = PairStage().job(run, "first", 0, 1, torch.device("cpu")).batches(0)
+    for step in range(1, run.first.steps + 1):
+        batch, _ = next(batches)
+        found = {}
+        for phase in PHASES:
+            losses, _ = phase.losses(trained, batch)
+            optimizers[phase.trains].zero_grad()
+            sum(losses.values()).backward()
+            optimizers[phase.trains].step()
+            found |= {name: value.item() for name, value in losses.items()}
+        yield step, trained, found
+
+
 if __name__ == "__main__":
     main(pair, PairStage())
