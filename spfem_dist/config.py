@@ -194,11 +194,22 @@ class Speed(Section):
         False,
         description="Compile trained networks with torch.compile; one that cannot be compiled runs as it is, and a line says so.",
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="A GPU replays compiled networks as CUDA graphs (torch.compile's mode reduce-overhead): for small networks that wait for "
+        "the host, at the price of memory. A CPU has none and computes as without.",
+    )
     recompute: bool = Field(
         False,
         description="Activation checkpointing: blocks of large networks keep their inputs alone, and compute the rest again for their "
         "gradients. A third more arithmetic for much less memory; the same numbers.",
     )
+
+    @model_validator(mode="after")
+    def _graphs_of_compiled_networks(self) -> Speed:
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("speed.cuda_graphs are those of compiled networks: set speed.compile to True")
+        return self
 
 
 class Checkpoint(Operations):
@@ -328,6 +339,10 @@ class Run(Section):
                     f"{key}.global_batch {job.global_batch} has no sample for some of scaling.workers {self.scaling.most}: "
                     f"use at most {job.global_batch} workers, or a larger global batch"
                 )
+        if self.speed.cuda_graphs and self.zero.stage == 3:
+            raise ValueError(
+                "speed.cuda_graphs with zero.stage 3: a graph reads parameters from one place, where stage 3 does not keep them: use stage 0 to 2"
+            )
         check_faults(self.faults, self.scaling.most, set(self.jobs()))
         return self
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 
 @contextmanager
-def mlflow_server(store: str, folder: Path) -> Iterator[str]:
-    """The address of a server over `store` that lives while inside. folder: for its `log` and for `artifacts`."""
+def mlflow_server(store: str, folder: Path, *more: str) -> Iterator[str]:
+    """The address of a server over `store` that lives while inside. folder: for its `log` and for `artifacts`. more: words for it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ["--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--artifacts-destination", str(folder / "artifacts")]
+    words += ["--artifacts-destination", str(folder / "artifacts"), *more]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *words], stdout=log, stderr=log, start_new_session=True

@@ -130,10 +130,12 @@ class Stepper:
 
     def steps(self, count: int) -> list[float]:
         """Seconds of each of `count` optimiser steps."""
+        from spfem_dist.training import speed
         from spfem_dist.training.loop import optimiser_step
 
         times = []
         for _ in range(count):
+            speed.begin_step(self.run.speed)
             began = time.perf_counter()
             self.waited += optimiser_step(
                 self.job,

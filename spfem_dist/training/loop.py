@@ -25,7 +25,7 @@ from spfem_dist.training.guard import Guard
 from spfem_dist.training.profiling import Profiler, part
 from spfem_dist.training.samples import noted
 from spfem_dist.training.screen import Status
-from spfem_dist.training.speed import compile_all, computing, prepare
+from spfem_dist.training.speed import begin_step, compile_all, computing, prepare
 from spfem_dist.training.status import Meter, arithmetic, flop_counter, peak_flops
 from spfem_dist.training.world import World, highest
 
@@ -116,6 +116,7 @@ def train(
                     trained[name], engines.learning_rate(optimizer, progress.step, settings.steps)
                 )
             averages.begin_step(progress.step, progress.samples)
+            begin_step(run.speed)
             # Counted at no other step: one that is counted rounds otherwise, and a resumed run repeats every bit.
             counting = flop_counter() if progress.step == 0 else nullcontext()
             planted = inject.planted(trained, progress.samples, settings.global_batch)

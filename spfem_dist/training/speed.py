@@ -42,14 +42,20 @@ def compile_all(networks: Mapping[str, nn.Module], speed: Speed, say: Callable[[
             if not able and getattr(network, "compilable", True):
                 able = {"": network}
             for key, part in able.items():
-                _compile(f"{name}.{key}".rstrip("."), part, say)
+                _compile(f"{name}.{key}".rstrip("."), part, speed.cuda_graphs, say)
 
 
-def _compile(name: str, network: nn.Module, say: Callable[[str], None]) -> None:
+def begin_step(speed: Speed) -> None:
+    """Before each optimiser step: results of networks in the step before may be written over. Gradients of its micro-batches may not."""
+    if speed.cuda_graphs:
+        torch.compiler.cudagraph_mark_step_begin()
+
+
+def _compile(name: str, network: nn.Module, graphs: bool, say: Callable[[str], None]) -> None:
     from torch._dynamo.exc import TorchDynamoException  # these imports take a second
     from torch._inductor.exc import InductorError
 
-    network.compile()
+    network.compile(mode="reduce-overhead" if graphs else None)
     module: Any = network
     fast = module._compiled_call_impl
 

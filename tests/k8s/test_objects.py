@@ -1,9 +1,7 @@
 """What the objects say: resources, secrets, security, disruption, and the command that trains."""
 
-import configparser
 import json
 import shlex
-import subprocess
 
 import pytest
 import yaml
@@ -460,25 +458,3 @@ def test_mlflow_elsewhere_is_told_to_every_node_and_to_the_run():
         assert container["envFrom"] == [{"secretRef": {"name": "user"}}]
     assert "--tracking.uri https://mlflow.example.com" in of_kind(objects, "RayJob")[0]["spec"]["entrypoint"]
     assert "--tracking.uri '' " in of_kind(rendered({"mlflow": {"enabled": False}}), "RayJob")[0]["spec"]["entrypoint"]
-
-
-def test_users_of_mlflow_are_kept_in_its_database(tmp_path):
-    """The rendered command, run with a program that is called mlflow and writes down what it was given."""
-    auth = {"mlflow": {"auth": {"enabled": True, "existingSecret": "users"}, "clientSecret": "user"}}
-    [server] = one(rendered(auth), "Deployment", "-mlflow")["spec"]["template"]["spec"]["containers"]
-    assert server["envFrom"] == [{"secretRef": {"name": "users"}}]
-    stand_in = tmp_path / "mlflow"
-    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    stand_in.chmod(0o755)
-    uri = "postgresql://mlflow:p%40ss@host:5432/mlflow"
-    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MLFLOW_BACKEND_STORE_URI": uri}
-    environ["MLFLOW_AUTH_CONFIG_PATH"] = str(tmp_path / "basic_auth.ini")
-    said = subprocess.run(
-        [*server["command"], *server["args"]], env=environ, capture_output=True, text=True, timeout=30, check=True
-    ).stdout.splitlines()
-    assert said == ["server", *server["args"]]
-    assert "--app-name=basic-auth" in said
-    settings = configparser.ConfigParser()
-    settings.read(tmp_path / "basic_auth.ini")
-    assert settings["mlflow"]["database_uri"] == uri
-    assert settings["mlflow"]["default_permission"] == "READ"

@@ -1,6 +1,5 @@
 """What every pod may be given, what each is kept from, and the parts that a release can have beside Ray and MLflow."""
 
-import base64
 import os
 import subprocess
 import sys
@@ -123,36 +122,17 @@ def test_a_restricted_namespace_takes_every_pod(name, mode):
 # --- passwords that the chart makes -------------------------------------------------------------------------------
 
 
-def test_mlflow_asks_for_a_password_that_is_made_once_and_ray_knows_it():
-    objects = rendered()
-    secret = one(objects, "Secret", "-mlflow-auth")
-    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-    data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-    assert len(data["MLFLOW_AUTH_ADMIN_PASSWORD"]) >= 32
-    server = pods(objects)["demo-spfem-mlflow"]["spec"]["containers"][0]
+def test_mlflow_asks_for_a_password():
+    server = pods(rendered())["demo-spfem-mlflow"]["spec"]["containers"][0]
     assert "--app-name=basic-auth" in server["args"]
-    assert {"secretRef": {"name": secret["metadata"]["name"]}} in server["envFrom"]
-    for name in ("head", "worker-gpu", "test"):
-        found = environment(pods(objects)[name]["spec"]["containers"][0])
-        for variable, key in (("USERNAME", "MLFLOW_AUTH_ADMIN_USERNAME"), ("PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD")):
-            wanted = {"secretKeyRef": {"name": secret["metadata"]["name"], "key": key}}
-            assert found[f"MLFLOW_TRACKING_{variable}"] == wanted
-    assert data["MLFLOW_AUTH_ADMIN_PASSWORD"] not in str([item for item in objects if item["kind"] != "Secret"])
-
-
-def test_a_users_own_secrets_are_taken_in_place_of_made_ones():
-    values = {"mlflow": {"auth": {"existingSecret": "users"}, "clientSecret": "me"}}
-    objects = rendered(values)
-    assert [item["metadata"]["name"] for item in of_kind(objects, "Secret")] == ["demo-spfem-postgresql"]
-    head = pods(objects)["head"]["spec"]["containers"][0]
-    assert "MLFLOW_TRACKING_PASSWORD" not in environment(head)
-    assert {"secretRef": {"name": "me"}} in head["envFrom"]
+    assert {"secretRef": {"name": "demo-spfem-mlflow-auth"}} in server["envFrom"]
 
 
 def test_mlflow_can_be_left_open():
     objects = rendered({"mlflow": {"auth": {"enabled": False}}})
     assert "--app-name=basic-auth" not in pods(objects)["demo-spfem-mlflow"]["spec"]["containers"][0]["args"]
     assert "MLFLOW_TRACKING_PASSWORD" not in environment(pods(objects)["head"]["spec"]["containers"][0])
+    assert [item["metadata"]["name"] for item in of_kind(objects, "Secret")] == ["demo-spfem-postgresql"]
 
 
 def test_certificates_of_ones_own_are_where_every_client_looks():

@@ -67,8 +67,7 @@ def values(s3: str) -> Object:
                 {"name": "more", "mountPath": "/etc/more", "readOnly": True},
             ],
         },
-        # MLflow's basic-auth app wants packages that the server's image has and this environment has not.
-        "mlflow": {"artifacts": "s3://mlflow/artifacts", "workers": 1, "auth": {"enabled": False}},
+        "mlflow": {"artifacts": "s3://mlflow/artifacts", "workers": 1},
         "networkPolicy": {"storage": {"cidrs": [f"{s3}/32"], "ports": [S3_PORT]}},
         "extraObjects": [
             {

@@ -8,6 +8,7 @@ import subprocess
 
 import psycopg2
 import pytest
+import requests
 from charts import containers, of_kind, one
 from forward import forward
 from mlflow import MlflowClient
@@ -19,8 +20,11 @@ PRIORS = ("ccrl", "cerl")
 
 @pytest.fixture(scope="module")
 def mlflow(release):
-    """A client of MLflow's server, by a forwarded port."""
-    with forward(release.pod("mlflow").network, 5000) as port:
+    """A client of MLflow's server, by a forwarded port, as its first user."""
+    with forward(release.pod("mlflow").network, 5000) as port, pytest.MonkeyPatch.context() as patch:
+        for variable in ("USERNAME", "PASSWORD"):
+            secret = release.secrets[f"demo-spfem-mlflow-auth/MLFLOW_AUTH_ADMIN_{variable}"]
+            patch.setenv(f"MLFLOW_TRACKING_{variable}", secret)
         yield MlflowClient(f"http://127.0.0.1:{port}")
 
 
@@ -100,6 +104,20 @@ def test_its_artifacts_lie_in_s3(release, mlflow, runs, prior):
     assert files
     keys = release.keys("mlflow")
     assert [file for file in files if not any(key.endswith(f"{run_id}/artifacts/{file}") for key in keys)] == []
+
+
+def test_the_pods_user_of_mlflow_is_no_administrator(release):
+    secret = "demo-spfem-mlflow-client/MLFLOW_TRACKING_"
+    login = (release.secrets[f"{secret}USERNAME"], release.secrets[f"{secret}PASSWORD"])
+    with forward(release.pod("mlflow").network, 5000) as port:
+
+        def ask(name: str, login: tuple[str, str] | None) -> requests.Response:
+            address = f"http://127.0.0.1:{port}/api/2.0/mlflow/users/get"
+            return requests.get(address, params={"username": name}, auth=login, timeout=60)
+
+        assert ask(login[0], login).json()["user"]["is_admin"] is False
+        assert ask("spfem", login).status_code == 403
+        assert ask(login[0], None).status_code == 401
 
 
 def test_postgresql_keeps_the_runs(release, runs):

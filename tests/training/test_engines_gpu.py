@@ -20,11 +20,12 @@ def connected():
     engines.connect(DEVICE)
 
 
-def trained(storage, steps: int, zero: int = 1, precision: str = "fp32") -> dict[int, float]:
+def trained(storage, steps: int, zero: int = 1, precision: str = "fp32", graphs: bool = False) -> dict[int, float]:
     """The toy's loss by step after `steps`, from the checkpoint in `storage` on where there is one."""
     run = toy()
     run.checkpoint.storage, run.checkpoint.every_steps, run.scaling.workers = str(storage), 4, 1
     run.zero.stage, run.zero.precision, run.first.steps = zero, precision, steps
+    run.speed.compile = run.speed.cuda_graphs = graphs
     torch.manual_seed(0)
     world = PlainWorld(f"{run.folder()}/first")
     job = ToyStage().job(run, "first", 0, 1, DEVICE)
@@ -61,6 +62,12 @@ def test_a_resumed_run_repeats_the_losses_exactly(zero, tmp_path):
 def test_half_the_width_stays_near_single_precision(precision, replicated, tmp_path):
     found = trained(tmp_path, 8, precision=precision)
     assert found == pytest.approx(replicated, rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_graphs_that_are_replayed_give_the_same_losses(zero, replicated, tmp_path):
+    found = trained(tmp_path, 8, zero, graphs=True)
+    assert found == pytest.approx(replicated, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

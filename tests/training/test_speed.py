@@ -62,8 +62,23 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is_and_a_line_says_so(refe
 
 
 @pytest.mark.nightly
-def test_a_compiled_network_gives_the_same_losses(reference, tmp_path):
-    assert trained(tmp_path, "fp32", 1, "--speed.compile", "True") == pytest.approx(reference, abs=1e-5)
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_compiled_network_gives_the_same_losses(graphs, reference, tmp_path):
+    flags = ["--speed.compile", "True", "--speed.cuda-graphs", graphs]
+    assert trained(tmp_path, "fp32", 1, *flags) == pytest.approx(reference, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--speed.compile", "False"], "set speed.compile to True"),
+        (["--speed.compile", "True", "--zero.stage", 3], "use stage 0 to 2"),
+    ],
+)
+def test_graphs_that_cannot_be_are_refused(flags, reason, tmp_path):
+    refused = together(1, tmp_path, "--local", "--speed.cuda-graphs", "True", *flags)
+    assert refused.code != 0
+    assert reason in refused.said
 
 
 class Renderers:

@@ -40,6 +40,10 @@ helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version }}
 {{- default (printf "%s-mlflow-auth" (include "spfem.fullname" .)) .Values.mlflow.auth.existingSecret -}}
 {{- end }}
 
+{{- define "spfem.mlflowClientSecret" -}}
+{{- default (printf "%s-mlflow-client" (include "spfem.fullname" .)) .Values.mlflow.clientSecret -}}
+{{- end }}
+
 {{/* The value of a Secret's key: what it is since the first install, or a new one. (dict "context" $ "secret" name "key" k "new" value) */}}
 {{- define "spfem.kept" -}}
 {{- $old := lookup "v1" "Secret" .context.Release.Namespace .secret -}}

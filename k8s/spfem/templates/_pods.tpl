@@ -84,8 +84,8 @@ envFrom:
 {{- define "spfem.mlflowLogin" -}}
 {{- if and .Values.mlflow.enabled .Values.mlflow.auth.enabled (not .Values.mlflow.clientSecret) }}
 - name: MLFLOW_TRACKING_USERNAME
-  valueFrom: {secretKeyRef: {name: {{ include "spfem.mlflowSecret" . }}, key: MLFLOW_AUTH_ADMIN_USERNAME}}
+  valueFrom: {secretKeyRef: {name: {{ include "spfem.mlflowClientSecret" . }}, key: MLFLOW_TRACKING_USERNAME}}
 - name: MLFLOW_TRACKING_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ include "spfem.mlflowSecret" . }}, key: MLFLOW_AUTH_ADMIN_PASSWORD}}
+  valueFrom: {secretKeyRef: {name: {{ include "spfem.mlflowClientSecret" . }}, key: MLFLOW_TRACKING_PASSWORD}}
 {{- end }}
 {{- end }}
