@@ -138,14 +138,21 @@ class Cluster:
         """Every node that Ray has known."""
         return self.asked("v0/nodes?limit=1000")["data"]["result"]["result"]
 
+    def training_workers(self) -> dict[str, tuple[str, str]]:
+        """(Ray's job, address of the host) of every training worker that Ray knows of, of any time, by its actor."""
+        by_id = {node["node_id"]: node["node_ip"] for node in self.nodes()}
+        actors = self.asked("v0/actors?limit=10000&detail=1")["data"]["result"]["result"]
+        workers = [a for a in actors if "RayTrainWorker" in a["class_name"] and a["node_id"] in by_id]
+        return {worker["actor_id"]: (worker["job_id"], by_id[worker["node_id"]]) for worker in workers}
+
     def asked(self, what: str):
         """An answer of Ray's dashboard."""
         with urllib.request.urlopen(f"{self.dashboard}/api/{what}", timeout=20) as answer:
             return json.load(answer)
 
-    def submit(self, name: str, *flags: str) -> Job:
+    def submit(self, name: str, *flags: str, program: tuple[str, ...] = ("recipes/cdrl_stage1.py",)) -> Job:
         """`ray job submit --working-dir . -- python recipes/cdrl_stage1.py ...`, from outside of the cluster."""
-        job = Job(self, name, flags)
+        job = Job(self, name, flags, program)
         self.jobs.append(job)
         return job
 
@@ -164,13 +171,13 @@ class Cluster:
 class Job:
     """A submitted training run."""
 
-    def __init__(self, cluster: Cluster, name: str, flags: tuple[str, ...]):
+    def __init__(self, cluster: Cluster, name: str, flags: tuple[str, ...], program: tuple[str, ...]):
         self.cluster, self.name, self.output = cluster, name, cluster.logs / f"{name}.log"
         shared = cluster.shared
         places = ["--name", name, "--data.shards", "s3://faces/small", "--data.split", "/tmp/home/split.json"]
         places += ["--checkpoint.storage", "s3://runs", "--tracking.uri", shared.tracking]
         command = ["ray", "job", "submit", "--address", cluster.dashboard, "--working-dir", ".", "--"]
-        command += ["python", "recipes/cdrl_stage1.py", *places, *flags]
+        command += ["python", *program, *places, *flags]
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
                 [str(BIN / "ray"), *command[1:]],
@@ -231,8 +238,5 @@ class Job:
 
     def hosts(self) -> set[str]:
         """Addresses of the hosts on which Ray knows of a training worker of this job, of any time."""
-        by_id = {node["node_id"]: node["node_ip"] for node in self.cluster.nodes()}
         jobs = {job["job_id"] for job in self.cluster.asked("jobs/") if job["submission_id"] == self._submission()}
-        actors = self.cluster.asked("v0/actors?limit=10000&detail=1")["data"]["result"]["result"]
-        workers = [a for a in actors if "RayTrainWorker" in a["class_name"] and a["job_id"] in jobs]
-        return {by_id[worker["node_id"]] for worker in workers if worker["node_id"] in by_id}
+        return {address for job, address in self.cluster.training_workers().values() if job in jobs}
