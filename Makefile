@@ -13,7 +13,7 @@ NIGHTLY ?=
 BENCHMARKS ?= $(basename $(notdir $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly hosts kubelet browser chaos fuzz smoke gpu lint format typecheck clean
+.PHONY: help demo test nightly hosts kubelet browser chaos fuzz smoke gpu lock lint format typecheck clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ smoke: $(VENV)/.dev ## Every benchmark in small: does it run? (needs the shards 
 
 gpu: ## Every GPU test and a table of speed, on a machine with one GPU, in 8 minutes; reaches no registry (GPU=--help)
 	$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) benchmarks/gpu.py $(GPU)
+
+lock: $(VENV)/.dev ## Write cluster/locks, the packages of the images with their hashes, anew (after a change of constraints.txt)
+	$(PIP) -c constraints.txt uv
+	$(RUN) cluster/lock.py
 
 lint: $(VENV)/.dev ## Check style, and that every import is declared
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m deptry .

@@ -18,10 +18,9 @@ _SHORTEST = 6
 _PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:\S*@")
 # Some users' names have an at sign; behind one of a server's comes its port.
 _MAIL_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{1,5}(?:[/?#\s]|$))\S*@")
-_SPACED_MAIL = re.compile(
-    r"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{1,5}(?:[/?#\s]|$))[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,]|$))"
-)
-_SPACED_PASSWORD = re.compile(r"(?<=:/)(/?)[^\s/@:]*:[^\n]*?@(?=[\w.-]+(?::\w+)?(?:[/?\s,'\")]|$))")
+_HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\w+)?"
+_SPACED_MAIL = re.compile(rf"(?<=:/)(/?)[^\s/:]*@[^\s/:]*:(?!\d{{1,5}}(?:[/?#\s]|$))[^\n]*?@(?={_HOST}(?:[/?\s,]|$))")
+_SPACED_PASSWORD = re.compile(rf"(?<=:/)(/?)[^\s/@:]*:[^\n]*?@(?={_HOST}(?:[/?\s,'\")]|$))")
 # http://host:5000/page@2 has a port and no password; a database's URI may hold a password that begins like that.
 _HTTP_PORT = re.compile(r"https?://?[^\s/@:]*:\d{1,5}(?![^\s/?#,;)\]'\"])")
 # Of a bounded length: a page of letters without a colon would be read once for each of its letters.

@@ -25,6 +25,8 @@ from spfem_dist.tracking.store import reachable
         "redis://me@home.org:x/sesame@host/0",
         "s3://me:x sesame@host:port/x",
         "postgresql://me@home.org:x sesame@host/x",
+        "redis://me@home.org:x sesame@[::1]:9/host",
+        "redis://me:x sesame@[::1]:9/host",
         "postgresql:/me:x/sesame@host",
         "https://sesame@host",
         "mssql://host/db?user=me&password=sesame",

@@ -65,11 +65,34 @@ def test_a_stop_of_the_container_reaches_the_head_node_alone():
     assert 'ENTRYPOINT ["tini", "--"]' in stages()["train"]
 
 
-def test_everything_is_installed_under_the_constraints():
-    installs = [part for part in re.split(r"&&|;;|\n", re.sub(r"\\\n", " ", DOCKERFILE)) if "pip install" in part]
-    installs = [part for part in installs if not part.lstrip().startswith("#")]
-    assert len(installs) == 4
-    assert all("-c constraints.txt" in part or "--no-deps" in part for part in installs)
+def test_everything_is_installed_by_hash_but_what_pypi_has_not():
+    text = "\n".join(line for line in DOCKERFILE.splitlines() if not line.startswith("#"))
+    installs = [part.strip() for part in re.split(r"&&|;;|;|\n", re.sub(r"\\\n", " ", text)) if "pip install" in part]
+    free = [part for part in installs if "--require-hashes" not in part]
+    assert len(installs) - len(free) == 2
+    assert [part.split("pip install ")[1].split()[0] for part in free] == ["--no-deps", "-c", "--no-deps"]
+    assert "^torch==" in free[0]
+    assert "$EXTRA" in free[1]
+    assert "--no-build-isolation" in free[2], "else pip fetches what builds it, unseen"
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "mlflow"])
+def test_a_lock_has_the_versions_of_the_constraints_and_a_hash_for_each(name):
+    parts = re.split(r"(?m)^(?=\w)", (CLUSTER / "locks" / f"{name}.txt").read_text())[1:]
+    locked = {re.match(r"[\w.-]+", part)[0]: re.match(r"[\w.-]+==([^\s;]+)", part)[1] for part in parts}
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", part) for part in parts)
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.partition("#")[0].strip().split("==") for line in lines if "==" in line.partition("#")[0])
+    pinned = {re.sub(r"[-_.]+", "-", key).lower(): value for key, value in pinned.items()}
+    other = {key: value for key, value in locked.items() if pinned.get(key, value) != value}
+    assert not other, "run `make lock`"
+    wanted = {
+        "cpu": {"deepspeed", "ray", "setuptools"},
+        "gpu": {"torch", "nvidia-dali-cuda120"},
+        "mlflow": {"flask-wtf"},
+    }
+    assert wanted[name] <= locked.keys()
+    assert ("torch" in locked) == (name == "gpu")
 
 
 def test_the_build_sees_the_source_and_nothing_else():
@@ -129,7 +152,7 @@ def test_mlflow_reaches_its_database_by_the_driver_that_its_image_has():
     command = composed()["services"]["mlflow"]["command"][-1]
     uri = re.search(r'MLFLOW_BACKEND_STORE_URI="([^"]+)"', command)[1]
     assert create_engine(uri.replace("$$POSTGRES_PASSWORD", "secret")).dialect.driver == "psycopg2"
-    assert "psycopg2-binary" in DOCKERFILE
+    assert "psycopg2-binary==" in (CLUSTER / "locks" / "mlflow.txt").read_text()
     for page in [*(ROOT / "k8s").rglob("*.yaml"), *(ROOT / "docs").rglob("*.md"), *CLUSTER.glob("*.yaml")]:
         bare = [line for line in page.read_text().splitlines() if re.search(r"postgresql://\S*[@.]", line)]
         assert not bare, page
