@@ -126,7 +126,9 @@ def test_a_run_on_such_storage_is_refused_in_words(whole, tmp_path):
 # --- files of a run -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", ["", "[]", "null", '{"cut": ', "17"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", '{"cut": ', "17", '{"data_digest": {}}', '{"step": "x"}', '{"mlflow_run": 7}']
+)
 def test_a_damaged_file_of_a_run_is_named(content, tmp_path):
     folder = RunFolder(Run(name="r", checkpoint={"storage": str(tmp_path)}))
     folder.write("state.json", {})

@@ -10,7 +10,7 @@ import pytest
 from documented import words_of
 from doors import command, well
 from moto_s3 import moto_s3
-from toy_stage2 import DRY, alone, killed_after_step_five, make_toy, two_workers
+from toy_stage2 import DRY, alone, killed_after_step_five, toy_of, two_workers
 
 from spfem_dist.exporting import export
 from spfem_dist.generators.load import load_generator
@@ -25,7 +25,7 @@ BRIEF = ["--ned.steps", "2", "--validation.every-steps", "0", "--ned.half-life",
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return make_toy(tmp_path_factory.mktemp("stage2"))
+    return toy_of(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

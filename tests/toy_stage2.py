@@ -10,12 +10,10 @@ import torch
 from cdrl_stage2 import CDRLGenerator
 from documented import words_of
 from doors import Ended, command, process
-from rich.console import Console
-from small_corpus import SPLIT
+from once import made_once
+from small_corpus import SPLIT, four_speakers
 
 from spfem_dist.config import Data
-from spfem_dist.prepare import job
-from spfem_dist.prepare.plan import PrepareSettings
 from spfem_dist.priors import ccrl, cerl
 from spfem_dist.priors.prior import build_prior, save_prior
 from spfem_dist.streaming.reader import ShardReader
@@ -42,6 +40,11 @@ class Toy:
     split: Path
     stage1: Path
 
+    @classmethod
+    def within(cls, folder: Path) -> "Toy":
+        """As it lies in a folder."""
+        return cls(folder / "shards", folder / "split.json", folder / "stage1")
+
     @property
     def data(self) -> Data:
         """The data of a run on this corpus."""
@@ -65,13 +68,15 @@ class Toy:
         return run.model_copy(update=changes)
 
 
+def toy_of(factory) -> Toy:
+    """That of all test files, which changes none. factory: pytest's tmp_path_factory."""
+    return Toy.within(made_once(factory, "toy-stage2", make_toy))
+
+
 def make_toy(folder: Path) -> Toy:
     """Prepare the corpus and save the priors in `folder`."""
-    toy = Toy(folder / "shards", folder / "split.json", folder / "stage1")
-    settings = PrepareSettings(
-        corpus="synthetic", out=toy.shards, identities=4, synthetic_sentences=3, size=32, local=True
-    )
-    job.run(settings, Console(quiet=True))
+    toy = Toy.within(folder)
+    four_speakers(toy.shards)
     toy.split.write_text(json.dumps(SPLIT))
     save_priors(toy.stage1, toy.data, ShardReader.of(toy.data).index.feature_dim)
     return toy

@@ -1,6 +1,5 @@
 """`recipes/compose.py` as a user types it: it trains in two jobs, goes on where it was killed, is exported, and edits a film."""
 
-import json
 import signal
 
 import numpy as np
@@ -9,11 +8,9 @@ import torch
 from compose import Composition
 from documented import words_of
 from doors import command, well
-from rich.console import Console
 from safetensors.torch import load_file
-from small_corpus import SPLIT
 from toy_generator import Brightener, film, shown, talking_head
-from toy_stage2 import killed_after_step_five, losses
+from toy_stage2 import killed_after_step_five, losses, toy_of
 
 from spfem_dist.compositors.dgad import Settings, Stage
 from spfem_dist.compositors.load import load_compositor
@@ -22,8 +19,6 @@ from spfem_dist.editing.compose import Composed, Composing
 from spfem_dist.generators import load
 from spfem_dist.generators.generator import Motion
 from spfem_dist.generators.load import SHIPPED_FOLDER
-from spfem_dist.prepare import job
-from spfem_dist.prepare.plan import PrepareSettings
 
 SIZE = 32
 LOCAL, RAY = "python recipes/compose.py --local", "python recipes/compose.py"
@@ -40,13 +35,8 @@ EXACT = ["--zero.precision", "fp64"]
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """The flags that name a corpus of four speakers."""
-    folder = tmp_path_factory.mktemp("composition")
-    settings = PrepareSettings(
-        corpus="synthetic", out=folder / "shards", identities=4, synthetic_sentences=3, size=SIZE, local=True
-    )
-    job.run(settings, Console(quiet=True))
-    (folder / "split.json").write_text(json.dumps(SPLIT))
-    return ["--data.shards", folder / "shards", "--data.split", folder / "split.json"]
+    toy = toy_of(tmp_path_factory)
+    return ["--data.shards", toy.shards, "--data.split", toy.split]
 
 
 def train(places, storage, *more, line=LOCAL, **how):

@@ -7,6 +7,7 @@ import pytest
 from doors import command, well
 from filmed import film
 from flow import EXACT, call, losses, ok
+from once import made_once
 from small_corpus import SPLIT
 
 from spfem_dist.corpora.synthetic.corpus import SyntheticCorpus
@@ -16,22 +17,13 @@ from spfem_dist.emotions import Emotion
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
     """(folder of shards, file of the split): four synthetic speakers, three sentences, seven emotions."""
-    folder = tmp_path_factory.mktemp("data")
-    ok(
-        call(
-            "spfem",
-            "prepare",
-            "synthetic",
-            "--out",
-            folder / "shards",
-            "--identities",
-            "4",
-            "--synthetic-sentences",
-            "3",
-            "--local",
-        )
-    )
-    (folder / "split.json").write_text(json.dumps(SPLIT))
+
+    def prepare(folder):
+        words = ["--out", folder / "shards", "--identities", "4", "--synthetic-sentences", "3", "--local"]
+        ok(call("spfem", "prepare", "synthetic", *words))
+        (folder / "split.json").write_text(json.dumps(SPLIT))
+
+    folder = made_once(tmp_path_factory, "four-speakers", prepare)
     return folder / "shards", folder / "split.json"
 
 
@@ -77,7 +69,10 @@ def mead(films, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def exact(small, tmp_path_factory):
     """Losses of a local run in double precision: in single precision rounding grows about twofold a step, whoever trains."""
-    storage = tmp_path_factory.mktemp("exact")
-    places = ["--checkpoint.storage", storage, "--tracking.uri", ""]
-    well(command("python", "recipes/cdrl_stage1.py", "--local", "--name", "r", *places, *EXACT, *small))
+
+    def train(storage):
+        places = ["--checkpoint.storage", storage, "--tracking.uri", ""]
+        well(command("python", "recipes/cdrl_stage1.py", "--local", "--name", "r", *places, *EXACT, *small))
+
+    storage = made_once(tmp_path_factory, "exact-stage1", train)
     return {job: losses(storage, "r", job) for job in ("ccrl", "cerl")}

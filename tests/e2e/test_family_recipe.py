@@ -36,6 +36,7 @@ def trained(shards, tmp_path_factory):
     return storage
 
 
+@pytest.mark.nightly
 def test_two_workers_repeat_the_losses_of_one_process(trained, shards, tmp_path):
     well(command("python", RECIPE, "--local", *flags(shards, tmp_path)))
     for kind in ("stccl_vd", "stccl_cm"):
@@ -44,6 +45,7 @@ def test_two_workers_repeat_the_losses_of_one_process(trained, shards, tmp_path)
         assert losses(trained, "r", kind) == pytest.approx(alone, abs=1e-5)
 
 
+@pytest.mark.nightly
 def test_the_trained_metrics_are_scored_with_intervals(trained):
     well(command("spfem", "evaluate", "priors", trained / "r"))
     summary = json.loads((trained / "r" / "summary.json").read_text())

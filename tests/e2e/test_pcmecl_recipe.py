@@ -7,6 +7,7 @@ from doors import command, well
 from flow import losses
 
 RECIPE = "recipes/pcmecl_stage1.py"
+pytestmark = pytest.mark.nightly
 #: In double precision and at a small rate, since rounding grows with the steps.
 BRIEF = [
     "--pcmecl.steps",

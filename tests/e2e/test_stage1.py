@@ -85,6 +85,7 @@ def test_the_first_step_is_the_same_in_single_precision_too(local, exact):
         assert first == pytest.approx({key: exact[job][key] for key in first}, abs=1e-5)
 
 
+@pytest.mark.nightly  # in small: chaos/test_chaos.py, faults/test_inject.py
 def test_killed_and_started_again_repeats_the_losses_exactly(local, small, tmp_path):
     storage, _ = local
     assert command(*locally(tmp_path), *small, before=killed_after_step_six).code == -signal.SIGKILL
@@ -246,6 +247,7 @@ def cluster(tmp_path):
     pytest.fail("the head node did not start in three attempts")
 
 
+@pytest.mark.nightly
 def test_a_job_submitted_to_a_cluster_trains_from_the_uploaded_folder(cluster, exact, small, tmp_path):
     words = words_of("ray job submit --working-dir . -- python recipes/cdrl_stage1.py")
     submit = [*words[:3], "--address", cluster, *words[3:]]

@@ -38,11 +38,11 @@ def clip():
 
 
 def test_the_recipe_trains_three_judges_and_says_how_good_they_are(judges_run):
-    folder, done = judges_run
+    folder, said = judges_run
     for name, figure in (("oracle", "emotion_accuracy"), ("identity", "verification_auc"), ("synchrony", "lse_d")):
         config = json.loads((folder / name / "model" / "config.json").read_text())
         assert config["facts"]["figures"][figure] == config["facts"]["figures"][figure]  # a number
-        assert f"{name}/{figure}:" in done.out
+        assert f"{name}/{figure}:" in said
     figures = load_judges(str(folder)).figures()
     assert 0 <= figures["oracle/emotion_accuracy"].value <= 1
     assert figures["oracle/emotion_accuracy"].clips == 28  # two speakers, two sentences, seven emotions

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import command_lines
 import spoilt_files
+import spoilt_tables
 from children import ROOT, WORK
 from ground import Ground, environment
 from making import RECIPES, Making
@@ -84,6 +85,9 @@ KINDS: dict[str, tuple[float, Callable[[Making], list[str]]]] = {
     "films": (5, spoilt_files.with_films),
     "landmarks": (4, spoilt_files.with_landmarks),
     "weights": (4, spoilt_files.with_weights),
+    "tables": (4, spoilt_tables.with_tables),
+    "features": (2, spoilt_tables.with_features),
+    "sweeps": (4, spoilt_tables.with_sweeps),
     "trained": (1.5, spoilt_files.with_trained),
     "tracked": (1, spoilt_files.with_tracked),
     "stopped": (1.5, spoilt_files.with_stopped),

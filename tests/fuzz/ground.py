@@ -100,6 +100,19 @@ class Ground:
         self._made("runs", lambda: _program(words))
         return folder
 
+    #: Flags of CERL on a small frozen CLIP.
+    KEEPING = ("--ccrl.enabled", "False", "--cerl.form", "released", "--cerl.steps", "2", "--cerl.global-batch", "2")
+
+    @cached_property
+    def features(self) -> Path:
+        """What that trunk makes of the frames of the split's training speakers, as a run keeps it."""
+        toy, folder = self.toy, self.folder / "features"
+        places = ["--data.shards", str(toy / "shards"), "--data.split", str(toy / "split.json"), "--name", "r"]
+        places += ["--checkpoint.storage", str(self.folder / "kept"), "--cerl.feature-cache", str(folder)]
+        words = ["python", str(ROOT / "recipes" / "cdrl_stage1.py"), *TINY, *self.KEEPING, *places]
+        self._made("features", lambda: _program(words))
+        return folder
+
     @cached_property
     def guided(self) -> Path:
         """The finished stage-2 run `r`."""

@@ -42,7 +42,10 @@ def test_published_widths_have_the_published_parameters():
 
 
 @needs_golden
-@pytest.mark.parametrize("case", ["A_eval", "B_eval", "B_train"])
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param("A_eval", marks=pytest.mark.nightly), pytest.param("B_eval", marks=pytest.mark.nightly), "B_train"],
+)
 def test_pictures_equal_the_authors(case, golden_generator):
     rule, mode = case.split("_")
     n, arrays = networks(golden_generator, rule), golden_generator[1]

@@ -4,12 +4,12 @@ import json
 
 import pytest
 from doors import ROOMS, command, well
-from toy_stage2 import losses, make_toy
+from toy_stage2 import losses, toy_of
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return make_toy(tmp_path_factory.mktemp("own"))
+    return toy_of(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

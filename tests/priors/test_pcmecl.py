@@ -149,6 +149,7 @@ def test_in_double_every_loss_is_double(batch):
     assert {value.dtype for value in losses.values()} == {torch.float64}
 
 
+@pytest.mark.nightly
 def test_of_the_published_size_the_context_and_the_portraits_way_into_it_are_learned():
     prior = built(network="paper").train()
     learned = {n: p.numel() for n, p in prior.named_parameters() if p.requires_grad}

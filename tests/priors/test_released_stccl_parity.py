@@ -65,7 +65,9 @@ def centres(arrays: dict, count: int) -> list[torch.Tensor]:
     return [torch.from_numpy(arrays[f"layer{i}.centres"]).long()[None].expand(count, -1, -1) for i in range(1, 5)]
 
 
-@pytest.mark.parametrize("case", [pytest.param("A_eval", marks=pytest.mark.nightly), "B_train", "B_eval"])
+@pytest.mark.parametrize(
+    "case", [*(pytest.param(case, marks=pytest.mark.nightly) for case in ("A_eval", "B_eval")), "B_train"]
+)
 def test_the_temporal_model_equals_the_authors(case: str):
     description, arrays = fixture("stccl_temporal")
     rule, mode = case.split("_")

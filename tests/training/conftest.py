@@ -2,15 +2,14 @@
 
 import pytest
 from doors import well
+from once import made_once
 from toy_runs import alone, losses
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """Storage of the finished run."""
-    storage = tmp_path_factory.mktemp("reference")
-    well(alone(storage))
-    return storage
+    return made_once(tmp_path_factory, "reference", lambda storage: well(alone(storage)))
 
 
 @pytest.fixture(scope="session")
