@@ -31,7 +31,14 @@ _RESTORE = "bring a copy of it back; without a state.json a run goes on from its
 _TORCH_FULL = ("No space left on device", "iostream error", "file write failed", "inline_container.cc")
 
 #: What a state.json says of a run or a job, where it says it.
-_STATE = {"status": str, "reason": str, "mlflow_run": str | None, "data_digest": str, "step": int, "samples": int}
+_STATE: dict[str, Any] = {
+    "status": str,
+    "reason": str,
+    "mlflow_run": str | None,
+    "data_digest": str,
+    "step": int,
+    "samples": int,
+}
 
 #: Beside S3, what fsspec may be asked for. Others of its kinds (http, ftp, github, hf, ...) are no storage that runs could be kept in, and may ask the
 #: network before they say so.
@@ -126,9 +133,10 @@ def read_json(fs: Any, path: str, kind: type = dict) -> Any:
         raise ValueError(f"{path} is damaged ({error}): {_RESTORE}") from None
     if not isinstance(found, kind):
         raise ValueError(f"{path} is damaged (it holds {json.dumps(found)[:40]}): {_RESTORE}")
-    for key, kinds in _STATE.items() if path.endswith("/state.json") else ():
-        if key in found and not isinstance(found[key], kinds):
-            raise ValueError(f"{path} is damaged ({key} is {json.dumps(found[key])[:40]}): {_RESTORE}")
+    stated: Any = found if path.endswith("/state.json") else {}
+    for key, one in stated.items():
+        if not isinstance(one, _STATE.get(key, object)):
+            raise ValueError(f"{path} is damaged ({key} is {json.dumps(one)[:40]}): {_RESTORE}")
     return found
 
 
