@@ -77,8 +77,8 @@ def warm_up() -> None:
 KINDS: dict[str, tuple[float, Callable[[Making], list[str]]]] = {
     "arguments": (22, command_lines.with_arguments),
     "settings": (22, command_lines.with_settings),
-    "plan": (8, command_lines.with_plan),
-    "environment": (6, command_lines.with_environment),
+    "plan": (4, command_lines.with_plan),
+    "environment": (4, command_lines.with_environment),
     "addresses": (8, command_lines.with_addresses),
     "stored": (10, spoilt_files.with_stored),
     "shards": (8, spoilt_files.with_shards),
