@@ -56,7 +56,8 @@ def with_features(making: Making) -> list[str]:
     chance = making.chance
     shutil.copytree(making.ground.features, making.folder / "features")
     for _ in range(chance.choice([1, 1, 2])):
-        spoil(chance, chance.choice(sorted((making.folder / "features").glob("*/*.safetensors"))))
+        if files := sorted((making.folder / "features").glob("*/*.safetensors")):
+            spoil(chance, chance.choice(files))
     if chance.random() < 0.1:
         place = next((making.folder / "features").iterdir())
         shutil.rmtree(place)
