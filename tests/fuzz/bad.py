@@ -143,7 +143,7 @@ def spoil(chance: random.Random, file: Path) -> None:
     content = file.read_bytes()
     try:
         file.write_bytes(_misread(chance, file, content) if kind < 0.75 else damaged(chance, content))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # spoilt before
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):  # spoilt before
         file.write_bytes(damaged(chance, content))
 
 
