@@ -45,7 +45,13 @@ def _bend_table(making: Making, index: ShardIndex, folder: Path) -> None:
         told = index.model_copy(
             update={"digest": shards_digest(ShardIndex.model_validate({**index.model_dump(), "shards": rows}).shards)}
         )
-    except (ValueError, TypeError, AttributeError, OverflowError, pa.ArrowException):  # what is no table is bent as bytes
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        pa.ArrowException,
+    ):  # what is no table is bent as bytes
         file.write_bytes(damaged(chance, file.read_bytes()))
         told = index
     name_table(told, folder, chance.choice([len(index.shards), len(rows) if isinstance(rows, list) else 0, 0, 10**9]))
