@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comparing import TINY, same_losses
+from comparing import LONG, TINY, same_losses
 from mlflow import MlflowClient
 
 from spfem_dist.tracking.sweeps import OBJECTIVE
@@ -44,3 +44,20 @@ def test_features_are_computed_by_both_hosts_once_and_kept_on_s3(again, cluster,
     assert ("were there" in said) == again
     assert any(key.endswith(".safetensors") for key in shared.objects("kept/"))
     same_losses(shared.json(f"{name}/cerl/history.json"), reference(*TINY, *RELEASED)["cerl"])
+
+
+def test_a_population_on_two_hosts_goes_on_from_a_checkpoint_on_s3(cluster, shared):
+    words = ("recipes/sweep.py", "cdrl_stage1", "--metric", "val/ccrl/contrast", "--scheduler", "pbt", "--trials", "2")
+    space = ("--space", "ccrl.optimizer.lr=loguniform:1e-6,1e-3", "--validation.every-steps", "4")
+    cluster.submit("population", *LONG, *CONTENT, *space, "--ccrl.steps", "40", program=words).wait()
+    trials = shared.json("population/sweep.json")["trials"]
+    assert {trial["ended"] for trial in trials} == {"finished"}
+    moved = [trial for trial in trials if trial["run"] != trial["name"]]
+    assert moved, "with two trials the worse one goes on from the better"
+    for trial in moved:
+        origin = shared.json(f"{trial['run']}/origin.json")
+        assert origin["run"].startswith("population-t")
+        assert origin["samples"]["ccrl"] > 0
+        history = shared.json(f"{trial['run']}/ccrl/history.json")
+        assert max(row["samples"] for row in history) == 160
+        assert f"{trial['run']}/ccrl/model/model.safetensors" in shared.objects(f"{trial['run']}/")
