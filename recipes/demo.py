@@ -8,7 +8,6 @@ import os
 import time
 from pathlib import Path
 
-import tyro
 from cdrl_stage1 import cdrl_stage1
 from cdrl_stage2 import cdrl_stage2
 from metric_nets import metric_nets
@@ -16,7 +15,7 @@ from metric_nets import metric_nets
 from spfem_dist.config import Run
 from spfem_dist.console import plain_console
 from spfem_dist.editing.example import edit_example
-from spfem_dist.errors import errors_in_words
+from spfem_dist.errors import call_by_words, errors_in_words
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.stage import JudgeStage
 from spfem_dist.evaluation.runs import evaluate_run
@@ -108,4 +107,4 @@ def here(run: Run, name: str, seed: int, corpus: Path, runs: Path) -> Run:
 
 if __name__ == "__main__":
     with errors_in_words():
-        tyro.cli(demo)
+        call_by_words(demo)

@@ -10,7 +10,6 @@ The same call goes on where it was stopped.
 
 from pathlib import Path
 
-import tyro
 from cdrl_stage1 import cdrl_stage1
 from cdrl_stage2 import cdrl_stage2
 from metric_nets import metric_nets
@@ -18,7 +17,7 @@ from metric_nets import metric_nets
 from spfem_dist import exporting
 from spfem_dist.config import Run
 from spfem_dist.console import plain_console
-from spfem_dist.errors import errors_in_words
+from spfem_dist.errors import call_by_words, errors_in_words
 from spfem_dist.evaluation.generator_runs import evaluate_generator
 from spfem_dist.evaluation.judges.stage import JudgeStage
 from spfem_dist.evaluation.runs import evaluate_run
@@ -90,4 +89,4 @@ def heads(
 
 if __name__ == "__main__":
     with errors_in_words():
-        tyro.cli(heads)
+        call_by_words(heads)

@@ -27,7 +27,7 @@ from spfem_dist import rooms
 from spfem_dist.config import Data, GuidedRun, Run
 from spfem_dist.console import plain_console
 from spfem_dist.corpora.splits import Split
-from spfem_dist.errors import errors_in_words
+from spfem_dist.errors import errors_in_words, read_words
 from spfem_dist.evaluation import leaderboard as board
 from spfem_dist.evaluation.board_clips import board_films
 from spfem_dist.evaluation.evaluation_set import EvaluationSet, evaluation_set
@@ -374,8 +374,9 @@ if __name__ == "__main__":
     usage.show_if_asked(words, made, __doc__ or "", sys.argv[0], FLAGS)
     with errors_in_words():
         leaderboard(
-            tyro.cli(
-                Leaderboard, args=usage.with_help_all(words, made), default=Leaderboard(made), description=__doc__
+            read_words(
+                lambda given: tyro.cli(Leaderboard, args=given, default=Leaderboard(made), description=__doc__),
+                usage.with_help_all(words, made),
             ),
             plain_console(soft_wrap=False),
         )

@@ -8,6 +8,7 @@ Each neutral test recording is paired with itself in six emotions: the true targ
 and as the change that this adds to the source), the frames that a time-warp matches, generators' edits, and the source itself.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from spfem_dist.console import plain_console
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.errors import errors_in_words, read_words
 from spfem_dist.evaluation.clips import TestClip, planes
 from spfem_dist.evaluation.generator_runs import edited
 from spfem_dist.evaluation.judges.saved import load_judges
@@ -89,4 +91,5 @@ def main(pairs: Pairs) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Pairs))
+    with errors_in_words():
+        main(read_words(lambda words: tyro.cli(Pairs, args=words), sys.argv[1:]))

@@ -11,10 +11,9 @@ The same seed gives the same map; on another machine answers differ by rounding,
 from pathlib import Path
 
 import torch
-import tyro
 
 from spfem_dist import exporting
-from spfem_dist.errors import errors_in_words
+from spfem_dist.errors import call_by_words, errors_in_words
 from spfem_dist.words import text_map
 from spfem_dist.words.encoder import MINILM, load_encoder
 
@@ -40,4 +39,4 @@ def words(out: Path, encoder: str = MINILM, steps: int = 1200, seed: int = 0) ->
 
 if __name__ == "__main__":
     with errors_in_words():
-        tyro.cli(words)
+        call_by_words(words)

@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from typing import TypeVar
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -65,6 +66,17 @@ def read_words(parse: Callable[[list[str]], T], words: Sequence[str]) -> T:
             raise
     parse(shown)
     sys.exit(2)
+
+
+def call_by_words(function: Callable[..., object]) -> None:
+    """Call `function` with what the command line of this process says of its parameters; one that is refused is shown without passwords."""
+    import tyro
+
+    @wraps(function)
+    def later(*given: Any, **named: Any) -> Callable[[], object]:
+        return partial(function, *given, **named)
+
+    read_words(lambda words: tyro.cli(later, args=words), sys.argv[1:])()
 
 
 @contextmanager

@@ -44,6 +44,9 @@ _STATE: dict[str, Any] = {
 #: network before they say so.
 _STORES = ("file", "local", "memory", "gs", "gcs", "az", "abfs", "abfss")
 
+#: A bucket's name as botocore takes it, or an access point's.
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:aws[\w-]*:s3[\w-]*:[\w:-]+")
+
 _policy = Storage(patience_s=60.0)
 
 
@@ -89,6 +92,10 @@ def open_filesystem(location: str) -> tuple[Any, str]:
         raise ValueError(
             f"{redact(location)}: an address of S3 holds no user and no password: give s3://bucket/prefix, and AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY in the environment"
+        )
+    if not _BUCKET.fullmatch(location.split("/")[2]):
+        raise ValueError(
+            f"{redact(location)} names no bucket of S3: give s3://bucket/prefix; a bucket's name has letters, digits, '.', '-' and '_'"
         )
     from spfem_dist.s3 import PatientS3  # a second to import, which a run on local folders need not spend
 

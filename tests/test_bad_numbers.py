@@ -100,9 +100,16 @@ def test_an_endpoint_never_shows_its_password(monkeypatch):
     assert "sesame" not in str(error.value)
 
 
-def test_an_address_of_s3_with_a_password_is_refused_and_does_not_show_it():
-    with pytest.raises(ValueError, match="holds no user and no password") as error:
-        open_filesystem("s3://me:se%2Fsame@bucket/runs")
+@pytest.mark.parametrize(
+    ("place", "phrase"),
+    [
+        ("s3://me:se%2Fsame@bucket/runs", "holds no user and no password"),
+        ("s3://:se//same@127.0.0.1/x", "names no bucket"),
+    ],
+)
+def test_an_address_of_s3_with_a_password_is_refused_and_does_not_show_it(place, phrase):
+    with pytest.raises(ValueError, match=phrase) as error:
+        open_filesystem(place)
     assert "same" not in str(error.value)
 
 
@@ -112,6 +119,8 @@ def test_an_address_of_s3_with_a_password_is_refused_and_does_not_show_it():
         ("gs://bucket/runs", "gcsfs"),
         ("nowhere://x/runs", "is no storage that is known"),
         ("hf://x/y", "is no storage that is known"),
+        ("s3://", "names no bucket"),
+        ("s3://two words/x", "names no bucket"),
     ],
 )
 def test_storage_that_cannot_be_had_here_is_named(place, phrase):

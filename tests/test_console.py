@@ -86,6 +86,12 @@ def test_an_error_that_repeats_a_file_is_cut():
         ["spfem", "plan", "cdrl_stage1", "--workers", URI],
         ["spfem", "train", "cdrl_stage1", "--preset", URI],
         ["spfem", URI],
+        ["python", "recipes/sweep.py", "cdrl_stage1", "--metric", "val/x", "--space", "a=grid:1", "--trials", URI],
+        ["python", "recipes/demo.py", "--seed", URI],
+        ["python", "recipes/heads.py", "--seed", URI],
+        ["python", "recipes/words.py", "--out", "x", "--steps", URI],
+        ["python", "recipes/leaderboard.py", "--seeds", URI],
+        ["python", "recipes/sserd_pairs.py", "--nothing", URI],
     ],
     ids=lambda words: " ".join(words[1:-1]),
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from spfem_dist.console import plain_console
-from spfem_dist.errors import errors_in_words
+from spfem_dist.errors import errors_in_words, read_words
 from spfem_dist.ray_address import authenticate
 from spfem_dist.sweep import FAILED, show
 from spfem_dist.sweep.record import Plan, Sweep
@@ -55,7 +55,9 @@ class Options:
 
 def main(description: str) -> None:
     """Search, and say what was found. Ends the process with 0, 1 (failed), 2 (a bad value) or 130 (stopped)."""
-    options, given = tyro.cli(Options, description=description, return_unknown_args=True)
+    options, given = read_words(
+        lambda words: tyro.cli(Options, args=words, description=description, return_unknown_args=True), sys.argv[1:]
+    )
     console = plain_console(quiet=options.quiet)
     with errors_in_words():
         recipe, stage = launch.recipe_at(options.recipe)

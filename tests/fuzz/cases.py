@@ -88,6 +88,7 @@ KINDS: dict[str, tuple[float, Callable[[Making], list[str]]]] = {
     "tables": (4, spoilt_tables.with_tables),
     "features": (2, spoilt_tables.with_features),
     "sweeps": (4, spoilt_tables.with_sweeps),
+    "own": (2, spoilt_tables.with_own_commands),
     "trained": (1.5, spoilt_files.with_trained),
     "tracked": (1, spoilt_files.with_tracked),
     "stopped": (1.5, spoilt_files.with_stopped),

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pyarrow as pa
-from bad import bent, damaged, spoil, value
+from bad import bent, damaged, secret, spoil, value
 from children import ROOT
 from making import RECIPES, Making, recipe_words, settings_of, started
 
@@ -96,3 +96,33 @@ def with_sweeps(making: Making) -> list[str]:
         (place / "sweep.json").write_text(json.dumps(bent(chance, record)))
         sweep += ["--name", "s"]
     return [*sweep, "--dry-run", *words]
+
+
+def with_own_commands(making: Making) -> list[str]:
+    """Recipes that are no runs of a stage, with words that make no sense."""
+    chance = making.chance
+    recipe, needed, flags = chance.choice(
+        [
+            ("words", ["--out", "w", "--steps", "1"], ("--encoder", "--steps", "--seed", "--out", "--nothing")),
+            (
+                "sserd_pairs",
+                ["--run", str(making.ground.runs / "r"), "--judges", "j"],
+                ("--run", "--judges", "--steps", "--sentences", "--generators"),
+            ),
+            (
+                "leaderboard",
+                ["--dry-run"],
+                ("--seeds", "--rows", "--out", "--data.shards", "--tracking.uri", "--ccrl.steps", "--regimes"),
+            ),
+        ]
+    )
+    words = ["python", str(ROOT / "recipes" / f"{recipe}.py"), *needed]
+    for flag in chance.sample(flags, chance.choice([1, 1, 2])):
+        words += [
+            flag,
+            *(
+                (secret(chance) if chance.random() < 0.4 else value(chance))
+                for _ in range(chance.choice([0, 1, 1, 1, 2]))
+            ),
+        ]
+    return words
