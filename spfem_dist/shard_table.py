@@ -164,6 +164,10 @@ class ShardTable(Sequence[ShardEntry]):
                 self._batches = list(stream)
             for batch in self._batches:
                 batch.validate(full=True)  # no number in the file is believed before it is known to lie in the file
+                if lacking := next((name for name in SCHEMA.names if _has_nulls(batch.column(name))), ""):
+                    raise DamagedShard(
+                        f"{path} is no whole table of shards (an entry of {lacking} is empty): copy it again"
+                    )
         except (pa.ArrowInvalid, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 raise
@@ -247,6 +251,17 @@ class ShardTable(Sequence[ShardEntry]):
                 sentence_names=sentences.dictionary,
                 longest=int(each.max(initial=0)),
             )
+
+
+def _has_nulls(array: pa.Array) -> bool:
+    """Whether anything in a column is not there, at whatever depth."""
+    if array.null_count:
+        return True
+    if isinstance(array, pa.ListArray):
+        return _has_nulls(array.flatten())
+    if isinstance(array, pa.StructArray):
+        return any(_has_nulls(array.field(number)) for number in range(array.type.num_fields))
+    return isinstance(array, pa.DictionaryArray) and bool(array.dictionary.null_count)
 
 
 def _bits(emotions: pa.DictionaryArray) -> np.ndarray:

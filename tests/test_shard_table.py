@@ -11,7 +11,7 @@ import pytest
 
 from spfem_dist.corpora.splits import Part
 from spfem_dist.shard_format import INDEX_NAME, DamagedShard, GroupEntry, ShardEntry, ShardIndex, shards_digest
-from spfem_dist.shard_table import ShardTable, number_of_groups, save_index
+from spfem_dist.shard_table import SCHEMA, ShardTable, number_of_groups, save_index
 from spfem_dist.streaming import accepted
 from spfem_dist.streaming.accepted import Accepted
 from spfem_dist.streaming.order import Order
@@ -154,6 +154,19 @@ def test_an_entry_of_a_table_is_checked_like_any_other(folder):
     assert shards[3].name == "shard-000003.tar"
     with pytest.raises(DamagedShard, match="shard 4 is not valid"):
         shards[4]
+
+
+@pytest.mark.parametrize("field", ["sha256", "groups", "speaker", "frames", "emotion"])
+def test_a_table_in_which_something_is_not_there_is_refused(field, tmp_path):
+    rows = [shard.model_dump(mode="json") for shard in listed().shards]
+    group = rows[4]["groups"][1]
+    for owner in (rows[4], group, group["recordings"][0]):
+        owner.update({field: None} if field in owner else {})
+    with pa.OSFile(str(tmp_path / "index.arrows"), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
+        stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+    column = field if field in rows[4] else "groups"
+    with pytest.raises(DamagedShard, match=rf"an entry of {column} is empty"):
+        ShardTable(tmp_path / "index.arrows")
 
 
 def test_a_table_names_its_own_file_alone(folder):
