@@ -28,6 +28,7 @@ RUN_BY = {
     ),
     "make lint": ".ci/run",
     "make typecheck": ".ci/run",
+    "make lock": "tests/deploy/test_dockerfiles.py::test_a_lock_has_the_versions_of_the_constraints_and_a_hash_for_each",
     "make format": f"{COMMANDS}::test_make_format_rewrites_to_style",
     "make chaos": "tests/chaos/test_chaos.py::test_each_fault_leaves_losses_samples_checkpoints_and_tracking_as_they_were",
     "make demo": f"{COMMANDS}::test_the_demo_made_small_ends_with_its_figures",

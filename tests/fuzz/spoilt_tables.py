@@ -77,12 +77,12 @@ def with_features(making: Making) -> list[str]:
 def with_sweeps(making: Making) -> list[str]:
     """A search whose space, metric or options make no sense; or whose record does not."""
     chance, recipe = making.chance, making.chance.choice(RECIPES)
-    number = lambda: chance.choice(["0", "1", "-1", "1e-4", "1e400", "nan", "[0.9,0.999]", '"a"', "", value(chance)])  # noqa: E731
+    numbers = ["0", "1", "-1", "1e-4", "1e400", "nan", "[0.9,0.999]", '"a"', "", value(chance)]
     spaces = []
     for _ in range(chance.choice([1, 1, 2, 3])):
         field = chance.choice(settings_of(recipe)).removeprefix("--") if chance.random() < 0.8 else value(chance)
         kind = chance.choice(["uniform", "loguniform", "randint", "lograndint", "choice", "grid", value(chance)])
-        spaces.append(f"{field}={kind}:{','.join(number() for _ in range(chance.choice([0, 1, 2, 2, 2, 3])))}")
+        spaces.append(f"{field}={kind}:{','.join(chance.choices(numbers, k=chance.choice([0, 1, 2, 2, 2, 3])))}")
     words = recipe_words(making, recipe, changes=chance.choice([0, 0, 1]))
     metric = chance.choice(["val/ccrl/contrast", "val/x", "train/x", value(chance)])
     sweep = ["python", str(ROOT / "recipes" / "sweep.py"), recipe, "--metric", metric, "--space", *spaces]
