@@ -350,7 +350,7 @@ def export(run: tyro.conf.Positional[str], out: str = "model", checkpoint: str =
         checkpoint: Empty takes the finished networks; latest, or a step, those of a checkpoint of your own run.
     """
     from spfem_dist import exporting
-    from spfem_dist.storage import is_address
+    from spfem_dist.files import is_address
 
     if is_address(out):
         exporting.export_to_bucket(run, out, checkpoint)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from spfem_dist.faults.grammar import check_faults
+from spfem_dist.files import home
 from spfem_dist.job_settings import (  # noqa: F401  # all settings are to be had from here
     Guidance,
     JobSettings,
@@ -361,17 +362,17 @@ class Run(Section):
         Relative paths start at SPFEM_HOME, or at the current folder. Raises ValueError inside the upload of a Ray job, which
         is deleted with the job, when SPFEM_HOME does not say where relative paths start.
         """
-        home = os.environ.get("SPFEM_HOME", "")
+        start = home()
 
         def full(path: str) -> str:
             if not path or re.match(r"[A-Za-z][\w+.-]*:/", path) or Path(path).expanduser().is_absolute():
                 return str(Path(path).expanduser()) if path.startswith("~") else path
-            if not home and "working_dir_files" in Path.cwd().parts:
+            if not start and "working_dir_files" in Path.cwd().parts:
                 raise ValueError(
                     f"the path {path!r} is relative, and this job runs in an uploaded folder that is deleted with it: "
                     f"export SPFEM_HOME=/a/folder/that/stays before `ray start`, or give an absolute path or s3://"
                 )
-            return str((Path(home) / path).resolve())
+            return str((Path(start) / path).resolve())
 
         run = self.model_copy(deep=True)
         for section, name, place in places(run):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
+
+from spfem_dist.redact import redact
 
 
 def file_sha256(path: Path | str) -> str:
@@ -28,6 +31,21 @@ def read_small(path: Path | str, most: int = 2**28) -> bytes:
     if len(content) > most:
         raise ValueError(f"{path} has more than {most // 2**20} MiB, or no end: name another file")
     return content
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether `place` names another machine's storage (s3://, https://), also after `Path` has taken one of the slashes."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(place)) is not None
+
+
+def home() -> str:
+    """SPFEM_HOME, the folder at which relative paths start; '' for the current one. Raises ValueError where it is another machine's address."""
+    said = os.environ.get("SPFEM_HOME", "")
+    if is_address(said):
+        raise ValueError(
+            f"SPFEM_HOME is {redact(said)}: give a folder; storage elsewhere is named by --checkpoint.storage and --data.shards"
+        )
+    return said
 
 
 def cache_folder(kind: str) -> Path:

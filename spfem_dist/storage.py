@@ -61,11 +61,6 @@ def patience() -> Storage:
     return _policy
 
 
-def is_address(place: str | Path) -> bool:
-    """Whether `place` names another machine's storage (s3://, https://), also after `Path` has taken one of the slashes."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(place)) is not None
-
-
 def open_filesystem(location: str) -> tuple[Any, str]:
     """The fsspec file system of `location` (a path, or `s3://bucket/prefix`) and the path in it, without a trailing slash.
 

@@ -132,6 +132,18 @@ def test_a_run_on_such_storage_is_refused_in_words(whole, tmp_path):
     refused(train(whole, "gs://bucket/runs"), "gs://bucket/runs", "gcsfs", "use s3:// or a folder")
 
 
+def test_a_home_elsewhere_is_refused_and_does_not_show_its_password(monkeypatch):
+    monkeypatch.setenv("SPFEM_HOME", "redis://me:sesame@host/runs")
+    with pytest.raises(ValueError, match=r"SPFEM_HOME is .*give a folder") as error:
+        Run().absolute()
+    assert "sesame" not in str(error.value)
+
+
+@pytest.mark.parametrize("words", [("spfem", "plan"), ("spfem", "train")])
+def test_a_recipe_that_is_no_python_is_named(words):
+    refused(command(*words, "/proc/version"), "/proc/version is no recipe: line 1 is no Python")
+
+
 # --- files of a run -----------------------------------------------------------------------------------------------
 
 

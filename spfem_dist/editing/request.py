@@ -11,9 +11,9 @@ from spfem_dist.corpora.files import VIDEO, visible_files
 from spfem_dist.editing.film import CONTAINERS, refuse_unfit_sound, suffix_for
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.emotions import SEVEN, Emotion
+from spfem_dist.files import is_address
 from spfem_dist.prepare.media import open_media
 from spfem_dist.records import Reject, Unusable
-from spfem_dist.storage import is_address
 
 Faces = Literal["auto", "mesh", "cascade", "aligned", "aligned-mesh"]
 #: The strongest edit that is not a slip of the finger.

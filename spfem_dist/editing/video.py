@@ -133,7 +133,9 @@ def footage(path: Path) -> Footage:
                 path=path,
                 facts=facts,
                 rate=stream.average_rate or stream.guessed_rate or Fraction(facts.fps).limit_denominator(1001),
-                sound=tuple(track.codec_context.name for track in container.streams.audio),
+                sound=tuple(
+                    track.codec_context.name if track.codec_context else "unknown" for track in container.streams.audio
+                ),
                 left_out=tuple(sorted({track.type for track in container.streams} - {"video", "audio"})),
                 title=container.metadata.get("title", ""),
             )

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 from spfem_dist.config import Tracking
+from spfem_dist.files import home
 from spfem_dist.generators.generator import Generator, find
 from spfem_dist.saved import CONFIG, What, is_saved, misfit, read_config
 from spfem_dist.storage import open_filesystem
@@ -77,8 +78,11 @@ def local_copy(location: str, fs: Any = None) -> Iterator[Path]:
 
 def newest_generator(storage: str = "runs") -> str:
     """The folder of the run in the local folder `storage` (in SPFEM_HOME, or here) whose generator was finished last; else SHIPPED."""
-    home = Path(os.environ.get("SPFEM_HOME") or ".") / storage
-    found = [file for file in home.glob(f"*/*/model/{CONFIG}") if is_saved(file.read_bytes(), "generator")]
+    found = [
+        file
+        for file in (Path(home()) / storage).glob(f"*/*/model/{CONFIG}")
+        if is_saved(file.read_bytes(), "generator")
+    ]
     return str(max(found, key=lambda file: file.stat().st_mtime).parents[2]) if found else SHIPPED
 
 

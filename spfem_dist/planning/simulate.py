@@ -17,6 +17,7 @@ import numpy as np
 import simpy
 
 from spfem_dist.config import JobSettings, Run
+from spfem_dist.files import is_address
 from spfem_dist.planning.constants import Constants
 from spfem_dist.planning.feeding import Feeding
 from spfem_dist.planning.imagined_s3 import traffic
@@ -38,7 +39,6 @@ from spfem_dist.planning.storms import (
     together,
 )
 from spfem_dist.shares import held_out_share, share_of
-from spfem_dist.storage import is_address
 from spfem_dist.streaming.order import Order
 from spfem_dist.tracking import outbox
 

@@ -29,7 +29,7 @@ from spfem_dist import weights
 from spfem_dist.console import plain_console
 from spfem_dist.corpora import rendered
 from spfem_dist.corpora.splits import PARTS, Split, own_split
-from spfem_dist.files import file_sha256, write_whole
+from spfem_dist.files import file_sha256, home, write_whole
 from spfem_dist.inventory import groups_of, lacking_pairs
 from spfem_dist.prepare.alignment import import_paths
 from spfem_dist.prepare.group import build_group
@@ -296,8 +296,8 @@ def _resolved(settings: PrepareSettings, console: Console) -> PrepareSettings:
     for name in ("root", "out", "warps"):
         path = getattr(settings, name)
         if path is not None:
-            home = os.environ.get("SPFEM_HOME", "") if name == "out" else ""
-            setattr(settings, name, (Path(home) / path.expanduser()).resolve())
+            start = home() if name == "out" else ""
+            setattr(settings, name, (Path(start) / path.expanduser()).resolve())
     if settings.warps is not None:
         import_paths(settings.warps)
     if settings.speech == "wav2vec2":

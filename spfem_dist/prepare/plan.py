@@ -18,9 +18,8 @@ from spfem_dist.corpora import rendered
 from spfem_dist.corpora._speech.corpus import SpokenCorpus
 from spfem_dist.corpora.files import unreadable
 from spfem_dist.emotions import Emotion
-from spfem_dist.files import file_sha256
+from spfem_dist.files import file_sha256, is_address
 from spfem_dist.records import Clip, Reject
-from spfem_dist.storage import is_address
 
 #: Raised by one whenever the same settings and clips give other bytes than before: old shards are then not mixed with new.
 CONTENT_VERSION = 3

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from spfem_dist.files import home
 from spfem_dist.shard_format import INDEX_NAME
 from spfem_dist.storage import open_filesystem
 
@@ -40,8 +41,8 @@ def seed_of(shards: str) -> int | None:
     if found is None:
         return None
     seed = int(found[1] or 0)
-    home = Path(os.environ.get("SPFEM_HOME") or ".").resolve()
-    ours = "://" in shards or Path(shards).resolve() == home / folder_of(seed)
+    start = Path(home()).resolve()
+    ours = "://" in shards or Path(shards).resolve() == start / folder_of(seed)
     return seed if ours else None
 
 

@@ -153,7 +153,17 @@ def train(arguments: list[str]) -> None:
     path = str(script(arguments[0]))
     sys.argv = [path, *arguments[1:]]
     sys.path.insert(0, str(Path(path).resolve().parent))  # as `python PATH` has it
-    runpy.run_path(path, run_name="__main__")
+    _run(path)
+
+
+def _run(path: str) -> None:
+    """Run the script as the program. LaunchError where it is no Python at all."""
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SyntaxError as error:
+        if error.filename != path:
+            raise
+        raise LaunchError(f"{path} is no recipe: line {error.lineno} is no Python ({error.msg})") from None
 
 
 def recipe_at(path: str) -> tuple[Callable[[], Run], Stage]:
@@ -164,7 +174,7 @@ def recipe_at(path: str) -> tuple[Callable[[], Run], Stage]:
     sys.path.insert(0, place)  # as `python PATH` has it
     _reading = True
     try:
-        runpy.run_path(path, run_name="__main__")
+        _run(path)
     except _Read as found:
         return found.args
     finally:

@@ -332,3 +332,9 @@ def test_a_real_clip_changes_in_the_face_alone(tmp_path, mesh):
         inside.append(change[number][distance < 0.15].mean())
     assert np.mean(outside) < 2
     assert np.mean(inside) > 25
+
+
+def test_sound_that_nothing_here_knows_is_named(tmp_path):
+    clip = film(tmp_path / "talk.mp4", talking_head(frames=4).frames)
+    clip.write_bytes(clip.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"yyyy"))
+    assert footage(clip).sound == ("unknown",)

@@ -146,11 +146,12 @@ class Release:
 
     @property
     def secrets(self) -> dict[str, str]:
-        """Every secret value of the namespace, by a name."""
+        """Every secret value of the namespace, by a name; without the names of users that lie beside their passwords."""
         return {
             f"{item['metadata']['name']}/{key}": value
             for item in self.pods.kinds("Secret")
             for key, value in self.pod("head").values("Secret", item["metadata"]["name"]).items()
+            if not key.endswith("USERNAME")
         }
 
     def look_at_arguments(self) -> None:

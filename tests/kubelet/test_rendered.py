@@ -22,9 +22,9 @@ PRIORS = ("ccrl", "cerl")
 def mlflow(release):
     """A client of MLflow's server, by a forwarded port, as its first user."""
     with forward(release.pod("mlflow").network, 5000) as port, pytest.MonkeyPatch.context() as patch:
+        first = release.pod("head").values("Secret", "demo-spfem-mlflow-auth")
         for variable in ("USERNAME", "PASSWORD"):
-            secret = release.secrets[f"demo-spfem-mlflow-auth/MLFLOW_AUTH_ADMIN_{variable}"]
-            patch.setenv(f"MLFLOW_TRACKING_{variable}", secret)
+            patch.setenv(f"MLFLOW_TRACKING_{variable}", first[f"MLFLOW_AUTH_ADMIN_{variable}"])
         yield MlflowClient(f"http://127.0.0.1:{port}")
 
 
@@ -107,8 +107,8 @@ def test_its_artifacts_lie_in_s3(release, mlflow, runs, prior):
 
 
 def test_the_pods_user_of_mlflow_is_no_administrator(release):
-    secret = "demo-spfem-mlflow-client/MLFLOW_TRACKING_"
-    login = (release.secrets[f"{secret}USERNAME"], release.secrets[f"{secret}PASSWORD"])
+    secret = release.pod("head").values("Secret", "demo-spfem-mlflow-client")
+    login = (secret["MLFLOW_TRACKING_USERNAME"], secret["MLFLOW_TRACKING_PASSWORD"])
     with forward(release.pod("mlflow").network, 5000) as port:
 
         def ask(name: str, login: tuple[str, str] | None) -> requests.Response:

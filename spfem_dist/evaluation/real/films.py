@@ -9,8 +9,8 @@ from spfem_dist.corpora.files import VIDEO, visible_files
 from spfem_dist.editing.film import suffix_for
 from spfem_dist.editing.video import EditError, footage
 from spfem_dist.emotions import Emotion
+from spfem_dist.files import is_address
 from spfem_dist.records import Reject
-from spfem_dist.storage import is_address
 
 
 @dataclass(frozen=True)
