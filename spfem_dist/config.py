@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from spfem_dist.faults.grammar import check_faults
 from spfem_dist.files import home
@@ -28,6 +28,7 @@ from spfem_dist.job_settings import (  # noqa: F401  # all settings are to be ha
     Share,
     places,
 )
+from spfem_dist.redact import redact
 
 
 class Data(Section):
@@ -282,6 +283,15 @@ class Tracking(Operations):
     )
     sweep: str = Field("", description="Sweep that this run is a trial of, as a tag; the sweep sets it.")
     parent: str = Field("", description="MLflow id of the run that this one lies below; a sweep sets its own.")
+
+    @field_validator("experiment")
+    @classmethod
+    def _no_password(cls, experiment: str) -> str:
+        if redact(experiment) != experiment:
+            raise ValueError(
+                f"{redact(experiment)!r} holds a password, which every user of the tracking server would see"
+            )
+        return experiment
 
 
 class Profile(Operations):

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from doors import command, well
+from pydantic import ValidationError
 from test_bad_input import PREPARE, contents, refused, train
 
-from spfem_dist.config import Run
+from spfem_dist.config import Run, Tracking
 from spfem_dist.editing.landmark_file import read_landmarks
 from spfem_dist.editing.video import EditError
+from spfem_dist.errors import readable
 from spfem_dist.shard_format import DamagedShard, _from_npy
 from spfem_dist.storage import open_filesystem
 from spfem_dist.streaming.reader import ShardReader
@@ -130,6 +132,12 @@ def test_storage_that_cannot_be_had_here_is_named(place, phrase):
 
 def test_a_run_on_such_storage_is_refused_in_words(whole, tmp_path):
     refused(train(whole, "gs://bucket/runs"), "gs://bucket/runs", "gcsfs", "use s3:// or a folder")
+
+
+def test_an_experiment_that_is_named_by_an_address_with_a_password_is_refused():
+    with pytest.raises(ValidationError, match="holds a password") as error:
+        Tracking(experiment="ftp://:sesame@host/x")
+    assert "sesame" not in readable(error.value.errors()[0]["msg"])
 
 
 def test_a_home_elsewhere_is_refused_and_does_not_show_its_password(monkeypatch):

@@ -15,12 +15,19 @@ MARKUP = "MarkupError"
 _MOST_READ = 2**25
 _FRAME = re.compile(r'\s*File "(?:.*/)?((?:spfem_dist|recipes)/[^"]+)", line (\d+), in (\S+)')
 
+#: A Ctrl-C that falls into a callback of numba's compiler is lost there, which ctypes says by itself; the next one is heard.
+_LOST = re.compile(
+    r"Exception ignored on calling ctypes callback function: .*llvmlite.*?\nKeyboardInterrupt: ?\n", re.DOTALL
+)
+
 
 def faults(ended: Ended, before: dict[Path, tuple[int, int]], folder: Path, given: int = 0) -> list[str]:
     """Every fault of a command that ended so, beginning with its kind. before: `files` of its folder, when it began.
     given: characters of the command, which a message may repeat.
     """
     said, found = f"{ended.out}\n{ended.err}", []
+    if ended.interrupted:
+        said = _LOST.sub("", said)
     if ended.stopped == "time":
         found.append(f"hang: still there {PATIENCE:.0f} s after Ctrl-C")
     elif ended.stopped == "memory" or ended.status == -signal.SIGKILL:
