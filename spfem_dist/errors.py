@@ -58,13 +58,15 @@ def read_words(parse: Callable[[list[str]], T], words: Sequence[str]) -> T:
     words, shown = list(words), [redact(word) for word in words]
     if shown == words:
         return parse(words)
+    refusal = io.StringIO()
     try:
-        with redirect_stderr(io.StringIO()):
+        with redirect_stderr(refusal):
             return parse(words)
     except SystemExit as end:
         if not end.code:
             raise
     parse(shown)
+    print(readable(refusal.getvalue()), file=sys.stderr)  # it was the password itself that is refused
     sys.exit(2)
 
 

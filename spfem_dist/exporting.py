@@ -64,10 +64,10 @@ def export(location: str, out: Path, checkpoint: str = "", console: Console | No
             else:
                 _finished(location, name, place)
             config = json.loads((place / "config.json").read_text())
+            write_config(place, without_places(config))
+            _check_loads(what_of(config), place)  # first, so that the card may believe what config.json says
             card = model_card(configured, config, _dataset(config), _summary(location))
             (place / "README.md").write_text(card, encoding="utf-8")
-            write_config(place, without_places(config))
-            _check_loads(what_of(config), place)
         os.replace(whole, out)
     written = [out if name in alone else out / name for name in jobs]
     for name, folder in zip(jobs, written, strict=True):
@@ -213,7 +213,7 @@ def _dataset(config: dict[str, Any]) -> dict[str, str]:
     from spfem_dist.config import Data
 
     try:
-        index = ShardReader.of(Data(**config["data"])).index
+        index = ShardReader.of(Data.model_validate(config.get("data"))).index
     except (OSError, ValueError):
         return {}
     return {"corpus": index.corpus, "digest": index.digest, "landmarks": index.landmarks}

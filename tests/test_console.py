@@ -85,6 +85,7 @@ def test_an_error_that_repeats_a_file_is_cut():
         ["spfem", "train", "cdrl_stage1", "--ccrl.steps", URI],
         ["spfem", "plan", "cdrl_stage1", "--workers", URI],
         ["spfem", "train", "cdrl_stage1", "--preset", URI],
+        ["spfem", "train", "cdrl_stage1", "--tracking.experiment", URI],
         ["spfem", URI],
         ["python", "recipes/sweep.py", "cdrl_stage1", "--metric", "val/x", "--space", "a=grid:1", "--trials", URI],
         ["python", "recipes/demo.py", "--seed", URI],

@@ -53,6 +53,15 @@ def test_a_models_configuration_holds_no_password(tmp_path):
     assert json.loads(said)["data"] == {"cache": "https://bucket/x", "shards": "s3://bucket/x"}
 
 
+@pytest.mark.parametrize("name", ["data", "settings", "facts"])
+def test_a_configuration_whose_parts_are_of_another_kind_is_damaged(name, tmp_path):
+    folder = prior_in(tmp_path / "prior")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: None}))
+    with pytest.raises(ValueError, match=rf"config.json is damaged \({name} is null\)"):
+        load_prior(folder)
+
+
 def test_nothing_is_written(tmp_path):
     with pytest.raises(ValueError, match=f"x.safetensors {WORDS}, in w:"):
         save_tensors({"w": torch.tensor([float("nan")])}, tmp_path / "x.safetensors")
