@@ -56,8 +56,7 @@ def moved(known: Known, towards: torch.Tensor, added: bool) -> Maker:
 
     @torch.no_grad()
     def make(clip: TestClip, emotion: Emotion, at: np.ndarray) -> np.ndarray:
-        source = pictures_of(planes(clip.frames[at]), torch.float32)
-        codes = known.portrait.encode(source)
+        codes = known.portrait.encode(source := pictures_of(planes(clip.frames[at]), torch.float32))
         drawn = known.portrait.draw(codes + towards[SEVEN.index(emotion)])
         drawn = source + drawn - known.portrait.draw(codes) if added else drawn
         return ((drawn + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
