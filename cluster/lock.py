@@ -16,28 +16,14 @@ CUDA = re.compile(r"(torch|triton|cuda-\w+|nvidia-[\w-]+)==")
 HEAD = "# Written by `make lock` from pyproject.toml and constraints.txt, for Python 3.11 on Linux: pip install --require-hashes -r {name}\n"
 
 
-def compiled(source: str, *words: str) -> str:
-    """The requirements of `source` (a file, or lines by standard input with `-`), pinned and hashed, one after the other."""
-    options = ["--generate-hashes", "--no-header", "--no-annotate", "--python-version", "3.11"]
-    options += ["--python-platform", "x86_64-manylinux_2_28", "--index-url", "https://pypi.org/simple"]
+def compiled(*source: str, lines: str = "") -> str:
+    """Requirements, pinned and hashed, one after the other. source: as `uv pip compile` names them; `-` stands for `lines`."""
+    words = ["--quiet", "--generate-hashes", "--no-header", "--no-annotate", "-c", "constraints.txt"]
+    words += ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+    words += ["--index-url", "https://pypi.org/simple"]
     uv = Path(sys.executable).with_name("uv")
     done = subprocess.run(
-        [
-            uv,
-            "pip",
-            "compile",
-            "--quiet",
-            "-c",
-            "constraints.txt",
-            *options,
-            *words,
-            "-" if source.endswith("\n") else source,
-        ],
-        cwd=ROOT,
-        input=source,
-        capture_output=True,
-        text=True,
-        check=False,
+        [uv, "pip", "compile", *words, *source], cwd=ROOT, input=lines, capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"uv could not resolve it:\n{done.stderr}")
@@ -54,7 +40,7 @@ def main() -> None:
     texts = {
         "gpu": compiled("pyproject.toml", "--extra", "gpu"),
         "cpu": without(compiled("pyproject.toml"), CUDA),
-        "mlflow": compiled("mlflow[auth]\npsycopg2-binary\nboto3\n"),
+        "mlflow": compiled("-", lines="mlflow[auth]\npsycopg2-binary\nboto3\n"),
     }
     LOCKS.mkdir(exist_ok=True)
     for name, text in texts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import signal
 import sys
@@ -12,11 +11,11 @@ from importlib import import_module
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
-from spfem_dist.errors import errors_in_words, read_words
+from spfem_dist.errors import errors_in_words, later, read_words
 from spfem_dist.prepare.plan import PrepareSettings
 
 app = tyro.extras.SubcommandApp()
@@ -32,11 +31,7 @@ def command(of: tyro.extras.SubcommandApp, name: str) -> Callable[[Callable[...,
     """Make the function a command. What the command line is read to is a call of it, which `main` makes."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def bound(*arguments: Any, **settings: Any) -> Callable[[], None]:
-            return functools.partial(function, *arguments, **settings)
-
-        of.command(name=name)(bound)
+        of.command(name=name)(later(function))
         return function
 
     return register

@@ -70,15 +70,21 @@ def read_words(parse: Callable[[list[str]], T], words: Sequence[str]) -> T:
     sys.exit(2)
 
 
+def later(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
+    """A function of the same parameters that gives the call, which is then made: a command line is read to its end before anything runs."""
+
+    @wraps(function)
+    def bound(*arguments: Any, **settings: Any) -> Callable[[], T]:
+        return partial(function, *arguments, **settings)
+
+    return bound
+
+
 def call_by_words(function: Callable[..., object]) -> None:
     """Call `function` with what the command line of this process says of its parameters; one that is refused is shown without passwords."""
     import tyro
 
-    @wraps(function)
-    def later(*given: Any, **named: Any) -> Callable[[], object]:
-        return partial(function, *given, **named)
-
-    read_words(lambda words: tyro.cli(later, args=words), sys.argv[1:])()
+    read_words(lambda words: tyro.cli(later(function), args=words), sys.argv[1:])()
 
 
 @contextmanager

@@ -81,15 +81,15 @@ def read_config(folder: Path | str, what: What) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}): copy the {what} again, or {_AGAIN[what]}") from None
     found = config.get("format") if isinstance(config, dict) else None
-    for name in ("data", "settings", "facts") if found == expected else ():
-        if not isinstance(config.get(name, {}), dict):
-            raise ValueError(
-                f"{file} is damaged ({name} is {json.dumps(config[name])[:40]}): copy the {what} again, or {_AGAIN[what]}"
-            )
     if found != expected or not isinstance(config.get("kind"), str):
         raise ValueError(
             f"{file} has format {found!r}, expected {expected!r}: {_AGAIN[what]}, or use the version that saved it"
         )
+    for name in ("data", "settings", "facts"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(
+                f"{file} is damaged ({name} is {json.dumps(config[name])[:40]}): copy the {what} again, or {_AGAIN[what]}"
+            )
     return config
 
 
